@@ -1,0 +1,9 @@
+"""Does denoising save a galaxy classifier? The package behind the notebooks.
+
+Modules stand in the order the data flows, and none imports a later one:
+`layout` and `files` (what a Galaxy10 DECaLS file looks like, how files are written),
+`simulate`, `data`, `noise`, `models`, `training`, `evaluation`, `figures`, `provenance`.
+Importing the package does no work and imports none of them.
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,247 @@
+"""The two networks of the study: a DenseNet121 classifier and a light denoising autoencoder.
+
+Functions here build, compile, save and load Keras models and nothing else; training them is
+`galaxynb.training`'s part. Models take and give float32 images in [0, 1] and run on any Keras
+backend.
+"""
+
+import zipfile
+from pathlib import Path
+
+import keras
+import pandas as pd
+
+from galaxynb.files import written_aside
+from galaxynb.layout import CLASS_NAMES
+
+__all__ = ["autoencoder", "classifier", "compile_model", "layer_table", "load", "save"]
+
+#: Mean and standard deviation of ImageNet's channels in [0, 1]: what its weights were trained on.
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_STD = (0.229, 0.224, 0.225)
+_SMALLEST_SIDE = 32  # below it DenseNet121's five halvings leave no pixel
+
+
+def classifier(image_size, weights=None, bn_momentum=0.99, seed=0):
+    """Build the DenseNet121 classifier of ten galaxy classes, not compiled.
+
+    Parameters
+    ----------
+    image_size : int
+        Side of the square input images in pixels, >= 32.
+    weights : None, "imagenet" or path
+        Random initialization, Keras's ImageNet weights (downloaded by Keras), or a weights file for
+        DenseNet121 without its top.
+    bn_momentum : float
+        Momentum of the moving averages of batch normalization, in [0, 1). Keras's default, 0.99,
+        needs some hundreds of steps to settle; short trainings need less.
+    seed : int
+        Seeds Keras's global generator, from which the initial weights are drawn.
+
+    Returns
+    -------
+    keras.Model
+        (N, image_size, image_size, 3) float32 in [0, 1] -> (N, 10) class probabilities.
+
+    Raises
+    ------
+    ValueError
+        If `image_size` or `bn_momentum` is out of range.
+    FileNotFoundError
+        If `weights` names a file that does not exist.
+
+    References
+    ----------
+    Huang et al. 2017, "Densely Connected Convolutional Networks", arXiv:1608.06993.
+    """
+    _check_side(image_size)
+    if not 0 <= bn_momentum < 1:
+        raise ValueError(f"bn_momentum is {bn_momentum}, but a moving average needs 0 <= momentum < 1")
+    if weights not in (None, "imagenet") and not Path(weights).is_file():
+        raise FileNotFoundError(f"weights file {weights} does not exist: give null, 'imagenet' or an existing file")
+    keras.utils.set_random_seed(seed)
+    images = keras.Input((image_size, image_size, 3), name="cutout")
+    scaled = images
+    if weights is not None:
+        variance = [std**2 for std in _IMAGENET_STD]
+        scaled = keras.layers.Normalization(mean=_IMAGENET_MEAN, variance=variance, name="imagenet_scale")(images)
+    base = keras.applications.DenseNet121(
+        include_top=False, weights=weights, input_tensor=scaled, pooling="avg"
+    )
+    for layer in base.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = bn_momentum
+    probabilities = keras.layers.Dense(len(CLASS_NAMES), activation="softmax", name="classes")(base.output)
+    return keras.Model(images, probabilities, name="densenet121")
+
+
+def autoencoder(image_size, filters=(32, 64), kernel_size=3, seed=0):
+    """Build the light convolutional denoising autoencoder, not compiled.
+
+    The encoder halves the side once a filter number with strided Conv2D layers, the decoder doubles
+    it as often with Conv2DTranspose layers; there are no skip connections, as in the paper. The
+    paper's own section on it is missing from the copy at hand: the sizes are our choice.
+
+    Parameters
+    ----------
+    image_size : int
+        Side of the square images in pixels, >= 32 and a multiple of ``2**len(filters)``.
+    filters : sequence of int
+        Filters of the encoder's layers, outermost first; the decoder mirrors them.
+    kernel_size : int
+        Side of every convolution kernel in pixels.
+    seed : int
+        Seeds Keras's global generator, from which the initial weights are drawn.
+
+    Returns
+    -------
+    keras.Model
+        (N, image_size, image_size, 3) float32 in [0, 1] -> the same shape and range.
+
+    Raises
+    ------
+    ValueError
+        If `image_size` is too small or not such a multiple.
+    """
+    _check_side(image_size)
+    multiple = 2 ** len(filters)
+    if image_size % multiple:
+        below = image_size - image_size % multiple
+        raise ValueError(
+            f"image_size is {image_size}, but {len(filters)} halvings need a multiple of {multiple}: "
+            f"use {' or '.join(str(side) for side in (below, below + multiple) if side >= _SMALLEST_SIDE)}"
+        )
+    keras.utils.set_random_seed(seed)
+    images = keras.Input((image_size, image_size, 3), name="noisy")
+    x = images
+    for level, number in enumerate(filters, start=1):
+        x = keras.layers.Conv2D(number, kernel_size, padding="same", activation="relu", name=f"encode_{level}")(x)
+        x = keras.layers.Conv2D(
+            number, kernel_size, strides=2, padding="same", activation="relu", name=f"halve_{level}"
+        )(x)
+    for level, number in reversed(list(enumerate(filters, start=1))):
+        x = keras.layers.Conv2DTranspose(
+            number, kernel_size, strides=2, padding="same", activation="relu", name=f"double_{level}"
+        )(x)
+    denoised = keras.layers.Conv2DTranspose(
+        3, kernel_size, padding="same", activation="sigmoid", name="denoised"
+    )(x)
+    return keras.Model(images, denoised, name="autoencoder")
+
+
+def compile_model(model, loss, learning_rate=1e-3, decay_steps=None, metrics=(), run_eagerly=False):
+    """Compile with Adam, in place.
+
+    Parameters
+    ----------
+    model : keras.Model
+    loss : str or keras.losses.Loss
+    learning_rate : float
+        Adam's rate, > 0.
+    decay_steps : int or None
+        Steps of a cosine decay from `learning_rate` to 0; None keeps the rate constant, as the paper does.
+    metrics : sequence of str
+    run_eagerly : bool
+        Skip compilation of the training step: slower steps, but no minute of tracing. For tests.
+
+    Returns
+    -------
+    keras.Model
+        `model` itself.
+    """
+    rate = learning_rate
+    if decay_steps is not None:
+        rate = keras.optimizers.schedules.CosineDecay(learning_rate, decay_steps)
+    # XLA halves DenseNet121's speed on a CPU under TensorFlow, while jax is nothing without it.
+    jit = keras.backend.backend() == "jax"
+    model.compile(
+        optimizer=keras.optimizers.Adam(rate),
+        loss=loss,
+        metrics=list(metrics),
+        run_eagerly=run_eagerly,
+        jit_compile=jit and not run_eagerly,
+    )
+    return model
+
+
+def layer_table(model):
+    """List a model's layers.
+
+    Parameters
+    ----------
+    model : keras.Model
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a layer: Layer (name), Type, Output (height x width x channels), Parameters.
+    """
+    rows = [
+        {
+            "Layer": layer.name,
+            "Type": type(layer).__name__,
+            "Output": " × ".join(str(n) for n in layer.output.shape[1:]),
+            "Parameters": layer.count_params(),
+        }
+        for layer in model.layers
+    ]
+    return pd.DataFrame(rows)
+
+
+def save(model, path):
+    """Write a model as a `.keras` file, aside first.
+
+    Parameters
+    ----------
+    model : keras.Model
+    path : str or os.PathLike
+        Must end in ``.keras``.
+
+    Raises
+    ------
+    ValueError
+        If `path` has another ending.
+    """
+    if Path(path).suffix != ".keras":
+        raise ValueError(f"model path {path} does not end in .keras: Keras's own format is the one we load safely")
+    with written_aside(path) as aside:
+        model.save(aside)
+
+
+def load(path, made_by):
+    """Load a `.keras` file with Keras's safe mode on.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+    made_by : str
+        The notebook that makes this file, for the error message.
+
+    Returns
+    -------
+    keras.Model
+        Compiled as it was saved.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the file is damaged or not a Keras model.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: it is made by {made_by}; run that first, or `make book`")
+    try:
+        return keras.models.load_model(path, safe_mode=True)
+    except (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"{path} is not a readable Keras model ({type(error).__name__}): delete it and run {made_by} again"
+        ) from error
+
+
+def _check_side(image_size):
+    if image_size < _SMALLEST_SIDE:
+        raise ValueError(
+            f"image_size is {image_size}, but the networks need {_SMALLEST_SIDE} px or more: choose a larger size"
+        )

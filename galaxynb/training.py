@@ -1,0 +1,343 @@
+"""Feeding and training the networks: batches, epochs, checkpoints and early stopping.
+
+Batches are `keras.utils.PyDataset`s over memory-mapped uint8 images: conversion, augmentation and
+noise happen once a batch and depend on (seed, epoch, index) alone. Training keeps one checkpoint an
+epoch in Keras's own format and goes on from the last whole one. What the networks look like is
+`galaxynb.models`'s part, how good they are `galaxynb.evaluation`'s.
+"""
+
+import hashlib
+import json
+import time
+import zipfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+
+from galaxynb import models
+from galaxynb.data import to_float
+from galaxynb.files import write_json
+
+__all__ = ["Cutouts", "Pairs", "Phase", "best_epoch", "fit", "recipe_digest"]
+
+
+class _Epochs(keras.utils.PyDataset):
+    """Batches in an order of their own each epoch; `epoch` counts from 1 and is set by `fit`."""
+
+    def __init__(self, indices, batch_size, seed, shuffle):
+        super().__init__()
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}, but a batch needs 1 image or more")
+        self.indices = np.asarray(indices)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.shuffle = shuffle
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch):
+        """Fix what is random in one epoch."""
+        self.epoch = epoch
+        rng = np.random.default_rng([self.seed, epoch])
+        self.order = rng.permutation(self.indices) if self.shuffle else self.indices
+        # One of the square's eight symmetries an image: the sky has no up and no handedness.
+        self.orientations = rng.integers(8, size=len(self.order))
+
+    def __len__(self):
+        return -(-len(self.indices) // self.batch_size)
+
+    def batch(self, number):
+        """Return one batch's image indices and orientations."""
+        part = slice(number * self.batch_size, (number + 1) * self.batch_size)
+        return self.order[part], self.orientations[part]
+
+
+class Cutouts(_Epochs):
+    """Batches of (images, labels) for the classifier.
+
+    Parameters
+    ----------
+    images : ndarray, shape (N, H, H, 3), uint8
+        May be memory-mapped.
+    labels : ndarray of int, shape (N,)
+    indices : ndarray of int
+        The rows to use.
+    batch_size : int
+    seed : int
+    training : bool
+        Shuffle each epoch, and turn and mirror the images if `augment`.
+    augment : bool
+    """
+
+    def __init__(self, images, labels, indices, batch_size, seed, training=True, augment=True):
+        super().__init__(indices, batch_size, seed, shuffle=training)
+        self.images = images
+        self.labels = labels
+        self.augment = training and augment
+
+    def __getitem__(self, number):
+        """Return batch `number`: float32 images in [0, 1] and their labels."""
+        rows, orientations = self.batch(number)
+        images = to_float(self.images[rows])
+        if self.augment:
+            images = _turned(images, orientations)
+        return images, self.labels[rows]
+
+
+class Pairs(_Epochs):
+    """Batches of (input, target) for the autoencoder: raw to raw, or noisy to raw.
+
+    Parameters
+    ----------
+    images : ndarray, shape (N, H, H, 3), uint8
+        May be memory-mapped.
+    indices : ndarray of int
+        The rows to use.
+    batch_size : int
+    seed : int
+        Of the order and of the noise.
+    noise : galaxynb.noise.NoiseModel or None
+        None gives raw to raw.
+    training : bool
+        Shuffle, augment if `augment`, and draw fresh noise each epoch; else the noise of epoch 0 each time.
+    augment : bool
+    """
+
+    def __init__(self, images, indices, batch_size, seed, noise=None, training=True, augment=False):
+        super().__init__(indices, batch_size, seed, shuffle=training)
+        self.images = images
+        self.noise = noise
+        self.training = training
+        self.augment = training and augment
+
+    def __getitem__(self, number):
+        """Return batch `number`: float32 inputs and targets in [0, 1]."""
+        rows, orientations = self.batch(number)
+        raw = to_float(self.images[rows])
+        if self.augment:
+            raw = _turned(raw, orientations)
+        if self.noise is None:
+            return raw, raw
+        return self.noise.apply(raw, self.seed, rows, epoch=self.epoch if self.training else 0), raw
+
+
+def _turned(images, orientations):
+    """Apply one symmetry of the square to each image: 0-3 quarter turns, 4-7 the same mirrored."""
+    turned = np.empty_like(images)
+    for orientation in np.unique(orientations):
+        where = orientations == orientation
+        part = np.rot90(images[where], k=orientation % 4, axes=(1, 2))
+        turned[where] = part[:, :, ::-1] if orientation >= 4 else part
+    return turned
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of epochs on one pair of data sets.
+
+    Attributes
+    ----------
+    name : str
+    epochs : int
+        >= 0.
+    training, validation : keras.utils.PyDataset
+        With a method ``set_epoch(epoch)``.
+    """
+
+    name: str
+    epochs: int
+    training: keras.utils.PyDataset = field(repr=False)
+    validation: keras.utils.PyDataset = field(repr=False)
+
+    def __post_init__(self):
+        """Refuse a negative length."""
+        if self.epochs < 0:
+            raise ValueError(f"epochs of phase {self.name!r} is {self.epochs}, but 0 or more is needed")
+
+
+def recipe_digest(**recipe):
+    """Hash what decides a training's outcome, so that a checkpoint of another recipe is not gone on from.
+
+    The package's source is hashed too: code is part of a recipe.
+
+    Parameters
+    ----------
+    **recipe
+        Anything JSON can write: parameters, seeds, the data's checksum.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+    """
+    digest = hashlib.sha256(json.dumps(recipe, sort_keys=True, default=asdict).encode())
+    digest.update(keras.backend.backend().encode() + keras.__version__.encode())
+    for module in ("data", "noise", "models", "training"):
+        digest.update((Path(__file__).parent / f"{module}.py").read_bytes())
+    return digest.hexdigest()
+
+
+def best_epoch(history, monitor):
+    """Return the (first) epoch at which a loss was lowest.
+
+    Parameters
+    ----------
+    history : pandas.DataFrame or list of dict
+        Rows with the keys ``epoch`` and `monitor`.
+    monitor : str
+        Name of a loss: smaller is better. NaN counts as worst.
+
+    Returns
+    -------
+    int
+        The epoch, counting from 1; 0 for an empty history.
+    """
+    rows = history.to_dict("records") if isinstance(history, pd.DataFrame) else history
+    if not rows:
+        return 0
+    return min(rows, key=lambda row: (np.nan_to_num(row[monitor], nan=np.inf), row["epoch"]))["epoch"]
+
+
+def fit(model, phases, folder, digest, patience=None, monitor="val_loss", say=print):
+    """Train a compiled model through its phases, going on from checkpoints in `folder` if there are any.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Compiled; trained in place unless an earlier checkpoint takes its place.
+    phases : sequence of Phase
+        Epochs are counted through all of them, from 1.
+    folder : str or os.PathLike
+        Where checkpoints live: a `.keras` file for the last epoch (and, with `patience`, the best one) and
+        ``history.json``, which is written last and so decides what counts.
+    digest : str
+        From `recipe_digest`. Checkpoints of another digest are removed.
+    patience : int or None
+        Stop after this many epochs without a lower `monitor` and give back the best epoch's weights.
+        None trains to the end and keeps the last weights.
+    monitor : str
+        The validation loss to watch.
+    say : callable
+        Takes one line an epoch.
+
+    Returns
+    -------
+    model : keras.Model
+    history : pandas.DataFrame
+        A row an epoch: epoch, phase, losses and metrics, and seconds.
+
+    Raises
+    ------
+    ValueError
+        If no phase has an epoch, `patience` is below 1, a loss or metric is not a number any more, or the
+        best epoch's checkpoint is lost.
+    """
+    total = sum(phase.epochs for phase in phases)
+    if total == 0:
+        raise ValueError("no phase has an epoch to train: give epochs of 1 or more")
+    if patience is not None and patience < 1:
+        raise ValueError(f"patience is {patience}, but 1 epoch or more is needed; None never stops early")
+    folder = Path(folder)
+    resumed, rows = _last_checkpoint(folder, digest, say)
+    if resumed is not None:
+        say(f"going on after epoch {len(rows)} of {total}, from {folder / _checkpoint_name(len(rows))}")
+        model = resumed
+    keeper = _Keeper(folder, digest, rows, total, patience, monitor, say)
+    begin = 0
+    for phase in phases:
+        end = begin + phase.epochs
+        if len(rows) < end and not keeper.has_stopped():
+            keeper.phase = phase
+            model.fit(
+                phase.training,
+                validation_data=phase.validation,
+                initial_epoch=len(rows),
+                epochs=end,
+                shuffle=False,  # Keras would shuffle the batches by Python's global generator
+                callbacks=[keeper],
+                verbose=0,
+            )
+        begin = end
+    if patience is not None:
+        best = best_epoch(rows, monitor)
+        if best != len(rows):
+            say(f"weights of epoch {best}, the best, are restored")
+            path = folder / _checkpoint_name(best)
+            try:
+                model.load_weights(path)
+            except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+                raise ValueError(
+                    f"{path}, the best epoch's weights, is missing or damaged: delete {folder} and run again"
+                ) from error
+    return model, pd.DataFrame(rows)
+
+
+class _Keeper(keras.callbacks.Callback):
+    """Write checkpoint and history after each epoch, print a line, and stop early."""
+
+    def __init__(self, folder, digest, rows, total, patience, monitor, say):
+        super().__init__()
+        self.folder, self.digest, self.rows, self.total = folder, digest, rows, total
+        self.patience, self.monitor, self.say = patience, monitor, say
+        self.phase = None
+
+    def has_stopped(self):
+        """Tell whether early stopping has struck; a function of the history alone, so it survives a restart."""
+        return self.patience is not None and len(self.rows) - best_epoch(self.rows, self.monitor) >= self.patience
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.phase.training.set_epoch(epoch + 1)
+        self.start = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs = {key: float(value) for key, value in (logs or {}).items()}
+        for key, value in logs.items():
+            if not np.isfinite(value):
+                raise ValueError(f"{key} of epoch {epoch + 1} is {value}: lower learning_rate and run again")
+        seconds = time.perf_counter() - self.start
+        self.rows.append({"epoch": epoch + 1, "phase": self.phase.name, **logs, "seconds": seconds})
+        models.save(self.model, self.folder / _checkpoint_name(epoch + 1))
+        write_json(self.folder / "history.json", {"digest": self.digest, "epochs": self.rows})
+        kept = {_checkpoint_name(epoch + 1), _checkpoint_name(epoch)}
+        if self.patience is not None:
+            # The best before this epoch too: it is needed again where this epoch's file turns out damaged.
+            kept |= {_checkpoint_name(best_epoch(rows, self.monitor)) for rows in (self.rows, self.rows[:-1])}
+        for old in self.folder.glob("epoch-*.keras"):
+            if old.name not in kept:
+                old.unlink()
+        numbers = "  ".join(f"{key} {value:.4f}" for key, value in logs.items())
+        self.say(f"epoch {epoch + 1:>3}/{self.total} {self.phase.name}  {numbers}  {seconds:.0f} s")
+        if self.has_stopped():
+            self.say(f"stopped early: {self.patience} epochs without a lower {self.monitor}")
+            self.model.stop_training = True
+
+
+def _checkpoint_name(epoch):
+    return f"epoch-{epoch:04d}.keras"
+
+
+def _last_checkpoint(folder, digest, say):
+    """Load the newest whole checkpoint of this recipe: (model or None, history rows up to it)."""
+    try:
+        kept = json.loads((folder / "history.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None, []
+    except ValueError:
+        kept = {}
+    if kept.get("digest") == digest:
+        rows = kept["epochs"]
+        while rows:
+            path = folder / _checkpoint_name(len(rows))
+            try:
+                return models.load(path, "this training"), rows
+            except (FileNotFoundError, ValueError):
+                rows = rows[:-1]
+        say(f"no checkpoint in {folder} can be read; training starts afresh")
+    else:
+        say(f"the checkpoints in {folder} belong to another recipe; training starts afresh")
+    (folder / "history.json").unlink()
+    for old in folder.glob("epoch-*.keras"):
+        old.unlink()
+    return None, []

@@ -1,0 +1,57 @@
+"""Fixtures that several test files share."""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from galaxynb import layout
+
+REAL_SAMPLE = Path(__file__).parents[2] / "shared" / "real_sample" / "galaxy10_sample.h5"
+
+
+def write_galaxy10(
+    path, n=20, size=64, truth=False, standin=None, seed=0, labels=None, chunks=True, **columns
+):
+    """Write `n` random images in the Galaxy10 DECaLS layout, sorted by class, and return the path.
+
+    `columns` replaces whole columns by name (`images=...`, `redshift=...`); None leaves one out.
+    """
+    rng = np.random.default_rng(seed)
+    values = {
+        layout.IMAGES: rng.integers(0, 256, (n, size, size, 3), np.uint8),
+        layout.LABELS: (np.arange(n) * 10 // max(n, 1)).astype(np.uint8) if labels is None else labels,
+        "ra": rng.uniform(0, 360, n),
+        "dec": rng.uniform(-20, 30, n),
+        "redshift": np.where(rng.random(n) < 0.2, np.nan, rng.uniform(0, 0.3, n)),
+        "pxscale": np.full(n, 0.262),
+    }
+    if truth:
+        values[layout.TRUTH] = rng.integers(0, 256, (n, size, size, 3), np.uint8)
+    with h5py.File(path, "w") as file:
+        for name, value in (values | columns).items():
+            if value is not None:
+                compressed = value.ndim == 4 and value.size and chunks
+                file.create_dataset(
+                    name,
+                    data=value,
+                    **({"chunks": (1, *value.shape[1:]), "compression": "gzip"} if compressed else {}),
+                )
+        if standin is not None:
+            file.attrs[layout.STANDIN_ATTRIBUTE] = standin
+    return path
+
+
+@pytest.fixture
+def tiny_galaxy10():
+    """Return the writer of tiny files: `tiny_galaxy10(path, n=20, size=64, truth=False, ...)`."""
+    return write_galaxy10
+
+
+@pytest.fixture(scope="session")
+def real_sample():
+    """Return the path of the 60 genuine images, or skip where they are not at hand."""
+    if not REAL_SAMPLE.is_file():
+        pytest.skip("the real sample is not at hand")
+    return REAL_SAMPLE

@@ -1,0 +1,254 @@
+"""Figures: they render without a warning, show what they are given, and change nothing else."""
+
+import io
+import os
+import subprocess
+import sys
+
+import h5py
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from galaxynb import evaluation, figures
+from galaxynb.layout import CLASS_NAMES
+
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)
+FLOATS = (IMAGES / 255).astype(np.float32)
+LABELS = np.repeat(np.arange(10), 2)
+HISTORY = pd.DataFrame(
+    {
+        "epoch": [1, 2, 3, 4],
+        "loss": [2.0, 1.0, 0.5, 0.25],
+        "val_loss": [2.0, 1.0, 0.8, 1.2],
+        "accuracy": [0.2, 0.4, 0.6, 0.8],
+        "val_accuracy": [0.2, 0.6, 0.5, 0.55],
+    }
+)
+PHASES = pd.DataFrame({"epoch": [1, 2, 3, 4], "phase": ["raw"] * 2 + ["noisy"] * 2, "loss": [4, 1, 3.0, 2]})
+ESTIMATES = {name: evaluation.Estimate(0.6, 0.5, 0.7) for name in ("clean", "noisy", "denoised clean")}
+SWEEP = pd.DataFrame(
+    [(sigma, stars, sigma + stars / 50) for sigma in (0, 0.1, 0.2) for stars in (0, 8)],
+    columns=["sigma", "stars", "drop"],
+)
+MATRICES = {
+    name: evaluation.confusion(LABELS, RNG.permutation(LABELS)) for name in ("Clean", "Noisy", "Denoised")
+}
+
+#: Each figure with the number of axes that it must have.
+DRAWN = {
+    "class_samples": (10, lambda: figures.class_samples(IMAGES, LABELS)),
+    "class_samples_lacking": (10, lambda: figures.class_samples(FLOATS, np.zeros(20, int))),
+    "class_counts": (1, lambda: figures.class_counts(LABELS)),
+    "class_counts_split": (1, lambda: figures.class_counts({"train": LABELS, "test": LABELS[:5]})),
+    "noisy_pairs": (10, lambda: figures.noisy_pairs(IMAGES, FLOATS)),
+    "noisy_pairs_of_two": (4, lambda: figures.noisy_pairs(IMAGES[:2], FLOATS[:2])),
+    "denoised_rows": (15, lambda: figures.denoised_rows(FLOATS, FLOATS, IMAGES, titles=CLASS_NAMES)),
+    "noise_grid": (6, lambda: figures.noise_grid([IMAGES[:3], IMAGES[3:6]], ["a", "b"], ["1", "2", "3"])),
+    "noise_grid_of_one": (1, lambda: figures.noise_grid([IMAGES[:1]], ["a"])),
+    "confusion_matrices": (5, lambda: figures.confusion_matrices(MATRICES)),
+    "confusion_matrices_of_one": (
+        3,
+        lambda: figures.confusion_matrices({"Clean": evaluation.confusion([0], [0])}),
+    ),
+    "training_curves": (2, lambda: figures.training_curves(HISTORY)),
+    "training_curves_of_one_epoch": (2, lambda: figures.training_curves(HISTORY[:1])),
+    "training_curves_of_phases": (1, lambda: figures.training_curves(PHASES, log_loss=True)),
+    "accuracy_bars": (1, lambda: figures.accuracy_bars(ESTIMATES)),
+    "accuracy_bars_paper": (1, lambda: figures.accuracy_bars(ESTIMATES, evaluation.paper_summary())),
+    "quality_histograms": (
+        1,
+        lambda: figures.quality_histograms({"a": RNG.normal(20, 1, 50), "b": [30, np.inf]}, "PSNR (dB)"),
+    ),
+    "quality_histograms_of_one_value": (1, lambda: figures.quality_histograms({"a": [20.0]}, "PSNR (dB)")),
+    "calibration_map": (2, lambda: figures.calibration_map(SWEEP, chosen=(0.1, 8), paper_drop=0.41)),
+}
+
+
+@pytest.fixture(autouse=True)
+def _no_window():
+    """Draw without a window system; choosing a backend is matplotlib's own change of settings."""
+    plt.switch_backend("agg")
+
+
+def texts(figure):
+    """All text that a figure shows."""
+    return [text.get_text() for text in figure.findobj(plt.Text) if text.get_text() and text.get_visible()]
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_figure_is_drawn_for_print_and_leaves_no_trace(name):
+    settings = mpl.rcParams.copy()
+    n_axes, draw = DRAWN[name]
+    figure = draw()
+    assert isinstance(figure, Figure)
+    assert len(figure.axes) + sum(len(ax.child_axes) for ax in figure.axes) == n_axes
+    assert plt.get_fignums() == []
+    assert mpl.rcParams == settings
+    file = io.BytesIO()
+    figure.savefig(file, dpi=60)
+    pixels = np.asarray(Image.open(file).convert("L"))
+    assert pixels.std() > 5
+    assert figure.get_figwidth() <= 7
+    # At a phone's 360 px a point is 360 / (7 * 72) px: no text under 6 px.
+    sizes = [t.get_fontsize() for t in figure.findobj(plt.Text) if t.get_text() and t.get_visible()]
+    assert min(sizes, default=10) * 360 / (7 * 72) >= 6
+
+
+def test_every_figure_is_tested():
+    for name in set(figures.__all__) - {"STYLE", "noise_explorer", "save"}:
+        assert any(case.startswith(name) for case in DRAWN), name
+
+
+def test_class_samples_shows_members_of_each_class_by_seed():
+    images = np.broadcast_to(np.arange(20, dtype=np.uint8).reshape(-1, 1, 1, 1) * 10, (20, 8, 8, 3))
+
+    def shown(seed):
+        figure = figures.class_samples(images, LABELS, seed=seed)
+        return [int(np.asarray(ax.images[0].get_array())[0, 0, 0]) // 10 for ax in figure.axes]
+
+    assert LABELS[shown(0)].tolist() == list(range(10))
+    assert shown(0) == shown(0)
+    assert any(shown(0) != shown(seed) for seed in range(1, 5))
+
+
+def test_class_samples_says_where_a_class_has_no_image():
+    assert texts(figures.class_samples(IMAGES[:18], LABELS[:18])).count("none here") == 1
+
+
+def test_class_counts_add_up_over_splits():
+    figure = figures.class_counts({"train": LABELS, "test": LABELS[:5]})
+    assert [int(text.get_text()) for text in figure.axes[0].texts] == [4, 4, 3, 2, 2, 2, 2, 2, 2, 2]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["Train", "Test"]
+
+
+def test_rows_are_the_images_given():
+    figure = figures.denoised_rows(IMAGES[:3], IMAGES[3:6], IMAGES[6:9], titles=["a", "b", "c"], n=2)
+    shown = np.array([ax.images[0].get_array() for ax in figure.axes])
+    assert (shown == IMAGES[[0, 1, 3, 4, 6, 7]]).all()
+    assert [ax.get_ylabel() for ax in figure.axes[::2]] == ["Noisy", "Denoised", "Original"]
+    assert [ax.get_title() for ax in figure.axes[:2]] == ["a", "b"]
+
+
+def test_noise_grid_refuses_what_does_not_fit():
+    with pytest.raises(ValueError, match="rows of equally many images"):
+        figures.noise_grid([IMAGES[:2], IMAGES[:1]], ["a", "b"])
+    with pytest.raises(ValueError, match="rows of equally many images"):
+        figures.noisy_pairs(IMAGES[:0], IMAGES[:0])
+    with pytest.raises(ValueError, match="1 row titles for 2 rows"):
+        figures.noise_grid([IMAGES[:2], IMAGES[:2]], ["a"])
+    with pytest.raises(ValueError, match="1 column titles for 2 columns"):
+        figures.noise_grid([IMAGES[:2]], ["a"], ["x"])
+
+
+def test_noise_explorer_redraws_the_image_given(monkeypatch):
+    pytest.importorskip("ipywidgets")
+    shown = []
+    monkeypatch.setattr("IPython.display.display", shown.append)
+    explorer = figures.noise_explorer(IMAGES[0], seed=3)
+    assert [slider.description for slider in explorer.children[:2]] == ["sigma", "stars"]
+    for strength in ({"sigma": 0.0, "stars": 0}, {"sigma": 0.2, "stars": 8}):
+        explorer.f(**strength)
+    (_, untouched), (original, noisy) = (
+        [np.asarray(ax.images[0].get_array(), float) for ax in figure.axes] for figure in shown[-2:]
+    )
+    assert (original == IMAGES[0]).all()
+    assert untouched == pytest.approx(IMAGES[0] / 255, abs=1e-6)
+    assert np.abs(noisy - untouched).mean() > 0.05
+
+
+def test_confusion_matrices_share_one_scale_and_mark_a_tenth_and_more():
+    figure = figures.confusion_matrices({"Clean": MATRICES["Clean"], "Noisy": MATRICES["Noisy"]})
+    limits = {ax.collections[0].get_clim() for ax in figure.axes[:2]}
+    assert limits == {(0, 100)}
+    marked = [text.get_text() for text in figure.axes[0].texts if text.get_text()]
+    percent = 100 * MATRICES["Clean"].to_numpy()
+    assert marked == [f"{v:.0f}" for v in percent[percent >= 9.5]]
+    assert any(CLASS_NAMES[4] in text for text in texts(figure))
+
+
+@pytest.mark.parametrize(
+    ("history", "monitor", "best"),
+    [
+        (HISTORY, "val_loss", 3),
+        (HISTORY, "val_accuracy", 2),
+        # The lowest loss of all is in phase 1, whose task is easier: only the last phase counts.
+        (PHASES, "loss", 4),
+        (HISTORY, None, None),
+        (HISTORY.assign(val_loss=np.nan), "val_loss", None),
+    ],
+)
+def test_training_curves_mark_the_best_epoch(history, monitor, best):
+    labels = [text.get_text() for text in figures.training_curves(history, monitor).legends[0].get_texts()]
+    assert [label for label in labels if "Best" in label] == ([] if best is None else [f"Best epoch: {best}"])
+
+
+def test_training_curves_number_epochs_through_phases():
+    restarted = PHASES.assign(epoch=[1, 2, 1, 2])
+    one, other = (figures.training_curves(history, "loss") for history in (PHASES, restarted))
+    lines = [[list(line.get_xdata()) for line in figure.axes[0].lines] for figure in (one, other)]
+    assert lines[0] == lines[1]
+    assert [1, 2] in lines[0]
+    assert [3, 4] in lines[0]
+    assert {"raw", "noisy"} <= set(texts(one))
+
+
+@pytest.mark.parametrize(
+    "history", [HISTORY[:0], HISTORY.drop(columns="loss"), HISTORY.drop(columns="epoch")]
+)
+def test_training_curves_refuse_a_history_without_losses(history):
+    with pytest.raises(ValueError, match="history must have a row and the columns epoch and loss"):
+        figures.training_curves(history)
+
+
+def test_accuracy_bars_mark_only_what_the_paper_has():
+    figure = figures.accuracy_bars(ESTIMATES, evaluation.paper_summary())
+    diamonds = [line for line in figure.axes[0].lines if line.get_marker() == "D"]
+    assert [line.get_xdata().tolist() for line in diamonds] == [[0.74, 0.33]]
+    assert [bar.get_width() for bar in figure.axes[0].patches] == [0.6] * 3
+
+
+def test_calibration_map_outlines_the_chosen_pair():
+    figure = figures.calibration_map(SWEEP, chosen=(0.1, 8))
+    outline = figure.axes[0].patches[-1]
+    # Columns are sigma 0, .1, .2; rows are stars from many to few.
+    assert outline.get_xy() == (1, 0)
+    with pytest.raises(ValueError, match=r"chosen is \(0.3, 8\)"):
+        figures.calibration_map(SWEEP, chosen=(0.3, 8))
+
+
+def test_save_is_deterministic_print_quality_and_nameless(tmp_path):
+    paths = [figures.save(figures.noisy_pairs(IMAGES[:2], FLOATS[:2]), tmp_path / f"{k}.png") for k in (1, 2)]
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    assert b"atplotlib" not in paths[0].read_bytes()
+    with Image.open(paths[0]) as image:
+        assert image.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1.png", "2.png"]
+
+
+def test_save_refuses_another_format(tmp_path):
+    with pytest.raises(ValueError, match=r"figure\.pdf must end in \.png"):
+        figures.save(Figure(), tmp_path / "figure.pdf")
+
+
+def test_import_changes_no_setting_and_a_failing_figure_leaves_none_open():
+    code = (
+        "import matplotlib as m, seaborn; before = m.rcParams.copy();"
+        "import galaxynb.figures; assert m.rcParams == before"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"MPLBACKEND": "agg"})
+    with pytest.raises(ValueError, match="no negative"):
+        figures.class_counts([-1])
+    assert plt.get_fignums() == []
+
+
+def test_real_galaxies_are_shown(real_sample):
+    with h5py.File(real_sample) as file:
+        images, labels = file["images"][:], file["ans"][:]
+    for k, ax in enumerate(figures.class_samples(images, labels).axes):
+        assert any((image == ax.images[0].get_array()).all() for image in images[labels == k])

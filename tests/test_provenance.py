@@ -1,0 +1,275 @@
+"""Records of runs: complete, publishable, readable, and honest about what is not known."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from galaxynb import provenance
+from galaxynb.layout import GALAXY10_SHA256
+
+DATA = {"kind": "standin", "sha256": "ab" * 32, "source": "standin.h5", "n_images": 100}
+
+
+def make(run_dir, stage="data", **changes):
+    arguments = {"parameters": {"profile": "smoke", "image_size": 64}, "seeds": {"split": 42}, "data": DATA}
+    return provenance.record(stage, run_dir, **arguments | changes)
+
+
+def git(folder, *arguments):
+    identity = ["-c", "user.name=Test", "-c", "user.email=test@example.org", "-c", "commit.gpgsign=false"]
+    subprocess.run(["git", "-C", str(folder), *identity, *arguments], check=True, capture_output=True)
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A committed checkout that tracks the package, as the package's own and the working folder."""
+    root = tmp_path / "checkout"
+    package = root / "galaxynb"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    git(tmp_path, "init", "-q", str(root))
+    git(root, "add", ".")
+    git(root, "commit", "-q", "-m", "Start")
+    monkeypatch.setattr(provenance, "__file__", str(package / "provenance.py"))
+    monkeypatch.chdir(tmp_path)
+    return root
+
+
+def test_record_is_what_is_written_and_loaded(tmp_path):
+    written = make(tmp_path, extra={"n_test": np.int64(20)})
+    assert json.loads((tmp_path / "provenance" / "data.json").read_text()) == written
+    assert provenance.load(tmp_path) == {"data": written}
+    assert written["profile"] == "smoke"
+    assert written["seeds"] == {"split": 42}
+    assert written["data"] == DATA
+    assert written["extra"] == {"n_test": 20}
+    assert written["versions"]["numpy"] == np.__version__
+    assert written["versions"]["python"].split(".")[0] == "3"
+    assert written["device"]["cores"] >= 1
+    assert written["time"].endswith("+00:00")
+
+
+def test_record_measures_this_process(tmp_path):
+    before = make(tmp_path)
+    ballast = np.ones(30_000_000)
+    after = make(tmp_path)
+    assert 0 < before["wall_s"] <= after["wall_s"] < 24 * 3600
+    assert after["peak_memory_bytes"] >= ballast.nbytes
+    assert after["peak_memory_bytes"] >= before["peak_memory_bytes"]
+    assert after["peak_memory_bytes"] < 64e9
+
+
+def test_record_takes_what_notebooks_pass(tmp_path):
+    @dataclasses.dataclass(frozen=True)
+    class Model:
+        sigma: float = 0.1
+        sizes: tuple = (1, 3)
+
+    parameters = {
+        "noise": Model(),
+        "rate": np.float32(0.5),
+        "weights": None,
+        "shape": np.arange(3),
+        "bad": np.nan,
+    }
+    assert make(tmp_path, parameters=parameters, profile="quick")["parameters"] == {
+        "noise": {"sigma": 0.1, "sizes": [1, 3]},
+        "rate": 0.5,
+        "weights": None,
+        "shape": [0, 1, 2],
+        "bad": None,
+    }
+
+
+def test_record_holds_no_absolute_path(tmp_path, monkeypatch):
+    inside, outside = tmp_path / "project", tmp_path / "elsewhere"
+    inside.mkdir()
+    monkeypatch.chdir(inside)
+    written = make(
+        inside / "runs",
+        parameters={
+            "cache": inside / "runs" / "cache",
+            "weights": str(outside / "weights.keras"),
+            "note": f"read from {outside}/a.h5, then {inside}/b/c.npy; ratio 1/2, km/s, a/b/c",
+            "url": "https://example.org/records/1/file.h5",
+            "relative": "../downloads/x.h5",
+        },
+    )
+    assert written["parameters"] == {
+        "cache": "runs/cache",
+        "weights": "weights.keras",
+        "note": "read from a.h5, then b/c.npy; ratio 1/2, km/s, a/b/c",
+        "url": "https://example.org/records/1/file.h5",
+        "relative": "../downloads/x.h5",
+    }
+    text = (inside / "runs" / "provenance" / "data.json").read_text()
+    for path in (str(tmp_path), str(Path.home()) + "/", sys.prefix):
+        assert path not in text
+
+
+path_parts = st.lists(
+    st.text("abcdefghijklmnopqrstuvwxyz0123456789_.-", min_size=1, max_size=8), min_size=2, max_size=5
+)
+
+
+@given(path_parts, st.sampled_from(["{}", "see {} there", "file={}", "'{}'", "({})", "x, {}"]))
+def test_any_absolute_path_is_shortened(parts, frame):
+    path = "/" + "/".join(part.strip(".") + "x" for part in parts)
+    text = provenance._without_paths(frame.format(path))
+    assert path not in text
+    assert path.rsplit("/", 1)[1] in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"stage": "../data"}, ValueError, "stage is '../data'"),
+        ({"data": {"kind": "genuine"}}, ValueError, "kind'\\] is 'genuine'; expected one of standin, real"),
+        ({"data": {}}, ValueError, "is None; expected one of"),
+        ({"parameters": {"model": object()}}, TypeError, "record.parameters.model is a object"),
+    ],
+)
+def test_record_refuses_and_writes_nothing(tmp_path, changes, error, message):
+    with pytest.raises(error, match=message):
+        make(tmp_path, **changes)
+    assert not (tmp_path / "provenance").exists()
+
+
+def test_commit_and_changes(checkout, tmp_path):
+    clean = make(tmp_path / "run")
+    head = subprocess.run(
+        ["git", "-C", str(checkout), "rev-parse", "HEAD"], check=True, capture_output=True, text=True
+    ).stdout.strip()
+    assert (clean["commit"], clean["dirty"]) == (head, False)
+    (checkout / "galaxynb" / "__init__.py").write_text("x = 1\n")
+    changed = make(tmp_path / "run")
+    assert (changed["commit"], changed["dirty"]) == (head, True)
+    records = provenance.table({"data": clean, "noise": changed})
+    assert records["Commit"].tolist() == [head[:10], f"{head[:10]} with changes"]
+
+
+def test_commit_of_the_working_folder_where_the_package_is_installed(checkout, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        provenance, "__file__", str(tmp_path / "site-packages" / "galaxynb" / "provenance.py")
+    )
+    assert make(tmp_path / "run")["commit"] == "unknown"
+    monkeypatch.chdir(checkout / "galaxynb")
+    assert len(make(tmp_path / "run")["commit"]) == 40
+
+
+def test_commit_is_never_lent_by_another_repository(checkout, tmp_path, monkeypatch):
+    installed = checkout / "env" / "galaxynb"
+    installed.mkdir(parents=True)
+    git(checkout, "rm", "-q", "galaxynb/__init__.py")
+    monkeypatch.setattr(provenance, "__file__", str(installed / "provenance.py"))
+    written = make(tmp_path / "run")
+    assert (written["commit"], written["dirty"]) == ("unknown", None)
+
+
+def test_commit_is_unknown_without_git(checkout, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    written = make(tmp_path / "run")
+    assert (written["commit"], written["dirty"]) == ("unknown", None)
+    assert provenance.table({"data": written})["Commit"].tolist() == ["unknown"]
+
+
+@pytest.mark.parametrize(("gpus", "device"), [([], "cores?$"), (["gpu:0", "gpu:1"], "^2 x .*; .*cores?$")])
+def test_backend_and_device_come_from_an_imported_keras_alone(tmp_path, monkeypatch, gpus, device):
+    monkeypatch.delitem(sys.modules, "keras", raising=False)
+    without = make(tmp_path)
+    assert (without["backend"], without["device"]["gpus"]) == (None, [])
+    assert "keras" not in sys.modules
+    keras = types.SimpleNamespace(
+        backend=types.SimpleNamespace(backend=lambda: "jax"),
+        distribution=types.SimpleNamespace(list_devices=lambda kind: gpus if kind == "gpu" else ["cpu:0"]),
+    )
+    monkeypatch.setitem(sys.modules, "keras", keras)
+    written = make(tmp_path)
+    assert written["backend"] == "jax"
+    assert len(written["device"]["gpus"]) == len(gpus)
+    assert provenance.table({"data": written})["Device"].str.contains(device).all()
+
+
+def test_load_orders_by_stage_and_skips_what_is_being_written(tmp_path):
+    for stage in ("evaluation", "extra_step", "classifier", "data", "noise"):
+        make(tmp_path, stage)
+    (tmp_path / "provenance" / ".noise.1.partial.json").write_text("{")
+    records = provenance.load(tmp_path)
+    assert list(records) == ["data", "noise", "classifier", "evaluation", "extra_step"]
+    assert provenance.table(records)["Stage"].tolist() == list(records)
+
+
+def test_load_says_what_is_wrong(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no provenance records in"):
+        provenance.load(tmp_path)
+    folder = tmp_path / "provenance"
+    folder.mkdir()
+    for text in ('{"stage": "da', "[]", "{}"):
+        (folder / "data.json").write_text(text)
+        with pytest.raises(ValueError, match=r"data\.json is no provenance record; run its stage again"):
+            provenance.load(tmp_path)
+
+
+def test_tables_are_for_reading(tmp_path):
+    entry = make(tmp_path, parameters={"profile": "quick", "sizes": (64, 128)}, extra={"steps": {"a": 1}})
+    entry |= {
+        "wall_s": 200.4,
+        "peak_memory_bytes": 1_234_000_000,
+        "commit": "0123456789abcdef",
+        "dirty": False,
+    }
+    row = provenance.table({"data": entry}).iloc[0]
+    assert row[["Stage", "Commit", "Wall time", "Peak memory"]].tolist() == [
+        *("data", "0123456789", "3 min 20 s", "1.23 GB")
+    ]
+    values = provenance.summary(entry).set_index("What")["Value"]
+    assert values["Parameter: sizes"] == "64, 128"
+    assert values["Seed: split"] == "42"
+    assert values["Data: kind"] == "standin"
+    assert values["steps.a"] == "1"
+    assert values["Version: numpy"] == np.__version__
+    assert values.map(type).eq(str).all()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0 s"), (59.6, "1 min 00 s"), (3599.7, "1 h 00 min"), (7260, "2 h 01 min")]
+)
+def test_times_carry_over(seconds, text):
+    assert provenance._time_text(seconds) == text
+
+
+@given(st.sampled_from(["smoke", "quick", "paper", "my own"]), st.sampled_from([None, GALAXY10_SHA256, "00"]))
+def test_banner_never_passes_synthetic_off_as_real(profile, sha256):
+    standin = provenance.banner("standin", profile, sha256)
+    assert standin.startswith("Synthetic stand-in data")
+    assert "enuine" not in standin
+    real = provenance.banner("real", profile, sha256)
+    assert ("Genuine" in real) == (sha256 == GALAXY10_SHA256)
+    for text in (standin, real):
+        assert f"Profile {profile}" in text
+        assert not set(text) & set("*_`<[#")
+
+
+def test_banner_refuses_an_unknown_kind():
+    with pytest.raises(ValueError, match="kind is 'jpeg'; expected one of standin, real"):
+        provenance.banner("jpeg", "quick")
+
+
+def test_glue_writes_what_myst_nb_would(monkeypatch):
+    myst_nb = pytest.importorskip("myst_nb.ext.glue")
+    calls = []
+    monkeypatch.setattr("IPython.display.display", lambda *values, **options: calls.append((values, options)))
+    monkeypatch.setattr(myst_nb, "ipy_display", lambda *values, **options: calls.append((values, options)))
+    provenance.glue({"clean": "0.74 (0.73 to 0.76)", "n-test": "3,548"})
+    myst_nb.glue("clean", "0.74 (0.73 to 0.76)", display=False)
+    myst_nb.glue("n-test", "3,548", display=False)
+    assert len(calls) == 4
+    assert calls[:2] == calls[2:]

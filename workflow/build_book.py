@@ -1,0 +1,88 @@
+"""Gather a run's executed notebooks, tables and figures with the prose, and build the book strictly.
+
+Usage: python workflow/build_book.py runs/quick-standin
+
+The sources are laid out under the run, so that two runs never share a build; the finished pages
+replace the earlier ones only if the build succeeds. `jupyter-book -nW` lets a notebook pass whose
+execution failed elsewhere, so a gate of our own comes first.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+from galaxynb import provenance
+from galaxynb.files import written_aside
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = ("01_data", "02_noise", "03_classifier", "04_autoencoder", "05_evaluation")
+
+
+def gate(path):
+    """Refuse a notebook that was not executed to its end without an error.
+
+    Raises
+    ------
+    ValueError
+        If a code cell has not run or holds an error output, or papermill recorded an exception.
+    """
+    notebook = json.loads(Path(path).read_text(encoding="utf-8"))
+    if notebook["metadata"].get("papermill", {}).get("exception"):
+        raise ValueError(f"{path}: papermill recorded an exception; run its stage again before building the book")
+    for number, cell in enumerate(notebook["cells"], start=1):
+        if cell["cell_type"] != "code" or not "".join(cell["source"]).strip():
+            continue
+        if any(output["output_type"] == "error" for output in cell["outputs"]):
+            raise ValueError(f"{path}: cell {number} holds an error output; run its stage again")
+        if cell["execution_count"] is None:
+            raise ValueError(f"{path}: cell {number} was not executed; run its stage again")
+
+
+def gather(run, source):
+    """Lay out the book's sources for one run in folder `source`."""
+    run, source = Path(run), Path(source)
+    shutil.copytree(ROOT / "book", source / "book")
+    shutil.copy(ROOT / "_toc.yml", source)
+    for name in NOTEBOOKS:
+        path = run / "notebooks" / f"{name}.ipynb"
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is missing: `make book` makes it")
+        gate(path)
+        (source / "book" / "notebooks").mkdir(exist_ok=True)
+        shutil.copy(path, source / "book" / "notebooks")
+    for folder in ("tables", "figures"):
+        shutil.copytree(run / folder, source / "book" / folder)
+    config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+    records = provenance.load(run)
+    record = records["data"]
+    options = config["sphinx"]["config"].setdefault("html_theme_options", {})
+    options["announcement"] = provenance.banner(record["data"]["kind"], record["profile"])
+    (source / "_config.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
+
+
+def build(run):
+    """Build the book of one run; return the path of its first page."""
+    run = Path(run)
+    source = run / "book_source"
+    shutil.rmtree(source, ignore_errors=True)
+    source.mkdir(parents=True)
+    gather(run, source)
+    jupyter_book = str(Path(sys.executable).with_name("jupyter-book"))
+    command = [jupyter_book, "build", str(source), "-n", "-W", "--keep-going"]
+    # Sphinx's own warnings stop the build; Python's deprecation warnings inside it are not ours to mend.
+    if subprocess.run(command, check=False).returncode:
+        raise RuntimeError(f"the book of {run} has warnings or errors; they are listed in the lines above")
+    with written_aside(run / "book") as aside:
+        shutil.copytree(source / "_build" / "html", aside)
+    return run / "book" / "index.html"
+
+
+if __name__ == "__main__":
+    try:
+        print(build(sys.argv[1]))
+    except (ValueError, FileNotFoundError, RuntimeError) as error:
+        sys.exit(str(error))

@@ -1,0 +1,59 @@
+"""Measure what noise of a grid of strengths costs a run's classifier: the record that notebook 02 shows.
+
+Usage: python workflow/calibrate.py runs/quick-standin book/reference/noise_calibration.csv
+
+Validation images are used, so that the choice of a noise level does not look at the test images.
+"""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import pandas as pd
+from tqdm import tqdm
+
+from galaxynb import data, evaluation, models, provenance
+from galaxynb.files import write_json, written_aside
+from galaxynb.noise import NoiseModel
+
+SIGMAS = (0.0, 0.05, 0.075, 0.1, 0.125, 0.15)
+STARS = ((0, 0), (2, 10), (5, 25), (10, 40), (20, 60))
+
+
+def measure(run, seed, out):
+    """Write the grid to the CSV `out` and its record to a JSON beside it."""
+    run, out = Path(run), Path(out)
+    cache = data.open_cache(run / "data" / "cache")
+    classifier = models.load(run / "models" / "classifier.keras", made_by="notebooks/03_classifier.ipynb")
+    rows = data.paper_split(cache.labels).validation
+
+    def accuracy(images):
+        predicted = classifier.predict(images, batch_size=64, verbose=0).argmax(axis=1)
+        return float((predicted == cache.labels[rows]).mean())
+
+    clean = accuracy(data.to_float(cache.images[rows]))
+    grid = []
+    for sigma, stars in tqdm([(sigma, stars) for stars in STARS for sigma in SIGMAS], desc="noise levels"):
+        model = NoiseModel(sigma=sigma, n_stars=stars)
+        level = accuracy(model.apply(cache.images[rows], seed, rows))
+        grid.append({"sigma": sigma, "stars": sum(stars) / 2, "accuracy": level, "drop": clean - level})
+    with written_aside(out) as aside:
+        pd.DataFrame(grid).to_csv(aside, index=False, float_format="%.4f", lineterminator="\n")
+    chosen = NoiseModel()
+    trained = provenance.load(run)["classifier"]
+    record = {
+        "chosen": [chosen.sigma, sum(chosen.n_stars) / 2],
+        "noise model": dataclasses.asdict(chosen),
+        "paper_drop": evaluation.paper_summary()["drop"],
+        "clean accuracy": round(clean, 4),
+        "images": f"{len(rows)} validation images of {cache.image_size} px",
+        "data": cache.info["standin"] or cache.info["source"],
+        "profile": trained["profile"],
+        "commit": trained["commit"],
+        "seed": seed,
+    }
+    write_json(out.with_suffix(".json"), record)
+
+
+if __name__ == "__main__":
+    measure(sys.argv[1], seed=42, out=sys.argv[2])

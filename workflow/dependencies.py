@@ -1,0 +1,40 @@
+"""Which modules of galaxynb a notebook depends on, so that editing one reruns what uses it."""
+
+import ast
+import json
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "galaxynb"
+
+
+def modules_used(notebook):
+    """List the package's source files that a notebook imports, directly or through each other.
+
+    Returns paths relative to the repository, sorted; data files that a module reads count with it.
+    """
+    cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    found, waiting = set(), _imports(code)
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting |= _imports((PACKAGE / f"{name}.py").read_text(encoding="utf-8"))
+    paths = {PACKAGE / f"{name}.py" for name in found} | {PACKAGE / "__init__.py"}
+    if "evaluation" in found:
+        paths.add(PACKAGE / "paper_tables.csv")
+    return sorted(path.relative_to(ROOT).as_posix() for path in paths)
+
+
+def _imports(code):
+    """Names of galaxynb's modules imported anywhere in `code`."""
+    names = set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom) and node.module == "galaxynb":
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("galaxynb."):
+            names.add(node.module.split(".")[1])
+        elif isinstance(node, ast.Import):
+            names |= {a.name.split(".")[1] for a in node.names if a.name.startswith("galaxynb.")}
+    return {name for name in names if (PACKAGE / f"{name}.py").is_file()}

@@ -1,0 +1,38 @@
+"""Say in one sentence why a run failed."""
+
+import json
+import re
+from pathlib import Path
+
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def notebook_failure(path):
+    """Return the error of a notebook that papermill could not finish, as one line; None if there is none."""
+    try:
+        notebook = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    for cell in notebook["cells"]:
+        for output in cell.get("outputs", ()):
+            if output["output_type"] == "error":
+                return _ANSI.sub("", f"{output['ename']}: {output['evalue']}").split("\n")[0]
+    if notebook["metadata"].get("papermill", {}).get("exception"):
+        return "the kernel died before the notebook ended"
+    return None
+
+
+def explanation(run, since=0.0):
+    """Explain the failures of a run's jobs that wrote their logs after `since` (seconds of the epoch)."""
+    sentences = []
+    for log in sorted(Path(run, "logs").glob("*")):
+        if log.stat().st_mtime < since:
+            continue
+        if log.suffix == ".ipynb":
+            failure = notebook_failure(log)
+            if failure:
+                sentences.append(f"{log.stem} failed: {failure} (partial notebook: {log})")
+        elif not Path(run, "marks", log.stem).exists():
+            lines = [line for line in log.read_text(encoding="utf-8").splitlines() if line.strip()]
+            sentences.append(f"{log.stem} failed: {lines[-1] if lines else 'no output'} (log: {log})")
+    return "\n".join(sentences) or f"The run stopped before a notebook could say why; see the log above and {run}/logs."
