@@ -10,7 +10,7 @@ PYTEST_ARGS ?=
 
 BIN := $(abspath $(VENV))/bin
 SNAKEMAKE = PATH="$(BIN):$$PATH" TF_CPP_MIN_LOG_LEVEL=3 snakemake --snakefile workflow/Snakefile --cores $(CORES) \
-	--rerun-incomplete --configfile "config/$(PROFILE).yaml" \
+	--rerun-incomplete --quiet host --configfile "config/$(PROFILE).yaml" \
 	--config profile="$(PROFILE)" source="$(DATA)" kernel="$(KERNEL)" runs="$(RUNS)"
 
 .DEFAULT_GOAL := help

@@ -346,9 +346,7 @@ def prepare(path, out, image_size=128, progress=True):
             f"adds nothing"
         )
     if out.exists() and not (out.is_dir() and ((out / "cache.json").exists() or not any(out.iterdir()))):
-        raise ValueError(
-            f"{out} exists and is not a cache made earlier, so it is not replaced: name another folder"
-        )
+        raise ValueError(f"{out} exists and is not a cache made earlier, so it is not replaced: name another folder")
 
     columns = {"images.npy": layout.IMAGES}
     if catalog.has_truth:

@@ -438,8 +438,7 @@ def verdict(accuracy, effect):
         else f"The share of the drop recovered is {share.text()}"
     )
     return [
-        f"Noise changes the accuracy from {clean.value:.2f} to {noisy.value:.2f}; "
-        f"the 95% intervals are {apart}.",
+        f"Noise changes the accuracy from {clean.value:.2f} to {noisy.value:.2f}; the 95% intervals are {apart}.",
         f"Denoising {helped} the accuracy on noisy images: {noisy.value:.2f} becomes {denoised.value:.2f}.",
         f"{recovered}; the paper's is {paper['recovery']:.2f}.",
     ]

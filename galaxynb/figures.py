@@ -16,7 +16,6 @@ from matplotlib.patches import Rectangle
 
 from galaxynb.files import written_aside
 from galaxynb.layout import CLASS_NAMES
-from galaxynb.noise import NoiseModel
 
 __all__ = [
     "STYLE",
@@ -97,9 +96,7 @@ def class_samples(images, labels, seed=0, columns=5):
     labels = np.asarray(labels)
     rng = np.random.default_rng(seed)
     rows = -(-len(CLASS_NAMES) // columns)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(_WIDTH, rows * (_WIDTH / columns + 0.48)), squeeze=False
-    )
+    figure, axes = plt.subplots(rows, columns, figsize=(_WIDTH, rows * (_WIDTH / columns + 0.48)), squeeze=False)
     for ax in axes.flat:
         ax.set_axis_off()
     for k, (ax, name) in enumerate(zip(axes.flat, CLASS_NAMES, strict=False)):
@@ -130,13 +127,9 @@ def class_counts(labels):
     figure, ax = plt.subplots(figsize=(_WIDTH, 4.2))
     left = np.zeros(len(CLASS_NAMES), dtype=int)
     where = np.arange(len(CLASS_NAMES))
-    for (name, members), colour in zip(
-        splits.items(), sns.color_palette("colorblind", len(splits)), strict=True
-    ):
+    for (name, members), colour in zip(splits.items(), sns.color_palette("colorblind", len(splits)), strict=True):
         counts = np.bincount(np.asarray(members), minlength=len(CLASS_NAMES))
-        ax.barh(
-            where, counts, left=left, color=colour, label=name.capitalize(), edgecolor="white", linewidth=0.5
-        )
+        ax.barh(where, counts, left=left, color=colour, label=name.capitalize(), edgecolor="white", linewidth=0.5)
         left += counts
     for k, total in enumerate(left):
         ax.annotate(
@@ -249,15 +242,15 @@ def noise_grid(images, row_titles, col_titles=None):
     return figure
 
 
-def noise_explorer(image, seed=0):
+def noise_explorer(image, add_noise):
     """Return sliders that redraw one noisy image, for a live notebook.
 
     Parameters
     ----------
     image : array_like, shape (H, W, 3)
         uint8, or float in [0, 1].
-    seed : int, optional
-        Seed of the noise.
+    add_noise : callable
+        Takes the standard deviation of the Gaussian noise and a number of stars; returns the noisy image.
 
     Returns
     -------
@@ -266,9 +259,8 @@ def noise_explorer(image, seed=0):
     import ipywidgets
     from IPython.display import display
 
-    def draw(sigma=0.1, stars=15):
-        noisy = NoiseModel(sigma=sigma, n_stars=(stars, stars)).apply(np.asarray(image)[None], seed, [0])
-        display(noise_grid([[image, noisy[0]]], [""], ["Original", "Noisy"]))
+    def draw(sigma=0.1, stars=25):
+        display(noise_grid([[image, add_noise(sigma, stars)]], [""], ["Original", "Noisy"]))
 
     return ipywidgets.interactive(draw, sigma=(0.0, 0.3, 0.01), stars=(0, 60))
 
@@ -316,9 +308,7 @@ def confusion_matrices(matrices):
     names = "\n".join(f"{k}  {name}" for k, name in enumerate(CLASS_NAMES))
     key.text(0.02, 1.0, names, va="top", transform=key.transAxes, linespacing=1.45)
     bar = key.inset_axes([0.02, 0.12, 0.9, 0.06])
-    figure.colorbar(
-        axes.flat[0].collections[0], cax=bar, orientation="horizontal", ticks=[0, 25, 50, 75, 100]
-    )
+    figure.colorbar(axes.flat[0].collections[0], cax=bar, orientation="horizontal", ticks=[0, 25, 50, 75, 100])
     bar.set_xlabel("Percent of the true class")
     return figure
 
@@ -349,9 +339,7 @@ def training_curves(history, monitor="val_loss", log_loss=False):
     """
     missing = {"epoch", "loss"} - set(history.columns)
     if missing or history.empty:
-        raise ValueError(
-            f"history must have a row and the columns epoch and loss; got {list(history.columns)}"
-        )
+        raise ValueError(f"history must have a row and the columns epoch and loss; got {list(history.columns)}")
     epochs = history["epoch"].to_numpy()
     if len(np.unique(epochs)) < len(epochs):
         epochs = np.arange(len(history)) + int(epochs.min())

@@ -46,7 +46,7 @@ def classifier(image_size, weights=None, bn_momentum=0.99, seed=0):
     Raises
     ------
     ValueError
-        If `image_size` or `bn_momentum` is out of range.
+        If `image_size` or `bn_momentum` is out of range, or `weights` are not such weights.
     FileNotFoundError
         If `weights` names a file that does not exist.
 
@@ -65,9 +65,13 @@ def classifier(image_size, weights=None, bn_momentum=0.99, seed=0):
     if weights is not None:
         variance = [std**2 for std in _IMAGENET_STD]
         scaled = keras.layers.Normalization(mean=_IMAGENET_MEAN, variance=variance, name="imagenet_scale")(images)
-    base = keras.applications.DenseNet121(
-        include_top=False, weights=weights, input_tensor=scaled, pooling="avg"
-    )
+    try:
+        base = keras.applications.DenseNet121(include_top=False, weights=weights, input_tensor=scaled, pooling="avg")
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"weights {weights} cannot be read as DenseNet121's without its top ({type(error).__name__}): "
+            f"give null, 'imagenet' or such a file"
+        ) from error
     for layer in base.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = bn_momentum
@@ -123,9 +127,7 @@ def autoencoder(image_size, filters=(32, 64), kernel_size=3, seed=0):
         x = keras.layers.Conv2DTranspose(
             number, kernel_size, strides=2, padding="same", activation="relu", name=f"double_{level}"
         )(x)
-    denoised = keras.layers.Conv2DTranspose(
-        3, kernel_size, padding="same", activation="sigmoid", name="denoised"
-    )(x)
+    denoised = keras.layers.Conv2DTranspose(3, kernel_size, padding="same", activation="sigmoid", name="denoised")(x)
     return keras.Model(images, denoised, name="autoencoder")
 
 

@@ -75,7 +75,7 @@ class NoiseModel:
     """
 
     sigma: float = 0.1
-    n_stars: tuple[int, int] = (5, 25)
+    n_stars: tuple[int, int] = (10, 40)
     radius: tuple[float, float] = (0.006, 0.025)
     brightness: tuple[float, float] = (0.5, 1.0)
     blur: tuple[float, float] = (0.02, 0.07)
@@ -95,9 +95,7 @@ class NoiseModel:
             unit |= {f"{name}[{band}]": limits for band, limits in zip("rgb", getattr(self, name), strict=True)}
         for name, limits in unit.items():
             if np.shape(limits) != (2,) or not 0 <= limits[0] <= limits[1] <= 1:
-                raise ValueError(
-                    f"{name} is {limits}, but a range must satisfy 0 <= low <= high <= 1: change it"
-                )
+                raise ValueError(f"{name} is {limits}, but a range must satisfy 0 <= low <= high <= 1: change it")
         whole = all(isinstance(number, numbers.Integral) for number in np.ravel(self.n_stars))
         if np.shape(self.n_stars) != (2,) or not whole or not 0 <= self.n_stars[0] <= self.n_stars[1]:
             raise ValueError(f"n_stars is {self.n_stars}, but it must be two whole numbers, 0 <= low <= high")
@@ -150,8 +148,7 @@ class NoiseModel:
         else:
             raise TypeError(f"images is {images.dtype}, but uint8 or floating point in [0, 1] is needed: convert it")
         stars = [
-            self._apply_one(image, _generator(seed, epoch, index))
-            for image, index in zip(noisy, indices, strict=True)
+            self._apply_one(image, _generator(seed, epoch, index)) for image, index in zip(noisy, indices, strict=True)
         ]
         return (noisy, stars) if return_stars else noisy
 
@@ -185,8 +182,8 @@ class NoiseModel:
             raise FileNotFoundError(
                 f"{path} is missing: it is made by notebooks/02_noise.ipynb; run that first, or `make book`"
             ) from None
-        except (TypeError, AttributeError, json.JSONDecodeError) as error:
-            raise ValueError(f"{path} is not a noise model: run notebooks/02_noise.ipynb again") from error
+        except (TypeError, AttributeError, ValueError) as error:
+            raise ValueError(f"{path} is not a noise model ({error}): run notebooks/02_noise.ipynb again") from error
 
     def _apply_one(self, image, rng):
         """Add noise to one float32 image in place; return its stars."""
@@ -198,7 +195,8 @@ class NoiseModel:
             cv2.scaleAdd(layer.astype(np.float32), 1 / 255, image, dst=image)
         if self.sigma > 0:
             # OpenCV's generator is several times faster than numpy's; its state is this thread's own.
-            cv2.setRNGSeed(int(rng.integers(1, 2**31)))
+            # Negative seeds too: the sign of the first number it gives is that of the seed.
+            cv2.setRNGSeed(int(rng.integers(-(2**31), 2**31)))
             gaussian = cv2.randn(np.empty_like(image), (0, 0, 0), (self.sigma,) * 3)
             cv2.add(image, gaussian, dst=image)
         np.clip(image, 0, 1, out=image)

@@ -402,9 +402,7 @@ def _publishable(value, name):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, bool | int):
         return value
-    raise TypeError(
-        f"{name} is a {type(value).__name__}, which JSON cannot hold; pass text, numbers or lists"
-    )
+    raise TypeError(f"{name} is a {type(value).__name__}, which JSON cannot hold; pass text, numbers or lists")
 
 
 #: An absolute path of two parts or more within other text; the parts of a URL are none.
@@ -458,11 +456,7 @@ def _flat(values, prefix=""):
     """Return (name, text) pairs of a dict; names within a dict within it are joined by a dot."""
     rows = []
     for name, value in values.items():
-        rows += (
-            _flat(value, f"{prefix}{name}.")
-            if isinstance(value, dict)
-            else [(f"{prefix}{name}", _text(value))]
-        )
+        rows += _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else [(f"{prefix}{name}", _text(value))]
     return rows
 
 

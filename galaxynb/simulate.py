@@ -237,9 +237,7 @@ def survey_rgb(g, r, z):
     numpy.ndarray, shape (..., 3), float32 in [0, 1]
         Red from z, green from r, blue from g. No flux gives the sky's grey, 32.4 of 255.
     """
-    scaled = [
-        np.asarray(f, np.float32) * s + np.float32(_OFFSET) for f, s in zip((g, r, z), _SCALES, strict=True)
-    ]
+    scaled = [np.asarray(f, np.float32) * s + np.float32(_OFFSET) for f, s in zip((g, r, z), _SCALES, strict=True)]
     intensity = np.maximum(scaled[0], 0)
     intensity += np.maximum(scaled[1], 0)
     intensity += np.maximum(scaled[2], 0)
@@ -349,7 +347,7 @@ def make_standin(path, n_images, image_size=256, seed=0, workers=None, progress=
 
 def _write(path, labels, size, seed, workers, progress):
     import h5py
-    from tqdm.auto import tqdm
+    from tqdm import tqdm
 
     tasks = [(seed, start, labels[start : start + _CHUNK], size) for start in range(0, len(labels), _CHUNK)]
     columns = np.empty((len(labels), len(layout.FLOAT_COLUMNS)))
@@ -689,9 +687,7 @@ def _paint_disturbed(canvas, rng, recipe, zoom, place, radius, ratio, flux):
     v = v + u * (u if rng.random() < 0.5 else np.abs(u)) * bend
     shift = lopsided * radius * 0.5
     clumps = _log_uniform(rng, recipe.clumps)
-    disc = _sersic(u + np.float32(shift), v, radius, 1.0) * window.patches(
-        rng, int(rng.integers(8, 20)), clumps
-    )
+    disc = _sersic(u + np.float32(shift), v, radius, 1.0) * window.patches(rng, int(rng.integers(8, 20)), clumps)
     side = np.float32(rng.uniform(-0.4, 0.4) * radius)
     knots = _sersic(u - np.float32(0.6 * shift), v + side, 0.8 * radius, 0.7)
     knots *= window.patches(rng, int(rng.integers(16, 40)), 1.5 * clumps)
@@ -730,9 +726,7 @@ def _paint_merger(canvas, rng, recipe, zoom, place, radius, ratio, flux):
             whole = _Window(canvas, zoom, place, 9 * radius)
             away = direction + (math.pi if k == 0 else 0) + rng.normal(0, 0.8)
             tail = colors[k] * 0.4 + _color(rng, recipe.young) * 0.6
-            _paint_tail(
-                whole, rng, centre - place, away, 1.4 * size, flux * part * rng.uniform(0.08, 0.25), tail
-            )
+            _paint_tail(whole, rng, centre - place, away, 1.4 * size, flux * part * rng.uniform(0.08, 0.25), tail)
     window = _Window(canvas, zoom, place + way * (separation * (0.5 - lean)), 7 * radius)
     u, v = window.rotated(direction, rng.uniform(0.6, 0.95))
     halo = _sersic(u, v, 1.8 * radius, 0.9) * window.patches(rng, 6, 0.5)

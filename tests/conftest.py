@@ -11,9 +11,7 @@ from galaxynb import layout
 REAL_SAMPLE = Path(__file__).parents[2] / "shared" / "real_sample" / "galaxy10_sample.h5"
 
 
-def write_galaxy10(
-    path, n=20, size=64, truth=False, standin=None, seed=0, labels=None, chunks=True, **columns
-):
+def write_galaxy10(path, n=20, size=64, truth=False, standin=None, seed=0, labels=None, chunks=True, **columns):
     """Write `n` random images in the Galaxy10 DECaLS layout, sorted by class, and return the path.
 
     `columns` replaces whole columns by name (`images=...`, `redshift=...`); None leaves one out.

@@ -156,9 +156,7 @@ def damage(path, row):
 @pytest.mark.parametrize("row", [0, 19])
 def test_damage_at_either_end_is_found_at_once(small, row):
     damage(small, row)
-    with pytest.raises(
-        ValueError, match=rf"'images' of .* can't be read in rows {row} to {row}, so .*damaged"
-    ):
+    with pytest.raises(ValueError, match=rf"'images' of .* can't be read in rows {row} to {row}, so .*damaged"):
         data.load_catalog(small)
 
 
@@ -182,9 +180,7 @@ def test_an_hdf5_file_of_nothing(tmp_path):
         data.load_catalog(tmp_path / "bare.h5")
 
 
-@pytest.mark.parametrize(
-    "shape", [(20, 64, 64), (20, 64, 32, 3), (20, 3, 64, 64), (20, 64, 64, 4), (20, 0, 0, 3)]
-)
+@pytest.mark.parametrize("shape", [(20, 64, 64), (20, 64, 32, 3), (20, 3, 64, 64), (20, 64, 64, 4), (20, 0, 0, 3)])
 def test_images_of_a_wrong_shape(tmp_path, tiny_galaxy10, shape):
     path = tiny_galaxy10(tmp_path / "shape.h5", images=np.zeros(shape, np.uint8), chunks=False)
     with pytest.raises(ValueError, match=r"'images' of .* has shape \(20, .*\), but must be \(N, H, H, 3\)"):
@@ -415,9 +411,7 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path, tiny_galaxy10)
 
 
 def test_a_missing_cache_names_the_notebook(tmp_path):
-    with pytest.raises(
-        FileNotFoundError, match=r"no prepared images in .*: notebooks/01_data\.ipynb makes them"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"no prepared images in .*: notebooks/01_data\.ipynb makes them"):
         data.open_cache(tmp_path / "cache")
 
 
@@ -477,9 +471,7 @@ def test_a_split_is_disjoint_exhaustive_and_deterministic(n, random):
     assert len(split.validation) == -(-(n - len(split.test)) // 5)
     for part, again in zip(split, data.paper_split(labels[::-1]), strict=True):
         np.testing.assert_array_equal(part, again)
-    np.testing.assert_array_equal(
-        sum(data.support(labels, part) for part in split), np.bincount(labels, minlength=10)
-    )
+    np.testing.assert_array_equal(sum(data.support(labels, part) for part in split), np.bincount(labels, minlength=10))
 
 
 def test_a_split_needs_rows():
@@ -683,9 +675,7 @@ def test_a_wrong_checksum_leaves_nothing(server, tmp_path, cut):
     bad = bytearray(server.body)
     bad[100] ^= 1
     server.plan = [{"body": bytes(bad), "cut": cut}]
-    with pytest.raises(
-        ValueError, match=r"does not have the expected checksum sha256:.* and was removed: run"
-    ):
+    with pytest.raises(ValueError, match=r"does not have the expected checksum sha256:.* and was removed: run"):
         fetch(server, tmp_path)
     assert names(tmp_path) == []
     assert fetch(server, tmp_path).read_bytes() == server.body
@@ -704,9 +694,7 @@ def test_a_wrong_file_in_place_is_replaced_or_removed(server, tmp_path):
 
 def test_a_refusal_is_not_asked_again(server, tmp_path):
     server.plan = [{"status": 404}]
-    with pytest.raises(
-        ConnectionError, match=r"can't be downloaded, because the server answered 404 Not Found"
-    ):
+    with pytest.raises(ConnectionError, match=r"can't be downloaded, because the server answered 404 Not Found"):
         fetch(server, tmp_path)
     assert server.log == [None]
     assert names(tmp_path) == []

@@ -157,9 +157,7 @@ def test_commit_and_changes(checkout, tmp_path):
 
 
 def test_commit_of_the_working_folder_where_the_package_is_installed(checkout, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        provenance, "__file__", str(tmp_path / "site-packages" / "galaxynb" / "provenance.py")
-    )
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "site-packages" / "galaxynb" / "provenance.py"))
     assert make(tmp_path / "run")["commit"] == "unknown"
     monkeypatch.chdir(checkout / "galaxynb")
     assert len(make(tmp_path / "run")["commit"]) == 40

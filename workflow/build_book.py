@@ -60,7 +60,7 @@ def gather(run, source):
     records = provenance.load(run)
     record = records["data"]
     options = config["sphinx"]["config"].setdefault("html_theme_options", {})
-    options["announcement"] = provenance.banner(record["data"]["kind"], record["profile"])
+    options["announcement"] = provenance.banner(record["data"]["kind"], record["profile"], record["data"].get("sha256"))
     (source / "_config.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
 
 
@@ -73,7 +73,6 @@ def build(run):
     gather(run, source)
     jupyter_book = str(Path(sys.executable).with_name("jupyter-book"))
     command = [jupyter_book, "build", str(source), "-n", "-W", "--keep-going"]
-    # Sphinx's own warnings stop the build; Python's deprecation warnings inside it are not ours to mend.
     if subprocess.run(command, check=False).returncode:
         raise RuntimeError(f"the book of {run} has warnings or errors; they are listed in the lines above")
     with written_aside(run / "book") as aside:

@@ -17,7 +17,7 @@ from galaxynb.files import write_json, written_aside
 from galaxynb.noise import NoiseModel
 
 SIGMAS = (0.0, 0.05, 0.075, 0.1, 0.125, 0.15)
-STARS = ((0, 0), (2, 10), (5, 25), (10, 40), (20, 60))
+STARS = ((0, 0), (5, 20), (10, 40), (20, 60))
 
 
 def measure(run, seed, out):

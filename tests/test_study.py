@@ -1,0 +1,314 @@
+"""The whole study as a user runs it: make, papermill, the strict book build, and what happens when it fails.
+
+Everything runs in a copy of the checkout, so that a user's own runs are not touched and files can be edited.
+"""
+
+import html.parser
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pandas as pd
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+STAGES = ("01_data", "02_noise", "03_classifier", "04_autoencoder", "05_evaluation")
+SMOKE = Path("runs/smoke-standin")
+
+pytestmark = pytest.mark.study
+
+
+class Checkout:
+    """A copy of the checkout, and make in it with this interpreter's environment."""
+
+    def __init__(self, root):
+        self.root = root
+        listed = subprocess.run(
+            ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        for name in listed.stdout.splitlines():
+            if (ROOT / name).is_file():
+                (root / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, root / name)
+        # A copy's package comes before the installed one, in make's programs and in their kernels.
+        self.environment = os.environ | {
+            "PYTHONPATH": str(root),
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        }
+
+    def make(self, *arguments):
+        """Run make without setting up an environment: tests use the one they run in."""
+        environment = Path(sys.prefix)
+        return self.run("make", "--old-file", f"{environment}/ready", f"VENV={environment}", *arguments)
+
+    def run(self, *command):
+        return subprocess.run(
+            command, cwd=self.root, env=self.environment, capture_output=True, text=True, check=False, timeout=800
+        )
+
+    def smoke(self, *arguments):
+        return self.make("book", "PROFILE=smoke", *arguments)
+
+    def planned(self):
+        """Names of the rules that a smoke run would run now."""
+        command = ["snakemake", "--snakefile", "workflow/Snakefile", "--cores", "1", "--dry-run", "--quiet", "host"]
+        done = self.run(
+            *command, "--configfile", "config/smoke.yaml", "--config", "profile=smoke", "source=standin",
+            "kernel=galaxynb", "runs=runs",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return set(re.findall(r"^(?:local)?rule (\w+):", done.stdout + done.stderr, re.MULTILINE)) - {"all"}
+
+    def edit(self, name, old, new):
+        path = self.root / name
+        text = path.read_text(encoding="utf-8")
+        assert old in text
+        path.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    return Checkout(tmp_path_factory.mktemp("checkout"))
+
+
+@pytest.fixture(scope="module")
+def study(checkout):
+    """A finished smoke run."""
+    done = checkout.smoke()
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+    assert str(checkout.root / SMOKE / "book" / "index.html") in done.stdout
+    return checkout
+
+
+def sentence(done):
+    """What a failed make says, before make's own last line."""
+    assert done.returncode != 0
+    return done.stdout + done.stderr
+
+
+class Links(html.parser.HTMLParser):
+    """Collect a page's links, images and anchors."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.targets, self.anchors = [], set()
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.anchors |= {attributes[key] for key in ("id", "name") if attributes.get(key)}
+        self.targets += [attributes[key] for key in ("href", "src") if attributes.get(key)]
+
+
+def broken_links(pages):
+    """Internal links and images of a folder of HTML pages that lead nowhere."""
+    parsed = {path.resolve(): Links(path.read_text(encoding="utf-8")) for path in pages.rglob("*.html")}
+    broken = []
+    for page, links in parsed.items():
+        for target in links.targets:
+            address = urlsplit(target)
+            if address.scheme or address.netloc:
+                continue
+            path = (page.parent / unquote(address.path)).resolve() if address.path else page
+            missing_anchor = (
+                address.fragment and path in parsed and unquote(address.fragment) not in parsed[path].anchors
+            )
+            if not path.exists() or missing_anchor:
+                broken.append(f"{page.name}: {target}")
+    return broken
+
+
+def test_every_stage_leaves_its_results(study):
+    run = study.root / SMOKE
+    for stage in STAGES:
+        assert (run / "notebooks" / f"{stage}.ipynb").is_file()
+    for number, name in enumerate(("clean", "noisy", "denoised"), start=1):
+        table = pd.read_csv(run / "tables" / f"table{number}_{name}.csv")
+        assert len(table) == 13
+        assert json.loads((run / "tables" / f"table{number}_{name}.json").read_text())
+    for figure in ("figure1", "figure2", "figure5", "confusion", "accuracy", "classifier_curves", "autoencoder_curves"):
+        assert (run / "figures" / f"{figure}.png").stat().st_size > 10_000
+    records = {path.stem: json.loads(path.read_text()) for path in (run / "provenance").glob("*.json")}
+    assert set(records) == {"data", "noise", "classifier", "autoencoder", "evaluation"}
+    assert all(record["wall_s"] > 0 and record["peak_memory_bytes"] > 0 for record in records.values())
+    assert all(record["data"]["kind"] == "standin" for record in records.values())
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert 0 <= metrics["estimates"]["clean"]["value"] <= 1
+
+
+def test_parameters_reach_the_notebooks(study):
+    profile = yaml.safe_load((study.root / "config/smoke.yaml").read_text())
+    records = study.root / SMOKE / "provenance"
+    recorded = json.loads((records / "autoencoder.json").read_text())["parameters"]
+    assert {key: recorded[key] for key in profile["autoencoder"]} == profile["autoencoder"]
+    assert json.loads((records / "data.json").read_text())["parameters"]["image_size"] == profile["data"]["image_size"]
+
+
+def test_book_has_no_broken_link_or_image(study):
+    pages = study.root / SMOKE / "book"
+    assert len(list(pages.rglob("*.html"))) >= 9
+    assert broken_links(pages) == []
+    assert (pages / "searchindex.js").is_file()
+
+
+def test_every_results_page_says_that_its_data_are_synthetic(study):
+    pages = study.root / SMOKE / "book" / "book"
+    for page in (*(pages / "notebooks" / f"{stage}.html" for stage in STAGES), pages / "results.html"):
+        assert "Synthetic stand-in data" in page.read_text(encoding="utf-8"), page.name
+
+
+def test_pages_name_no_path_of_this_machine(study):
+    for page in (study.root / SMOKE / "book").rglob("*.html"):
+        assert str(study.root) not in page.read_text(encoding="utf-8"), page.name
+
+
+def test_running_again_does_nothing_and_says_so(study):
+    start = time.monotonic()
+    done = study.smoke()
+    assert done.returncode == 0
+    assert "Nothing to be done" in done.stdout + done.stderr
+    assert time.monotonic() - start < 15
+
+
+def test_only_what_depends_on_an_edit_is_made_again(study):
+    assert study.planned() == set()
+    study.edit("book/intro.md", "#", "# ")
+    assert study.planned() == {"book"}
+    study.edit("book/intro.md", "# ", "#")
+    study.edit("galaxynb/noise.py", '"""The paper', '"""  The paper')
+    assert study.planned() == {"noise", "autoencoder", "evaluation", "book"} | (
+        {"data", "classifier"} & rules_using("noise", study.root)
+    )
+    study.edit("galaxynb/noise.py", '"""  The paper', '"""The paper')
+    assert study.planned() == set()
+
+
+def rules_using(module, root):
+    """Rules whose notebooks import a module, by a search that knows nothing of the workflow's own."""
+    sources = {stage[3:]: (root / "notebooks" / f"{stage}.ipynb").read_text() for stage in STAGES}
+    return {name for name, text in sources.items() if re.search(rf"galaxynb(\.| import [^\n]*\b){module}\b", text)}
+
+
+def test_real_galaxies_go_through_the_same_study(checkout, real_sample):
+    done = checkout.smoke(f"DATA={real_sample}")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+    run = checkout.root / f"runs/smoke-{Path(real_sample).stem}"
+    record = json.loads((run / "provenance/evaluation.json").read_text())
+    assert record["data"]["kind"] == "real"
+    assert record["data"]["n_images"] == 60
+    text = (run / "book/book/results.html").read_text(encoding="utf-8")
+    assert "Synthetic" not in text
+    for number in (1, 2, 5):
+        assert (run / f"figures/figure{number}.png").is_file()
+
+
+def test_a_killed_kernel_ends_with_one_sentence_and_keeps_earlier_results(study):
+    run = study.root / SMOKE
+    before = {path: path.read_bytes() for path in (run / "noise.json", run / "notebooks/02_noise.ipynb")}
+    whole = (study.root / "notebooks/02_noise.ipynb").read_text(encoding="utf-8")
+    study.edit("notebooks/02_noise.ipynb", "from pathlib import Path", "import os; os.kill(os.getpid(), 9)")
+    said = sentence(study.smoke())
+    assert "02_noise failed" in said
+    assert "kernel died" in said.lower()
+    assert {path: path.read_bytes() for path in before} == before
+    assert (run / "book/index.html").is_file()
+    (study.root / "notebooks/02_noise.ipynb").write_text(whole, encoding="utf-8")
+    assert "noise" in study.planned()
+    assert study.smoke().returncode == 0
+
+
+def test_a_killed_workflow_is_gone_on_with(study):
+    """SIGKILL to make's whole group in the middle of a training; then unlock, the one documented command."""
+    environment = Path(sys.prefix)
+    shutil.rmtree(study.root / SMOKE / "models")
+    checkpoints = study.root / SMOKE / "checkpoints/classifier"
+    shutil.rmtree(checkpoints)
+    running = subprocess.Popen(
+        ["make", "--old-file", f"{environment}/ready", f"VENV={environment}", "book", "PROFILE=smoke"],
+        cwd=study.root, env=study.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 300
+    while not (checkpoints / "history.json").exists():
+        assert running.poll() is None, "make ended before the training's first epoch"
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+    assert not (study.root / SMOKE / "models/classifier.keras").exists()
+    assert study.make("unlock", "PROFILE=smoke").returncode == 0
+    assert study.smoke().returncode == 0
+    executed = (study.root / SMOKE / "notebooks/03_classifier.ipynb").read_text(encoding="utf-8")
+    assert "going on after epoch 1 of 2" in executed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["PROFILE=smokey"], "PROFILE=smokey has no config/smokey.yaml"),
+        (["PROFILE=smoke", "DATA=nowhere.h5"], "DATA=nowhere.h5 is not a file"),
+    ],
+)
+def test_bad_arguments_of_make(checkout, arguments, expected):
+    assert expected in sentence(checkout.make("book", *arguments))
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "expected"),
+    [
+        ("classifier", "epohcs", 3, "'epohcs' was unexpected"),
+        ("data", "image_size", 16, "16 is less than the minimum of 32"),
+        ("autoencoder", "noisy_epochs", "many", "'many' is not of type 'integer'"),
+    ],
+)
+def test_a_wrong_profile_stops_with_the_key(checkout, section, key, value, expected):
+    profile = yaml.safe_load((checkout.root / "config/smoke.yaml").read_text())
+    profile[section][key] = value
+    (checkout.root / "config/wrong.yaml").write_text(yaml.safe_dump(profile))
+    said = sentence(checkout.make("book", "PROFILE=wrong"))
+    assert "config/wrong.yaml" in said
+    assert expected in said
+    assert section in said
+    assert not (checkout.root / "runs/wrong-standin").exists()
+
+
+def test_a_bad_file_stops_the_first_stage_with_its_sentence(checkout):
+    (checkout.root / "empty.h5").write_bytes(b"")
+    said = sentence(checkout.smoke("DATA=empty.h5"))
+    assert "01_data failed" in said
+    assert "empty.h5" in said.split("01_data failed")[1]
+
+
+@pytest.mark.parametrize("stage", STAGES[1:])
+def test_a_notebook_alone_says_what_it_misses(checkout, stage, tmp_path):
+    done = checkout.run(
+        "papermill", f"notebooks/{stage}.ipynb", str(tmp_path / "out.ipynb"), "-k", "galaxynb",
+        "-p", "run_dir", str(tmp_path / "nothing"), "--cwd", "notebooks", "--no-progress-bar",
+    )  # fmt: skip
+    said = sentence(done)
+    assert "01_data.ipynb" in said
+    assert "make book" in said
+
+
+def test_help_of_a_notebook_explains_each_parameter(checkout):
+    said = checkout.run("papermill", "--help-notebook", "notebooks/04_autoencoder.ipynb").stdout
+    assert "Unknown type" not in said
+    assert "halves the side" in said
+
+
+def test_clean_removes_results_and_never_downloads(checkout, tmp_path):
+    (checkout.root / "downloads").mkdir()
+    (checkout.root / "downloads/kept").touch()
+    results = tmp_path / "some-runs"
+    results.mkdir()
+    assert checkout.make("clean", f"RUNS={results}").returncode == 0
+    assert not results.exists()
+    assert (checkout.root / "downloads/kept").exists()
