@@ -11,7 +11,7 @@ the images themselves (see `galaxynb.simulate`).
 
 import json
 import numbers
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import cv2
@@ -76,7 +76,7 @@ class NoiseModel:
 
     sigma: float = 0.1
     n_stars: tuple[int, int] = (10, 40)
-    radius: tuple[float, float] = (0.006, 0.025)
+    radius: tuple[float, float] = (0.014, 0.033)
     brightness: tuple[float, float] = (0.5, 1.0)
     blur: tuple[float, float] = (0.02, 0.07)
     white: tuple = ((0.9, 1.0), (0.9, 1.0), (0.9, 1.0))
@@ -144,6 +144,10 @@ class NoiseModel:
         if images.dtype == np.uint8:
             noisy = np.divide(images, np.float32(255), dtype=np.float32, order="C")  # as `data.to_float` does
         elif np.issubdtype(images.dtype, np.floating):
+            if images.size and not (images.min() >= 0 and images.max() <= 1):
+                raise ValueError(
+                    f"images range from {images.min()} to {images.max()}, but floats in [0, 1] are needed: scale them"
+                )
             noisy = images.astype(np.float32, order="C")  # OpenCV writes into such arrays only
         else:
             raise TypeError(f"images is {images.dtype}, but uint8 or floating point in [0, 1] is needed: convert it")
@@ -177,6 +181,9 @@ class NoiseModel:
         """
         try:
             values = json.loads(Path(path).read_text(encoding="utf-8"))
+            missing = {field.name for field in fields(cls)} - set(values)
+            if missing:
+                raise ValueError(f"it has no {', '.join(sorted(missing))}")
             return cls(**{name: _as_tuples(value) for name, value in values.items()})
         except FileNotFoundError:
             raise FileNotFoundError(
@@ -247,6 +254,7 @@ def _draw_layer(stars, side):
     for star in stars:
         colour = 255 * star["brightness"] * star["rgb"]
         centre = (round(float(star["x"]) * scale), round(float(star["y"]) * scale))
-        radius = round(float(star["radius"]) * scale)
+        # OpenCV's antialiased disks reach half a pixel beyond their radius, which would make small images' stars larger.
+        radius = round(max(float(star["radius"]) - 0.5, 0) * scale)
         cv2.circle(layer, centre, radius, colour.tolist(), cv2.FILLED, cv2.LINE_AA, _SUBPIXEL_BITS)
     return layer

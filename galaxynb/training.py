@@ -1,9 +1,10 @@
 """Feeding and training the networks: batches, epochs, checkpoints and early stopping.
 
 Batches are `keras.utils.PyDataset`s over memory-mapped uint8 images: conversion, augmentation and
-noise happen once a batch and depend on (seed, epoch, index) alone. Training keeps one checkpoint an
-epoch in Keras's own format and goes on from the last whole one. What the networks look like is
-`galaxynb.models`'s part, how good they are `galaxynb.evaluation`'s.
+noise happen once a batch. Noise depends on (seed, epoch, index) alone; order and orientation on the
+seed, the epoch and the rows given. Training keeps one checkpoint an epoch in Keras's own format
+and goes on from the last whole one. What the networks look like is `galaxynb.models`'s part, how
+good they are `galaxynb.evaluation`'s.
 """
 
 import hashlib
@@ -271,7 +272,10 @@ def fit(model, phases, folder, digest, patience=None, monitor="val_loss", say=pr
                 raise ValueError(
                     f"{path}, the best epoch's weights, is missing or damaged: delete {folder} and run again"
                 ) from error
-    return model, pd.DataFrame(rows)
+    history = pd.DataFrame(rows)
+    # In an order of its own, since a history read back comes in alphabetical order.
+    measures = history.columns.difference(["epoch", "phase", "seconds"])
+    return model, history[["epoch", "phase", *measures, "seconds"]]
 
 
 class _Keeper(keras.callbacks.Callback):

@@ -199,6 +199,7 @@ def test_the_layer_table_lists_every_parameter(denoiser, densenet):
 
 def test_a_saved_model_predicts_the_same(denoiser, tmp_path):
     models.compile_model(denoiser, "mse", learning_rate=0.02, metrics=["mae"])
+    denoiser.optimizer.build(denoiser.trainable_variables)
     path = tmp_path / "new" / "model.keras"
     models.save(denoiser, path)
     loaded = models.load(path, "04_autoencoder.ipynb")

@@ -199,7 +199,7 @@ def test_numbers_of_stars_stay_in_their_range_and_reach_its_ends():
 
 def test_every_drawn_value_stays_in_its_range():
     side = 128
-    _, stars = stars_of(MODEL, n=100, side=side)
+    _, stars = stars_of(MODEL, n=400, side=side)
     stars = np.concatenate(stars)
     for axis in "xy":
         assert stars[axis].min() >= -0.5

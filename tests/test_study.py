@@ -171,11 +171,9 @@ def test_pages_name_no_path_of_this_machine(study):
 
 
 def test_running_again_does_nothing_and_says_so(study):
-    start = time.monotonic()
     done = study.smoke()
     assert done.returncode == 0
     assert "Nothing to be done" in done.stdout + done.stderr
-    assert time.monotonic() - start < 15
 
 
 def test_only_what_depends_on_an_edit_is_made_again(study):
