@@ -79,21 +79,22 @@ def classifier(image_size, weights=None, bn_momentum=0.99, seed=0):
     return keras.Model(images, probabilities, name="densenet121")
 
 
-def autoencoder(image_size, filters=(32, 64), kernel_size=3, seed=0):
+def autoencoder(image_size, filters=(32,), width=48, depth=3, seed=0):
     """Build the light convolutional denoising autoencoder, not compiled.
 
-    The encoder halves the side once a filter number with strided Conv2D layers, the decoder doubles
-    it as often with Conv2DTranspose layers; there are no skip connections, as in the paper. The
-    paper's own section on it is missing from the copy at hand: the sizes are our choice.
+    The encoder halves the side once a filter number with strided Conv2D layers, then looks around with
+    some more at the reduced size; the decoder doubles the side as often with Conv2DTranspose layers.
+    There are no skip connections, as in the paper. The paper's own section on it is missing from the
+    copy at hand: the sizes are our choice.
 
     Parameters
     ----------
     image_size : int
         Side of the square images in pixels, >= 32 and a multiple of ``2**len(filters)``.
     filters : sequence of int
-        Filters of the encoder's layers, outermost first; the decoder mirrors them.
-    kernel_size : int
-        Side of every convolution kernel in pixels.
+        Filters of the encoder's halving layers, outermost first; the decoder mirrors them.
+    width, depth : int
+        Filters and number of the layers at the reduced size.
     seed : int
         Seeds Keras's global generator, from which the initial weights are drawn.
 
@@ -111,24 +112,28 @@ def autoencoder(image_size, filters=(32, 64), kernel_size=3, seed=0):
     multiple = 2 ** len(filters)
     if image_size % multiple:
         below = image_size - image_size % multiple
+        fitting = [str(size) for size in (below, below + multiple) if size >= _SMALLEST_SIDE]
         raise ValueError(
             f"image_size is {image_size}, but {len(filters)} halvings need a multiple of {multiple}: "
-            f"use {' or '.join(str(side) for side in (below, below + multiple) if side >= _SMALLEST_SIDE)}"
+            f"use {' or '.join(fitting)}"
         )
     keras.utils.set_random_seed(seed)
+    layers = keras.layers
+    options = {"padding": "same", "activation": "relu", "kernel_initializer": "he_normal"}
     images = keras.Input((image_size, image_size, 3), name="noisy")
     x = images
     for level, number in enumerate(filters, start=1):
-        x = keras.layers.Conv2D(number, kernel_size, padding="same", activation="relu", name=f"encode_{level}")(x)
-        x = keras.layers.Conv2D(
-            number, kernel_size, strides=2, padding="same", activation="relu", name=f"halve_{level}"
-        )(x)
+        x = layers.Conv2D(number, 5, strides=2, name=f"halve_{level}", **options)(x)
+    for number in range(1, depth + 1):
+        x = layers.Conv2D(width, 3, name=f"middle_{number}", **options)(x)
     for level, number in reversed(list(enumerate(filters, start=1))):
-        x = keras.layers.Conv2DTranspose(
-            number, kernel_size, strides=2, padding="same", activation="relu", name=f"double_{level}"
-        )(x)
-    denoised = keras.layers.Conv2DTranspose(3, kernel_size, padding="same", activation="sigmoid", name="denoised")(x)
-    return keras.Model(images, denoised, name="autoencoder")
+        # A kernel that is a multiple of the stride leaves no chequerboard.
+        x = layers.Conv2DTranspose(number, 4, strides=2, name=f"double_{level}", **options)(x)
+    # The bias starts at about a sky's level, where the cut at 0 lets gradients through.
+    x = layers.Conv2DTranspose(
+        3, 3, padding="same", bias_initializer=keras.initializers.Constant(0.15), name="denoised"
+    )(x)
+    return keras.Model(images, layers.ReLU(max_value=1.0, name="clip")(x), name="autoencoder")
 
 
 def compile_model(model, loss, learning_rate=1e-3, decay_steps=None, metrics=(), run_eagerly=False):

@@ -181,15 +181,14 @@ class NoiseModel:
         """
         try:
             values = json.loads(Path(path).read_text(encoding="utf-8"))
-            missing = {field.name for field in fields(cls)} - set(values)
-            if missing:
-                raise ValueError(f"it has no {', '.join(sorted(missing))}")
+            # Each range by name, so that a file without one is refused and no default slips in.
+            values = {field.name: values[field.name] for field in fields(cls)}
             return cls(**{name: _as_tuples(value) for name, value in values.items()})
         except FileNotFoundError:
             raise FileNotFoundError(
                 f"{path} is missing: it is made by notebooks/02_noise.ipynb; run that first, or `make book`"
             ) from None
-        except (TypeError, AttributeError, ValueError) as error:
+        except (TypeError, AttributeError, KeyError, ValueError) as error:
             raise ValueError(f"{path} is not a noise model ({error}): run notebooks/02_noise.ipynb again") from error
 
     def _apply_one(self, image, rng):
@@ -254,7 +253,7 @@ def _draw_layer(stars, side):
     for star in stars:
         colour = 255 * star["brightness"] * star["rgb"]
         centre = (round(float(star["x"]) * scale), round(float(star["y"]) * scale))
-        # OpenCV's antialiased disks reach half a pixel beyond their radius, which would make small images' stars larger.
+        # OpenCV's antialiased disks reach half a pixel too far, which would make the stars of small images larger.
         radius = round(max(float(star["radius"]) - 0.5, 0) * scale)
         cv2.circle(layer, centre, radius, colour.tolist(), cv2.FILLED, cv2.LINE_AA, _SUBPIXEL_BITS)
     return layer

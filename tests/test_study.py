@@ -110,7 +110,8 @@ class Links(html.parser.HTMLParser):
 
 def broken_links(pages):
     """Internal links and images of a folder of HTML pages that lead nowhere."""
-    parsed = {path.resolve(): Links(path.read_text(encoding="utf-8")) for path in pages.rglob("*.html")}
+    built = [path for path in pages.rglob("*.html") if "_static" not in path.parts]  # the theme's templates lie there
+    parsed = {path.resolve(): Links(path.read_text(encoding="utf-8")) for path in built}
     broken = []
     for page, links in parsed.items():
         for target in links.targets:
