@@ -52,7 +52,7 @@ clean: ## remove all results; keeps the environment and downloads
 	@rm -rf $(RUNS) .snakemake
 	@echo "removed $(RUNS)/; downloads/ and $(VENV)/ are kept"
 
-$(VENV)/ready: requirements.lock pyproject.toml
+$(VENV)/ready: requirements.lock
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("Python 3.11 to 3.13 is needed, this is %d.%d: give make PYTHON=python3.12, say" % v)'
 	@test ! -d $(VENV) || test -f $(VENV)/pyvenv.cfg || { echo "VENV=$(VENV) is a folder that no venv is in: choose another" >&2; exit 2; }
 	$(PYTHON) -m venv --clear $(VENV)

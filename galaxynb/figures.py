@@ -259,7 +259,7 @@ def noise_explorer(image, add_noise):
     import ipywidgets
     from IPython.display import display
 
-    def draw(sigma=0.1, stars=25):
+    def draw(sigma=0.1, stars=20):
         display(noise_grid([[image, add_noise(sigma, stars)]], [""], ["Original", "Noisy"]))
 
     return ipywidgets.interactive(draw, sigma=(0.0, 0.3, 0.01), stars=(0, 60))

@@ -75,7 +75,7 @@ class NoiseModel:
     """
 
     sigma: float = 0.1
-    n_stars: tuple[int, int] = (10, 40)
+    n_stars: tuple[int, int] = (8, 32)
     radius: tuple[float, float] = (0.014, 0.033)
     brightness: tuple[float, float] = (0.5, 1.0)
     blur: tuple[float, float] = (0.02, 0.07)

@@ -17,7 +17,7 @@ from galaxynb.files import write_json, written_aside
 from galaxynb.noise import NoiseModel
 
 SIGMAS = (0.0, 0.05, 0.075, 0.1, 0.125, 0.15)
-STARS = ((0, 0), (5, 20), (10, 40), (20, 60))
+STARS = ((0, 0), (4, 16), (6, 24), (8, 32), (10, 40))
 
 
 def measure(run, seed, out):
@@ -50,6 +50,7 @@ def measure(run, seed, out):
         "data": cache.info["standin"] or cache.info["source"],
         "profile": trained["profile"],
         "commit": trained["commit"],
+        "dirty": trained["dirty"],
         "seed": seed,
     }
     write_json(out.with_suffix(".json"), record)
