@@ -14,32 +14,33 @@ SNAKEMAKE = PATH="$(BIN):$$PATH" TF_CPP_MIN_LOG_LEVEL=3 snakemake --snakefile wo
 	--config profile="$(PROFILE)" source="$(DATA)" kernel="$(KERNEL)" runs="$(RUNS)"
 
 .DEFAULT_GOAL := help
-.PHONY: help book test lab kernel lint lock unlock clean calibration
+.PHONY: help book test lab kernel reference lint lock unlock clean
 
 help: ## list the targets
 	@echo "make TARGET [PROFILE=quick|paper|smoke] [DATA=standin|galaxy10|file.h5] [KERNEL=galaxynb] [CORES=all]"
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 book: $(VENV)/ready ## set up, run the study, render the book, print its path
 	@test -f "config/$(PROFILE).yaml" || { echo "PROFILE=$(PROFILE) has no config/$(PROFILE).yaml: choose one of" \
 		$$(ls config | sed -n '/schema/d; s/\.yaml$$//p') >&2; exit 2; }
 	@$(SNAKEMAKE)
-	@$(BIN)/python workflow/where.py "$(RUNS)" "$(PROFILE)" "$(DATA)"
+	@"$(BIN)"/python workflow/where.py "$(RUNS)" "$(PROFILE)" "$(DATA)"
 
 test: $(VENV)/ready ## run all tests, the smoke study and its book among them
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@"$(BIN)"/python -m pytest $(PYTEST_ARGS)
 
 lab: $(VENV)/ready ## open JupyterLab on notebooks/
-	@$(BIN)/jupyter lab --notebook-dir=. notebooks/01_data.ipynb
+	@"$(BIN)"/jupyter lab --notebook-dir=. notebooks/01_data.ipynb
 
 kernel: $(VENV)/ready ## register the kernelspec galaxynb for your user, so that any Jupyter finds it
-	@$(BIN)/python -m ipykernel install --user --name galaxynb --display-name "galaxynb" --env TF_CPP_MIN_LOG_LEVEL 3
+	@"$(BIN)"/python -m ipykernel install --user --name galaxynb --display-name "galaxynb" --env TF_CPP_MIN_LOG_LEVEL 3
 
-calibration: $(VENV)/ready ## measure the grid of noise levels that notebook 02 shows (after make book)
-	@$(BIN)/python workflow/calibrate.py $(RUNS)/quick-standin book/reference/noise_calibration.csv
+reference: $(VENV)/ready ## measure anew what notebooks 02 and 04 show of how sizes were chosen (after make book)
+	@"$(BIN)"/python workflow/calibrate.py $(RUNS)/quick-standin book/reference/noise_calibration.csv
+	@"$(BIN)"/python workflow/trials.py $(RUNS)/quick-standin book/reference/autoencoder_trials.csv
 
 lint: $(VENV)/ready ## check style
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@"$(BIN)"/ruff check . && "$(BIN)"/ruff format --check .
 
 lock: ## pin all versions anew in requirements.lock (needs uv)
 	@uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --fork-strategy fewest \
@@ -56,7 +57,7 @@ $(VENV)/ready: requirements.lock
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("Python 3.11 to 3.13 is needed, this is %d.%d: give make PYTHON=python3.12, say" % v)'
 	@test ! -d $(VENV) || test -f $(VENV)/pyvenv.cfg || { echo "VENV=$(VENV) is a folder that no venv is in: choose another" >&2; exit 2; }
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	$(BIN)/python -m ipykernel install --sys-prefix --name galaxynb --display-name "galaxynb" --env TF_CPP_MIN_LOG_LEVEL 3
+	"$(BIN)"/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	"$(BIN)"/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	"$(BIN)"/python -m ipykernel install --sys-prefix --name galaxynb --display-name "galaxynb" --env TF_CPP_MIN_LOG_LEVEL 3
 	@touch $@

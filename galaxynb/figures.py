@@ -28,7 +28,6 @@ __all__ = [
     "noise_explorer",
     "noise_grid",
     "noisy_pairs",
-    "quality_histograms",
     "save",
     "training_curves",
 ]
@@ -242,7 +241,7 @@ def noise_grid(images, row_titles, col_titles=None):
     return figure
 
 
-def noise_explorer(image, add_noise):
+def noise_explorer(image, add_noise, sigma, stars):
     """Return sliders that redraw one noisy image, for a live notebook.
 
     Parameters
@@ -251,6 +250,8 @@ def noise_explorer(image, add_noise):
         uint8, or float in [0, 1].
     add_noise : callable
         Takes the standard deviation of the Gaussian noise and a number of stars; returns the noisy image.
+    sigma, stars : float, int
+        Where the sliders start.
 
     Returns
     -------
@@ -259,7 +260,7 @@ def noise_explorer(image, add_noise):
     import ipywidgets
     from IPython.display import display
 
-    def draw(sigma=0.1, stars=20):
+    def draw(sigma=sigma, stars=stars):
         display(noise_grid([[image, add_noise(sigma, stars)]], [""], ["Original", "Noisy"]))
 
     return ipywidgets.interactive(draw, sigma=(0.0, 0.3, 0.01), stars=(0, 60))
@@ -466,36 +467,6 @@ def accuracy_bars(estimates, paper=None):
     # Bars come after markers in matplotlib's order: this run first.
     handles, names = ax.get_legend_handles_labels()
     figure.legend(handles[::-1], names[::-1], loc="outside upper center", ncols=2)
-    return figure
-
-
-@_styled
-def quality_histograms(values, label):
-    """Show how a score, such as PSNR, is distributed over the test images.
-
-    Parameters
-    ----------
-    values : dict of str to array_like, shape (N,)
-        Scores of each set of images by name. Infinite ones are left out.
-    label : str
-        The score with its unit, such as ``PSNR (dB)``.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    figure, ax = plt.subplots(figsize=(_WIDTH, 3.2))
-    finite = {name: np.asarray(scores)[np.isfinite(scores)] for name, scores in values.items()}
-    bins = np.histogram_bin_edges(np.concatenate(list(finite.values())), bins=40)
-    colours = (_ORANGE, _BLUE, _GREEN, _PURPLE)
-    for (name, scores), colour, line in zip(finite.items(), colours, ("-", "--", "-.", ":"), strict=False):
-        # Only the bins that the scores reach: no outline along the empty axis.
-        first = max(0, np.searchsorted(bins, scores.min(), side="right") - 1)
-        own = bins[first : np.searchsorted(bins, scores.max()) + 1]
-        ax.hist(scores, own, histtype="stepfilled", color=colour, alpha=0.25)
-        ax.hist(scores, own, histtype="step", color=colour, linestyle=line, linewidth=1.8, label=name)
-    ax.set(xlabel=label, ylabel="Test images")
-    figure.legend(loc="outside upper center", ncols=len(finite))
     return figure
 
 

@@ -14,11 +14,14 @@ import pandas as pd
 from galaxynb.files import written_aside
 from galaxynb.layout import CLASS_NAMES
 
-__all__ = ["autoencoder", "classifier", "compile_model", "layer_table", "load", "save"]
+__all__ = ["DAMAGE", "autoencoder", "classifier", "compile_model", "layer_table", "load", "save"]
 
 #: Mean and standard deviation of ImageNet's channels in [0, 1]: what its weights were trained on.
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
+#: What reading a damaged model file can raise: Keras, h5py and zipfile each have their own ways.
+DAMAGE = (ValueError, OSError, KeyError, TypeError, RuntimeError, NotImplementedError, zipfile.BadZipFile)
+
 _SMALLEST_SIDE = 32  # below it DenseNet121's five halvings leave no pixel
 
 
@@ -67,7 +70,7 @@ def classifier(image_size, weights=None, bn_momentum=0.99, seed=0):
         scaled = keras.layers.Normalization(mean=_IMAGENET_MEAN, variance=variance, name="imagenet_scale")(images)
     try:
         base = keras.applications.DenseNet121(include_top=False, weights=weights, input_tensor=scaled, pooling="avg")
-    except (OSError, ValueError, KeyError) as error:
+    except DAMAGE as error:
         raise ValueError(
             f"weights {weights} cannot be read as DenseNet121's without its top ({type(error).__name__}): "
             f"give null, 'imagenet' or such a file"
@@ -241,7 +244,7 @@ def load(path, made_by):
         raise FileNotFoundError(f"{path} is missing: it is made by {made_by}; run that first, or `make book`")
     try:
         return keras.models.load_model(path, safe_mode=True)
-    except (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except DAMAGE as error:
         raise ValueError(
             f"{path} is not a readable Keras model ({type(error).__name__}): delete it and run {made_by} again"
         ) from error

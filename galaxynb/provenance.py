@@ -352,7 +352,10 @@ def _backend():
 def _device():
     """Return the platform, the CPU and, where Keras sees any, the GPUs."""
     keras = sys.modules.get("keras")
-    gpus = [] if keras is None else list(keras.distribution.list_devices("gpu"))
+    try:
+        gpus = [] if keras is None else list(keras.distribution.list_devices("gpu"))
+    except (AttributeError, NotImplementedError):  # Keras lists devices for tensorflow and jax only
+        gpus = _output("nvidia-smi", "--list-gpus").splitlines() if shutil.which("nvidia-smi") else []
     if gpus and shutil.which("nvidia-smi"):
         # Keras only numbers them; the driver knows what they are called.
         names = _output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")

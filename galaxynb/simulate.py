@@ -197,8 +197,6 @@ class Field:
     #: FWHM of the PSF in r (px, median and scatter of its logarithm); ratio of g and z to r.
     psf_fwhm: tuple[float, float] = (4.2, 0.13)
     psf_ratio: tuple[float, float, float] = (1.08, 1.0, 0.94)
-    #: Moffat exponent of the stars' wings.
-    moffat_beta: float = 3.0
     #: Sky noise in units of the stretched flux (scale x nanomaggies), and its scatter in ln.
     noise: tuple[float, float] = (0.0103, 0.2)
     #: Weight of a pixel's neighbours in the noise, for a correlation of about .25 at 1 px.
@@ -222,6 +220,7 @@ _SCALES = np.array([6.0, 3.4, 2.2], np.float32)  # g, r, z
 _OFFSET = 0.03
 _SOFTENING = 20.0
 _CHUNK = 16  # images a task
+_MOFFAT_BETA = 3  # of the stars' wings; whole, because a product is faster than a power
 
 
 def survey_rgb(g, r, z):
@@ -785,9 +784,9 @@ def _add_sources(sky, rng, fwhm, zoom, coarse):
                 # Saturated cores have arbitrary colours in the published images.
                 g, r, z = rng.normal(0, 0.35, 3)
                 color = color * np.exp([g, abs(r), z]).astype(np.float32)
-        core = width / (2 * math.sqrt(2 ** (1 / FIELD.moffat_beta) - 1))
+        core = width / (2 * math.sqrt(2 ** (1 / _MOFFAT_BETA) - 1))
         # Out to where the wings drown in the noise.
-        reach = core * max(1.5, (peak / 0.002) ** (0.5 / FIELD.moffat_beta))
+        reach = core * max(1.5, (peak / 0.002) ** (0.5 / _MOFFAT_BETA))
         top, left = max(0, math.floor(y - reach)), max(0, math.floor(x - reach))
         bottom, right = min(size, math.ceil(y + reach) + 1), min(size, math.ceil(x + reach) + 1)
         dy = np.arange(top, bottom, dtype=np.float32)[:, None] - np.float32(y)
@@ -795,7 +794,7 @@ def _add_sources(sky, rng, fwhm, zoom, coarse):
         c, s = np.float32(math.cos(angle)), np.float32(math.sin(angle))
         u, v = dx * c + dy * s, (dy * c - dx * s) * np.float32(1 / ratio)
         r2 = (u * u + v * v) * np.float32(1 / core**2) + 1
-        profile = 1 / (r2 * r2 * r2)
+        profile = 1 / (r2 * r2 * r2)  # r2 ** -_MOFFAT_BETA
         stretched = color * _SCALES
         weight = color * np.float32(peak / stretched.mean())
         sky[:, top:bottom, left:right] += profile * weight[:, None, None]

@@ -10,7 +10,6 @@ good they are `galaxynb.evaluation`'s.
 import hashlib
 import json
 import time
-import zipfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -161,7 +160,8 @@ class Phase:
 def recipe_digest(**recipe):
     """Hash what decides a training's outcome, so that a checkpoint of another recipe is not gone on from.
 
-    The package's source is hashed too: code is part of a recipe.
+    The source of the modules that a training uses is hashed too, since code is part of a recipe; that of
+    `galaxynb.noise` only if the recipe has a `noise`.
 
     Parameters
     ----------
@@ -175,7 +175,7 @@ def recipe_digest(**recipe):
     """
     digest = hashlib.sha256(json.dumps(recipe, sort_keys=True, default=asdict).encode())
     digest.update(keras.backend.backend().encode() + keras.__version__.encode())
-    for module in ("data", "noise", "models", "training"):
+    for module in ("data", "models", "training", *(["noise"] if "noise" in recipe else [])):
         digest.update((Path(__file__).parent / f"{module}.py").read_bytes())
     return digest.hexdigest()
 
@@ -268,7 +268,7 @@ def fit(model, phases, folder, digest, patience=None, monitor="val_loss", say=pr
             path = folder / _checkpoint_name(best)
             try:
                 model.load_weights(path)
-            except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            except models.DAMAGE as error:
                 raise ValueError(
                     f"{path}, the best epoch's weights, is missing or damaged: delete {folder} and run again"
                 ) from error

@@ -3,6 +3,7 @@
 import ast
 import importlib.util
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -283,3 +284,60 @@ def test_no_prose_names_a_path_of_one_machine():
     for page in pages:
         text = page.read_text(encoding="utf-8")
         assert not any(root in text for root in ("/home/", "/work/", "/Users/", "/tmp/", "/root/")), page
+
+
+def test_prose_comes_from_the_notebook_as_it_is_and_results_from_the_run():
+    build_book = load("build_book")
+
+    def markdown(text):
+        return {"cell_type": "markdown", "id": text[:4], "metadata": {}, "source": text}
+
+    def ran(name, tags=(), outputs=()):
+        return {
+            "cell_type": "code",
+            "id": name,
+            "metadata": {"tags": list(tags)},
+            "outputs": list(outputs),
+            "source": "",
+        }
+
+    executed = {
+        "cells": [
+            markdown("old"),
+            ran("p", ["parameters"]),
+            ran("i", ["injected-parameters"]),
+            ran("a", outputs=["1"]),
+        ],
+        "metadata": {},
+    }
+    current = {"cells": [ran("p", ["parameters"]), markdown("new"), ran("a"), markdown("more")], "metadata": {}}
+    cells = build_book.with_current_prose(executed, current)["cells"]
+    assert [cell["id"] for cell in cells] == ["p", "i", "new", "a", "more"]
+    assert cells[3]["outputs"] == ["1"]
+    with pytest.raises(ValueError, match="has not run"):
+        build_book.with_current_prose(executed, {"cells": [ran("b")]})
+
+
+def test_the_code_of_a_notebook_is_not_its_prose(tmp_path):
+    code_of = load("dependencies").code_of
+    notebook = json.loads(NOTEBOOKS[0].read_text(encoding="utf-8"))
+    before = code_of(NOTEBOOKS[0])
+    changed = tmp_path / "changed.ipynb"
+    for kind, same in (("markdown", True), ("code", False)):
+        cell = next(cell for cell in notebook["cells"] if cell["cell_type"] == kind)
+        cell["source"] = ["changed"]
+        changed.write_text(json.dumps(notebook), encoding="utf-8")
+        assert (code_of(changed) == before) == same
+
+
+def test_an_unchanged_file_is_not_written_again(tmp_path):
+    write = load("dependencies").write_if_changed
+    path = tmp_path / "folder" / "file"
+    write(path, "text")
+    path.chmod(0o444)
+    os.utime(path, (1, 1))
+    write(path, "text")
+    assert path.stat().st_mtime == 1
+    path.chmod(0o644)
+    write(path, "other")
+    assert path.read_text() == "other"

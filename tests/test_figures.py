@@ -59,11 +59,6 @@ DRAWN = {
     "training_curves_of_phases": (1, lambda: figures.training_curves(PHASES, log_loss=True)),
     "accuracy_bars": (1, lambda: figures.accuracy_bars(ESTIMATES)),
     "accuracy_bars_paper": (1, lambda: figures.accuracy_bars(ESTIMATES, evaluation.paper_summary())),
-    "quality_histograms": (
-        1,
-        lambda: figures.quality_histograms({"a": RNG.normal(20, 1, 50), "b": [30, np.inf]}, "PSNR (dB)"),
-    ),
-    "quality_histograms_of_one_value": (1, lambda: figures.quality_histograms({"a": [20.0]}, "PSNR (dB)")),
     "calibration_map": (2, lambda: figures.calibration_map(SWEEP, chosen=(0.1, 8), paper_drop=0.41)),
 }
 
@@ -148,7 +143,8 @@ def test_noise_explorer_redraws_what_the_function_returns(monkeypatch):
     shown = []
     monkeypatch.setattr("IPython.display.display", shown.append)
     image = IMAGES[0] / 255
-    explorer = figures.noise_explorer(image, lambda sigma, stars: np.clip(image + sigma + stars / 100, 0, 1))
+    explorer = figures.noise_explorer(image, lambda sigma, stars: np.clip(image + sigma + stars / 100, 0, 1), 0.1, 20)
+    assert [slider.value for slider in explorer.children[:2]] == [0.1, 20]
     assert [slider.description for slider in explorer.children[:2]] == ["sigma", "stars"]
     for strength in ({"sigma": 0.0, "stars": 0}, {"sigma": 0.2, "stars": 10}):
         explorer.f(**strength)

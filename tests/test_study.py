@@ -7,6 +7,7 @@ import html.parser
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -15,7 +16,11 @@ import time
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import cv2
+import h5py
+import numpy as np
 import pandas as pd
+import pooch
 import pytest
 import yaml
 
@@ -44,18 +49,25 @@ class Checkout:
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         }
 
-    def make(self, *arguments):
+    def make(self, *arguments, **options):
         """Run make without setting up an environment: tests use the one they run in."""
         environment = Path(sys.prefix)
-        return self.run("make", "--old-file", f"{environment}/ready", f"VENV={environment}", *arguments)
+        return self.run("make", "--old-file", f"{environment}/ready", f"VENV={environment}", *arguments, **options)
 
-    def run(self, *command):
+    def run(self, *command, **options):
         return subprocess.run(
-            command, cwd=self.root, env=self.environment, capture_output=True, text=True, check=False, timeout=800
+            command,
+            cwd=self.root,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=800,
+            **options,
         )
 
-    def smoke(self, *arguments):
-        return self.make("book", "PROFILE=smoke", *arguments)
+    def smoke(self, *arguments, **options):
+        return self.make("book", "PROFILE=smoke", *arguments, **options)
 
     def planned(self):
         """Names of the rules that a smoke run would run now."""
@@ -66,6 +78,13 @@ class Checkout:
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         return set(re.findall(r"^(?:local)?rule (\w+):", done.stdout + done.stderr, re.MULTILINE)) - {"all"}
+
+    def set(self, section, key, value):
+        """Change the smoke profile."""
+        path = self.root / "config/smoke.yaml"
+        profile = yaml.safe_load(path.read_text(encoding="utf-8"))
+        profile[section][key] = value
+        path.write_text(yaml.safe_dump(profile), encoding="utf-8")
 
     def edit(self, name, old, new):
         path = self.root / name
@@ -171,6 +190,20 @@ def test_pages_name_no_path_of_this_machine(study):
         assert str(study.root) not in page.read_text(encoding="utf-8"), page.name
 
 
+def test_tables_and_figures_bear_the_papers_numbers(study):
+    text = (study.root / SMOKE / "book/book/results.html").read_text(encoding="utf-8")
+    captions = dict(
+        re.findall(r'<span class="caption-number">(\w+ \d+) ?</span><span class="caption-text">(.*?)</span>', text)
+    )
+    for number, name in enumerate(("clean", "noisy", "denoised"), start=1):
+        assert name in captions[f"Table {number}"]
+    for number in (1, 2, 5):
+        (figure,) = [
+            part for part in text.split("<figure")[1:] if f"Figure {number} </span>" in part.split("</figure>")[0]
+        ]
+        assert f"figure{number}.png" in figure.split("</figure>")[0]
+
+
 def test_running_again_does_nothing_and_says_so(study):
     done = study.smoke()
     assert done.returncode == 0
@@ -182,6 +215,12 @@ def test_only_what_depends_on_an_edit_is_made_again(study):
     study.edit("book/intro.md", "#", "# ")
     assert study.planned() == {"book"}
     study.edit("book/intro.md", "# ", "#")
+    study.edit("notebooks/01_data.ipynb", "# The data", "# The data itself")
+    assert study.planned() == {"book"}
+    study.edit("notebooks/01_data.ipynb", "# The data itself", "# The data")
+    study.edit("config/smoke.yaml", "n_resamples: 999", "n_resamples: 998")
+    assert study.planned() == {"evaluation", "book"}
+    study.edit("config/smoke.yaml", "n_resamples: 998", "n_resamples: 999")
     study.edit("galaxynb/noise.py", '"""The paper', '"""  The paper')
     assert study.planned() == {"noise", "autoencoder", "evaluation", "book"} | (
         {"data", "classifier"} & rules_using("noise", study.root)
@@ -207,6 +246,66 @@ def test_real_galaxies_go_through_the_same_study(checkout, real_sample):
     assert "Synthetic" not in text
     for number in (1, 2, 5):
         assert (run / f"figures/figure{number}.png").is_file()
+    # What the figures are drawn from is the sample, shrunk.
+    with h5py.File(real_sample) as file:
+        shrunk = [cv2.resize(image, (32, 32), interpolation=cv2.INTER_AREA) for image in file["images"]]
+    assert (np.load(run / "data/cache/images.npy") == shrunk).all()
+    assert record["data"]["sha256"] == pooch.file_hash(str(real_sample))
+
+
+def records_of(study):
+    return {path.name: path.read_bytes() for path in (study.root / SMOKE / "marks").iterdir() if path.name != "book"}
+
+
+def test_a_full_disk_ends_with_one_sentence_and_the_next_run_makes_all_anew(study):
+    """A limit on the size of files stands in for a full disk; the changed profile would reach every stage."""
+    results = [study.root / SMOKE / name for name in ("metrics.json", "data/standin.h5", "book/index.html")]
+    before, marks = [path.read_bytes() for path in results], records_of(study)
+    study.set("data", "n_images", 61)
+    limit = 2_000_000
+    failed = study.smoke(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
+    said = sentence(failed)
+    assert "01_data failed" in said
+    assert "standin.h5" in said.split("01_data failed")[1]
+    assert [path.read_bytes() for path in results] == before
+    assert not list((study.root / SMOKE / "data").glob("*partial*"))
+    assert study.planned() == {"data", "noise", "classifier", "autoencoder", "evaluation", "book"}
+    assert study.smoke().returncode == 0
+    after = records_of(study)
+    assert all(after[name] != marks[name] for name in marks)
+    assert study.planned() == set()
+
+
+def test_a_stage_that_failed_for_a_passing_reason_does_not_pass_for_done(study):
+    """The stage's input is new already, so nothing but the missing mark says that it has to run."""
+    run = study.root / SMOKE
+    reference = study.root / "book/reference/noise_calibration.json"
+    whole = reference.read_bytes()
+    reference.write_bytes(whole[:20])
+    study.set("data", "n_images", 62)
+    failed = study.smoke()
+    reference.write_bytes(whole)
+    assert "02_noise failed" in sentence(failed)
+    assert study.planned() == {"noise", "classifier", "autoencoder", "evaluation", "book"}
+    assert study.smoke().returncode == 0
+    n_images = {json.loads(path.read_text())["data"]["n_images"] for path in (run / "provenance").glob("*.json")}
+    assert n_images == {62}
+
+
+def test_a_damaged_model_ends_with_one_sentence_and_is_made_again_once_deleted(study):
+    model = study.root / SMOKE / "models/classifier.keras"
+    whole = model.read_bytes()
+    model.write_bytes(whole[: len(whole) // 2])
+    study.set("evaluation", "n_resamples", 997)
+    book = (study.root / SMOKE / "book/book/results.html").read_bytes()
+    said = sentence(study.smoke())
+    assert "05_evaluation failed" in said
+    assert "classifier.keras is not a readable Keras model" in said
+    assert (study.root / SMOKE / "book/book/results.html").read_bytes() == book
+    model.unlink()
+    assert "classifier" in study.planned()
+    assert study.smoke().returncode == 0
+    assert model.is_file()
 
 
 def test_a_killed_kernel_ends_with_one_sentence_and_keeps_earlier_results(study):
@@ -214,12 +313,13 @@ def test_a_killed_kernel_ends_with_one_sentence_and_keeps_earlier_results(study)
     before = {path: path.read_bytes() for path in (run / "noise.json", run / "notebooks/02_noise.ipynb")}
     whole = (study.root / "notebooks/02_noise.ipynb").read_text(encoding="utf-8")
     study.edit("notebooks/02_noise.ipynb", "from pathlib import Path", "import os; os.kill(os.getpid(), 9)")
-    said = sentence(study.smoke())
+    failed = study.smoke()
+    (study.root / "notebooks/02_noise.ipynb").write_text(whole, encoding="utf-8")
+    said = sentence(failed)
     assert "02_noise failed" in said
     assert "kernel died" in said.lower()
     assert {path: path.read_bytes() for path in before} == before
     assert (run / "book/index.html").is_file()
-    (study.root / "notebooks/02_noise.ipynb").write_text(whole, encoding="utf-8")
     assert "noise" in study.planned()
     assert study.smoke().returncode == 0
 

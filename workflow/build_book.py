@@ -42,6 +42,24 @@ def gate(path):
             raise ValueError(f"{path}: cell {number} was not executed; run its stage again")
 
 
+def with_current_prose(executed, current):
+    """Return an executed notebook with the prose of the notebook as it is now.
+
+    Code cells, papermill's injected parameters among them, come from `executed`. The workflow runs a stage again when
+    its code changes, so a code cell of `current` that was not executed means that the two do not belong together.
+    """
+    ran = {cell["id"]: cell for cell in executed["cells"] if cell["cell_type"] == "code"}
+    injected = [cell for cell in ran.values() if "injected-parameters" in cell["metadata"].get("tags", ())]
+    cells = []
+    for cell in current["cells"]:
+        if cell["cell_type"] == "code" and cell["id"] not in ran:
+            raise ValueError(f"cell {cell['id']} of a notebook has not run: run `make book` again")
+        cells.append(ran[cell["id"]] if cell["cell_type"] == "code" else cell)
+        if "parameters" in cell["metadata"].get("tags", ()):
+            cells += injected
+    return executed | {"cells": cells}
+
+
 def gather(run, source):
     """Lay out the book's sources for one run in folder `source`."""
     run, source = Path(run), Path(source)
@@ -53,7 +71,10 @@ def gather(run, source):
             raise FileNotFoundError(f"{path} is missing: `make book` makes it")
         gate(path)
         (source / "book" / "notebooks").mkdir(exist_ok=True)
-        shutil.copy(path, source / "book" / "notebooks")
+        executed = json.loads(path.read_text(encoding="utf-8"))
+        current = json.loads((ROOT / "notebooks" / path.name).read_text(encoding="utf-8"))
+        text = json.dumps(with_current_prose(executed, current), indent=1)
+        (source / "book" / "notebooks" / path.name).write_text(text, encoding="utf-8")
     for folder in ("tables", "figures"):
         shutil.copytree(run / folder, source / "book" / folder)
     config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))

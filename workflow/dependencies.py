@@ -1,4 +1,4 @@
-"""Which modules of galaxynb a notebook depends on, so that editing one reruns what uses it."""
+"""What a stage depends on: the code of its notebook, and the modules of galaxynb that it uses."""
 
 import ast
 import json
@@ -25,6 +25,23 @@ def modules_used(notebook):
     if "evaluation" in found:
         paths.add(PACKAGE / "paper_tables.csv")
     return sorted(path.relative_to(ROOT).as_posix() for path in paths)
+
+
+def code_of(notebook):
+    """Return what of a notebook decides its results, its code cells, as JSON text."""
+    cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
+    code = [
+        {key: cell.get(key) for key in ("id", "metadata", "source")} for cell in cells if cell["cell_type"] == "code"
+    ]
+    return json.dumps(code, indent=1, sort_keys=True) + "\n"
+
+
+def write_if_changed(path, text):
+    """Write a text file unless it holds this text already."""
+    path = Path(path)
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
 
 
 def _imports(code):

@@ -17,8 +17,10 @@ def notebook_failure(path):
         for output in cell.get("outputs", ()):
             if output["output_type"] == "error":
                 return _ANSI.sub("", f"{output['ename']}: {output['evalue']}").split("\n")[0]
-    if notebook["metadata"].get("papermill", {}).get("exception"):
-        return "the kernel died before the notebook ended"
+    for number, cell in enumerate(notebook["cells"], start=1):
+        # papermill records nothing of a kernel that died, and calls every cell completed.
+        if cell["cell_type"] == "code" and "".join(cell["source"]).strip() and cell["execution_count"] is None:
+            return f"the kernel died in cell {number}; run again, with more memory if it was killed for that"
     return None
 
 

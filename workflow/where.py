@@ -9,7 +9,11 @@ NAMED_SOURCES = ("standin", "galaxy10")
 
 def run_folder(runs, profile, source):
     """Folder of the run of `profile` on `source` (a name of `NAMED_SOURCES` or a file's path)."""
-    label = source if source in NAMED_SOURCES else re.sub(r"[^A-Za-z0-9_.-]+", "-", Path(source).stem)
+    label = source
+    if source not in NAMED_SOURCES:
+        label = re.sub(r"[^A-Za-z0-9_.-]+", "-", Path(source).stem)
+        # A file that happens to be called standin.h5 must not share the default's folder.
+        label += "-file" if label in NAMED_SOURCES else ""
     return f"{runs}/{profile}-{label}"
 
 

@@ -1,0 +1,96 @@
+"""Compare variants of a run's autoencoder at half its schedule: the record that notebook 04 shows.
+
+Usage: python workflow/trials.py runs/quick-standin book/reference/autoencoder_trials.csv
+
+Scores are taken on validation images, so that the choice does not look at the test images.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+from galaxynb import data, evaluation, models, provenance, training
+from galaxynb.files import write_json, written_aside
+from galaxynb.noise import NoiseModel
+
+#: What each variant changes of the run's own settings, one thing at a time.
+VARIANTS = {
+    "as chosen": {},
+    "squared error": {"loss": "mean_squared_error"},
+    "twice the batch": {"batch_size": 16},
+    "two halvings": {"filters": [32, 48]},
+    "the paper's rate": {"learning_rate": 0.001},
+}
+
+
+def train(cache, noise, seed, settings):
+    """Train one variant from scratch; return the model and its number of steps."""
+    split = data.paper_split(cache.labels)
+    model = models.autoencoder(cache.image_size, settings["filters"], settings["width"], settings["depth"], seed)
+
+    def pairs(indices, **options):
+        return training.Pairs(cache.images, indices, settings["batch_size"], seed, **options)
+
+    raw = training.Phase("raw", 1, pairs(split.train), pairs(split.validation, training=False))
+    noisy_epochs = settings["noisy_epochs"] // 2
+    validation = pairs(split.validation, noise=noise, training=False)
+    noisy = training.Phase("noisy", noisy_epochs, pairs(split.train, noise=noise), validation)
+    steps = len(raw.training) * (1 + noisy_epochs)
+    models.compile_model(model, settings["loss"], settings["learning_rate"], steps)
+    with tempfile.TemporaryDirectory() as folder:
+        model, _ = training.fit(model, [raw, noisy], folder, digest="trial")
+    return model, steps
+
+
+def measure(run, out):
+    """Write the table of variants to the CSV `out` and its record to a JSON beside it."""
+    run, out = Path(run), Path(out)
+    settings = yaml.safe_load((run / "parameters" / "04_autoencoder.yaml").read_text(encoding="utf-8"))
+    settings["loss"] = "mean_absolute_error"
+    seed = settings["seed"]
+    cache = data.open_cache(run / "data" / "cache")
+    noise = NoiseModel.read(run / "noise.json")
+    classifier = models.load(run / "models" / "classifier.keras", made_by="notebooks/03_classifier.ipynb")
+    rows = data.paper_split(cache.labels).validation
+    clean = data.to_float(cache.images[rows])
+    noisy = noise.apply(cache.images[rows], seed, rows)
+
+    def accuracy(images):
+        predicted = classifier.predict(images, batch_size=64, verbose=0).argmax(axis=1)
+        return float((predicted == cache.labels[rows]).mean())
+
+    table = []
+    for name, change in VARIANTS.items():
+        print(name, flush=True)
+        model, steps = train(cache, noise, seed, settings | change)
+        denoised = model.predict(noisy, batch_size=64, verbose=0)
+        table.append(
+            {
+                "Variant": name,
+                "Steps": steps,
+                "PSNR, dB": evaluation.psnr(clean, denoised).mean(),
+                "Accuracy, denoised": accuracy(denoised),
+                "Accuracy, denoised clean": accuracy(model.predict(clean, batch_size=64, verbose=0)),
+            }
+        )
+    with written_aside(out) as aside:
+        pd.DataFrame(table).to_csv(aside, index=False, float_format="%.3f", lineterminator="\n")
+    trained = provenance.load(run)["classifier"]
+    record = {
+        "images": f"{len(rows)} validation images of {cache.image_size} px",
+        "accuracy, clean": accuracy(clean),
+        "accuracy, noisy": accuracy(noisy),
+        "data": cache.info["standin"] or cache.info["source"],
+        "profile": f"{trained['profile']}, half its epochs",
+        "commit": trained["commit"],
+        "dirty": trained["dirty"],
+        "seed": seed,
+    }
+    write_json(out.with_suffix(".json"), record)
+
+
+if __name__ == "__main__":
+    measure(sys.argv[1], sys.argv[2])
