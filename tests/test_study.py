@@ -278,7 +278,6 @@ def test_a_full_disk_ends_with_one_sentence_and_the_next_run_makes_all_anew(stud
 
 def test_a_stage_that_failed_for_a_passing_reason_does_not_pass_for_done(study):
     """The stage's input is new already, so nothing but the missing mark says that it has to run."""
-    run = study.root / SMOKE
     reference = study.root / "book/reference/noise_calibration.json"
     whole = reference.read_bytes()
     reference.write_bytes(whole[:20])
@@ -287,9 +286,6 @@ def test_a_stage_that_failed_for_a_passing_reason_does_not_pass_for_done(study):
     reference.write_bytes(whole)
     assert "02_noise failed" in sentence(failed)
     assert study.planned() == {"noise", "classifier", "autoencoder", "evaluation", "book"}
-    assert study.smoke().returncode == 0
-    n_images = {json.loads(path.read_text())["data"]["n_images"] for path in (run / "provenance").glob("*.json")}
-    assert n_images == {62}
 
 
 def test_a_damaged_model_ends_with_one_sentence_and_is_made_again_once_deleted(study):
