@@ -276,18 +276,6 @@ def test_a_full_disk_ends_with_one_sentence_and_the_next_run_makes_all_anew(stud
     assert study.planned() == set()
 
 
-def test_a_stage_that_failed_for_a_passing_reason_does_not_pass_for_done(study):
-    """The stage's input is new already, so nothing but the missing mark says that it has to run."""
-    reference = study.root / "book/reference/noise_calibration.json"
-    whole = reference.read_bytes()
-    reference.write_bytes(whole[:20])
-    study.set("data", "n_images", 62)
-    failed = study.smoke()
-    reference.write_bytes(whole)
-    assert "02_noise failed" in sentence(failed)
-    assert study.planned() == {"noise", "classifier", "autoencoder", "evaluation", "book"}
-
-
 def test_a_damaged_model_ends_with_one_sentence_and_is_made_again_once_deleted(study):
     model = study.root / SMOKE / "models/classifier.keras"
     whole = model.read_bytes()
@@ -343,6 +331,18 @@ def test_a_killed_workflow_is_gone_on_with(study):
     assert study.smoke().returncode == 0
     executed = (study.root / SMOKE / "notebooks/03_classifier.ipynb").read_text(encoding="utf-8")
     assert "going on after epoch 1 of 2" in executed
+
+
+def test_a_stage_that_failed_for_a_passing_reason_does_not_pass_for_done(study):
+    """The stage's input is new already, so nothing but the missing mark says that it has to run."""
+    reference = study.root / "book/reference/noise_calibration.json"
+    whole = reference.read_bytes()
+    reference.write_bytes(whole[:20])
+    study.set("data", "n_images", 62)
+    failed = study.smoke()
+    reference.write_bytes(whole)
+    assert "02_noise failed" in sentence(failed)
+    assert study.planned() == {"noise", "classifier", "autoencoder", "evaluation", "book"}
 
 
 @pytest.mark.parametrize(
