@@ -85,8 +85,8 @@ def measure(run, out):
         "accuracy, noisy": accuracy(noisy),
         "data": cache.info["standin"] or cache.info["source"],
         "profile": f"{trained['profile']}, half its epochs",
-        "commit": trained["commit"],
-        "dirty": trained["dirty"],
+        "commit of the classifier": trained["commit"],
+        "uncommitted changes at the classifier": trained["dirty"],
         "seed": seed,
     }
     write_json(out.with_suffix(".json"), record)
