@@ -14,17 +14,20 @@ SNAKEMAKE = PATH="$(BIN):$$PATH" TF_CPP_MIN_LOG_LEVEL=3 snakemake --snakefile wo
 	--config profile="$(PROFILE)" source="$(DATA)" kernel="$(KERNEL)" runs="$(RUNS)"
 
 .DEFAULT_GOAL := help
-.PHONY: help book test lab kernel reference lint lock unlock clean
+.PHONY: help book profile test lab kernel reference lint lock unlock clean
 
 help: ## list the targets
 	@echo "make TARGET [PROFILE=quick|paper|smoke] [DATA=standin|galaxy10|file.h5] [KERNEL=galaxynb] [CORES=all]"
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-book: $(VENV)/ready ## set up, run the study, render the book, print its path
-	@test -f "config/$(PROFILE).yaml" || { echo "PROFILE=$(PROFILE) has no config/$(PROFILE).yaml: choose one of" \
-		$$(ls config | sed -n '/schema/d; s/\.yaml$$//p') >&2; exit 2; }
+book: profile $(VENV)/ready ## set up, run the study, render the book, print its path
 	@$(SNAKEMAKE)
 	@"$(BIN)"/python workflow/where.py "$(RUNS)" "$(PROFILE)" "$(DATA)"
+
+# Asked before the environment is made, which takes minutes.
+profile:
+	@test -f "config/$(PROFILE).yaml" || { echo "PROFILE=$(PROFILE) has no config/$(PROFILE).yaml: choose one of" \
+		$$(ls config | sed -n '/schema/d; s/\.yaml$$//p') >&2; exit 2; }
 
 test: $(VENV)/ready ## run all tests, the smoke study and its book among them
 	@"$(BIN)"/python -m pytest $(PYTEST_ARGS)

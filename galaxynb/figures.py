@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from galaxynb.files import written_aside
 from galaxynb.layout import CLASS_NAMES
@@ -390,6 +391,12 @@ def training_curves(history, monitor="val_loss", log_loss=False):
             ax.axvline(epochs[best], color="0.45", linewidth=1, linestyle=":", zorder=0)
         if name == "loss" and log_loss:
             ax.set_yscale("log")
+            low, high = ax.get_ylim()
+            # Within a decade the default labels powers of ten that are not there, or crowds all that are.
+            if high < 10 * low:
+                ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+                ax.yaxis.set_minor_formatter(NullFormatter())
         if name == "accuracy":
             ax.set_ylim(0, 1)
         ax.set(xlabel="Epoch", ylabel=name.capitalize())

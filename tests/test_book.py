@@ -314,8 +314,22 @@ def test_prose_comes_from_the_notebook_as_it_is_and_results_from_the_run():
     cells = build_book.with_current_prose(executed, current)["cells"]
     assert [cell["id"] for cell in cells] == ["p", "i", "new", "a", "more"]
     assert cells[3]["outputs"] == ["1"]
+    assert "hide-input" in cells[1]["metadata"]["tags"]
     with pytest.raises(ValueError, match="has not run"):
         build_book.with_current_prose(executed, {"cells": [ran("b")]})
+
+
+WRITES = ("figures.save(", "save_table(", "models.save(", "write_json(", "model.write(", "provenance.record(")
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_writes_results_only_in_its_last_cells(path):
+    """A stage that fails half-way must leave the results of the run before it as they were."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    writing = [number for number, text in enumerate(code) if any(write in text for write in WRITES)]
+    assert writing
+    assert writing == list(range(len(code) - len(writing), len(code)))
 
 
 def test_the_code_of_a_notebook_is_not_its_prose(tmp_path):

@@ -292,6 +292,20 @@ def test_a_damaged_model_ends_with_one_sentence_and_is_made_again_once_deleted(s
     assert model.is_file()
 
 
+def test_a_stage_that_fails_late_leaves_its_earlier_results(study):
+    """The evaluation's last computation fails, after tables and figures were shown."""
+    run = study.root / SMOKE
+    kept = [path for name in ("tables", "figures", "models", "provenance") for path in (run / name).iterdir()]
+    before = {path: path.read_bytes() for path in (*kept, run / "metrics.json")}
+    whole = (study.root / "notebooks/05_evaluation.ipynb").read_text(encoding="utf-8")
+    study.edit("notebooks/05_evaluation.ipynb", "verdict = evaluation.verdict(accuracy, effect)", "verdict = 1 / 0")
+    failed = study.smoke()
+    (study.root / "notebooks/05_evaluation.ipynb").write_text(whole, encoding="utf-8")
+    assert "05_evaluation failed: ZeroDivisionError" in sentence(failed)
+    assert {path: path.read_bytes() for path in before} == before
+    assert study.smoke().returncode == 0
+
+
 def test_a_killed_kernel_ends_with_one_sentence_and_keeps_earlier_results(study):
     run = study.root / SMOKE
     before = {path: path.read_bytes() for path in (run / "noise.json", run / "notebooks/02_noise.ipynb")}
@@ -354,6 +368,12 @@ def test_a_stage_that_failed_for_a_passing_reason_does_not_pass_for_done(study):
 )
 def test_bad_arguments_of_make(checkout, arguments, expected):
     assert expected in sentence(checkout.make("book", *arguments))
+
+
+def test_a_mistyped_profile_is_told_before_an_environment_is_made(checkout, tmp_path):
+    said = sentence(checkout.run("make", "book", "PROFILE=smokey", f"VENV={tmp_path / 'venv'}"))
+    assert "PROFILE=smokey has no config/smokey.yaml" in said
+    assert not (tmp_path / "venv").exists()
 
 
 @pytest.mark.parametrize(

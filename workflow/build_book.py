@@ -56,8 +56,15 @@ def with_current_prose(executed, current):
             raise ValueError(f"cell {cell['id']} of a notebook has not run: run `make book` again")
         cells.append(ran[cell["id"]] if cell["cell_type"] == "code" else cell)
         if "parameters" in cell["metadata"].get("tags", ()):
-            cells += injected
+            # Most repeat the defaults above them: folded away, they are there for who wants them.
+            cells += [fold(cell) for cell in injected]
     return executed | {"cells": cells}
+
+
+def fold(cell):
+    """Return a cell whose input the book shows on a click."""
+    tags = [*cell["metadata"].get("tags", ()), "hide-input"]
+    return cell | {"metadata": cell["metadata"] | {"tags": tags}}
 
 
 def gather(run, source):
