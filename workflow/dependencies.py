@@ -22,8 +22,10 @@ def modules_used(notebook):
             found.add(name)
             waiting |= _imports((PACKAGE / f"{name}.py").read_text(encoding="utf-8"))
     paths = {PACKAGE / f"{name}.py" for name in found} | {PACKAGE / "__init__.py"}
-    if "evaluation" in found:
-        paths.add(PACKAGE / "paper_tables.csv")
+    for path in list(paths):
+        # A data file counts with the module that names it.
+        text = path.read_text(encoding="utf-8")
+        paths |= {table for table in PACKAGE.glob("*.csv") if table.name in text}
     return sorted(path.relative_to(ROOT).as_posix() for path in paths)
 
 

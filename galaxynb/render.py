@@ -1,0 +1,771 @@
+"""Draw galaxies, stars and sky as fluxes, and turn them into the survey's RGB.
+
+A cutout is made in two steps: `draw` picks a galaxy's physical parameters from its class's recipe
+(`galaxynb.recipes`), and `paint` renders them as surface brightness in the bands g, r, z. `cutout` adds what
+the survey adds: the PSF of each band, stars, background galaxies, correlated sky noise, and `survey_rgb`.
+
+Positions are arcsec from the frame's centre, x to the right and y downwards; angles are counted from x
+towards y. Frames hold nanomaggies per native pixel (0.262 arcsec squared), whatever the size of their own pixels:
+the published frames of 0.524 arcsec/px are shrunk pictures, in which a surface keeps its brightness.
+"""
+
+import dataclasses
+import functools
+import math
+
+import cv2
+import numpy as np
+
+from galaxynb.recipes import AMBIGUOUS_SHARE, CLASS_RECIPES, CONFUSED_WITH, SURVEY
+
+__all__ = ["BASE", "Galaxy", "cutout", "draw", "paint", "survey_rgb", "total_flux"]
+
+BASE = 256  # px: side of the published frames
+_NATIVE = SURVEY.pixel_scales[0]
+_SCALES = np.array([6.0, 3.4, 2.2], np.float32)  # g, r, z
+_OFFSET = 0.03
+_SOFTENING = 20.0
+_DISC = 1.678  # half-light radius of an exponential disc in scale lengths
+_EXTINCTION = (1.0, 0.72, 0.42)  # of g, r, z in units of g's
+
+
+def survey_rgb(g, r, z):
+    """RGB of the fluxes, by the recipe the Legacy Surveys publish their pictures with (``dr2_rgb``).
+
+    Parameters
+    ----------
+    g, r, z : array_like of float, one shape
+        Fluxes in nanomaggies a pixel (mag = 22.5 - 2.5 log10 flux).
+
+    Returns
+    -------
+    numpy.ndarray, shape (..., 3), float32 in [0, 1]
+        Red from z, green from r, blue from g. No flux gives the sky's grey, 32.4 of 255.
+    """
+    scaled = [np.asarray(f, np.float32) * s + np.float32(_OFFSET) for f, s in zip((g, r, z), _SCALES, strict=True)]
+    intensity = np.maximum(scaled[0], 0)
+    intensity += np.maximum(scaled[1], 0)
+    intensity += np.maximum(scaled[2], 0)
+    # The floor only avoids 0/0: where all bands are negative the result is clipped to 0 anyway.
+    intensity = np.maximum(intensity * np.float32(1 / 3), np.float32(1e-6))
+    gain = np.arcsinh(intensity * np.float32(_SOFTENING))
+    gain /= intensity
+    gain *= np.float32(1 / math.sqrt(_SOFTENING))
+    rgb = np.empty((*gain.shape, 3), np.float32)
+    for channel, band in enumerate((2, 1, 0)):
+        np.multiply(scaled[band], gain, out=rgb[..., channel])
+    return np.clip(rgb, 0, 1, out=rgb)
+
+
+# Galaxies ------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Galaxy:
+    """A galaxy's physical parameters, enough to render it again bit for bit.
+
+    Lengths are arcsec, angles radians, colours magnitudes; what else there is has the meaning and the units of the
+    field of that name in `galaxynb.recipes.ClassRecipe`.
+
+    Raises
+    ------
+    ValueError
+        If a length is not positive, or the axis ratio is not in (0, 1].
+    """
+
+    form: str
+    #: Total r magnitude.
+    magnitude: float
+    radius: float
+    axis_ratio: float
+    angle: float = 0.0
+    x: float = 0.0
+    y: float = 0.0
+    #: g - r of old and of young stars.
+    old: float = 0.85
+    young: float = 0.5
+    young_share: float = 0.0
+    sersic: float = 1.0
+    bulge: float = 0.0
+    bulge_radius: float = 0.2
+    bar: float = 0.0
+    bar_length: float = 0.8
+    bar_ratio: float = 0.3
+    #: Where arms and bar begin.
+    phase: float = 0.0
+    arms: float = 0.0
+    arm_sharpness: float = 1.0
+    flocculence: float = 0.0
+    #: Pitch angle, degrees; negative winds the other way.
+    pitch: float = 15.0
+    arm_number: int = 2
+    ring: float = 0.0
+    clumps: float = 0.0
+    lopsided: float = 0.0
+    dust: float = 0.0
+    halo: float = 0.0
+    shell: float = 0.0
+    tails: int = 0
+    #: Of its patches, knots and tails.
+    seed: int = 0
+
+    def __post_init__(self):
+        for name in ("radius", "bulge_radius", "bar_length", "bar_ratio"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)}: give a length over 0")
+        if not 0 < self.axis_ratio <= 1:
+            raise ValueError(f"axis_ratio is {self.axis_ratio}: give minor over major axis, over 0 and at most 1")
+        if self.form not in _PAINTERS:
+            raise ValueError(f"form is {self.form!r}: choose from {', '.join(_PAINTERS)}")
+
+
+def total_flux(galaxy):
+    """Fluxes in g, r, z, nanomaggies, if all of the galaxy is in the frame and there is no dust.
+
+    Parameters
+    ----------
+    galaxy : Galaxy
+
+    Returns
+    -------
+    numpy.ndarray, shape (3,), float64
+    """
+    shares = _shares(galaxy)
+    colour = sum(share * _sed(g_r) for share, g_r in shares)
+    return 10 ** (0.4 * (22.5 - galaxy.magnitude)) * colour.astype(float)
+
+
+def _shares(galaxy):
+    """Shares of the r light, with their g - r: of old and of young stars."""
+    disc = 1 - galaxy.bulge - galaxy.bar - galaxy.halo
+    young = galaxy.young_share * disc if galaxy.form != "spheroid" else 0.0
+    return (1 - young, galaxy.old), (young, galaxy.young)
+
+
+def _sed(g_r):
+    """Fluxes in g, r, z for 1 in r: r - z follows g - r (Blanton & Moustakas)."""
+    return np.array([10 ** (-0.4 * g_r), 1.0, 10 ** (0.4 * (0.55 * g_r + 0.06))], np.float32)
+
+
+def draw(rng, recipe):
+    """Draw a central galaxy, or the members of a pair, from a recipe.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    recipe : galaxynb.recipes.ClassRecipe
+
+    Returns
+    -------
+    tuple of Galaxy
+        The first is the one the cutout is centred on.
+    """
+    form = _choose(rng, recipe.forms)
+    if form == "pair":
+        return _draw_pair(rng, recipe)
+    return (_draw_one(rng, recipe, form),)
+
+
+def _choose(rng, weighted):
+    values, weights = zip(*weighted, strict=True)
+    return values[int(np.searchsorted(np.cumsum(weights), rng.random() * sum(weights)))]
+
+
+def _log_normal(rng, bounds):
+    """Log-normal of these 10% and 90% quantiles, cut at 2.2 standard deviations."""
+    middle, half = (math.log(bounds[1] * bounds[0]) / 2, math.log(bounds[1] / bounds[0]) / 2)
+    return math.exp(middle + half / 1.2816 * min(max(rng.standard_normal(), -2.2), 2.2))
+
+
+def _draw_one(rng, recipe, form, radius=None):
+    radius = _log_normal(rng, recipe.radius) if radius is None else radius
+    ratio = rng.uniform(*recipe.axis_ratio)
+    # The light of a thin disc is that of one at least as thick as the PSF makes it.
+    area = 2 * math.pi * radius**2 * max(ratio, 0.12)
+    # Large galaxies have fainter surfaces.
+    size = math.log(radius / math.sqrt(recipe.radius[0] * recipe.radius[1]))
+    mu = rng.uniform(*recipe.mu) + 0.4 * size
+    old = rng.uniform(*recipe.old)
+    # A galaxy is red or blue as a whole: its young stars go along with its old ones.
+    low, high = recipe.young
+    along = (old - recipe.old[0]) / max(recipe.old[1] - recipe.old[0], 1e-6)
+    young = low + (high - low) * min(max(0.5 * along + 0.5 * rng.random(), 0), 1)
+    bulge, bar, halo = (rng.uniform(*bounds) for bounds in (recipe.bulge, recipe.bar, recipe.halo))
+    if form in ("spheroid", "irregular"):
+        bulge = bulge if form == "irregular" else 0.0
+        bar = 0.0
+    place = rng.normal(0, 0.15, 2)
+    return Galaxy(
+        form=form,
+        magnitude=mu - 2.5 * math.log10(area),
+        radius=radius,
+        axis_ratio=ratio,
+        angle=rng.uniform(0, 2 * math.pi),
+        x=place[0],
+        y=place[1],
+        old=old,
+        young=young,
+        young_share=rng.uniform(*recipe.young_share),
+        sersic=rng.uniform(*recipe.sersic),
+        bulge=bulge,
+        bulge_radius=rng.uniform(*recipe.bulge_radius),
+        bar=bar,
+        bar_length=rng.uniform(*recipe.bar_length),
+        bar_ratio=rng.uniform(*recipe.bar_ratio),
+        phase=rng.uniform(0, 2 * math.pi),
+        arms=rng.uniform(*recipe.arms),
+        arm_sharpness=rng.uniform(*recipe.arm_sharpness),
+        flocculence=rng.uniform(*recipe.flocculence),
+        pitch=rng.uniform(*recipe.pitch) * rng.choice((-1, 1)),
+        arm_number=int(rng.choice(recipe.arm_numbers)),
+        ring=float(rng.random() < recipe.ring) * rng.uniform(0.04, 0.15),
+        clumps=rng.uniform(*recipe.clumps),
+        lopsided=rng.uniform(*recipe.lopsided),
+        dust=rng.uniform(*recipe.dust),
+        halo=halo,
+        shell=float(rng.random() < recipe.shell) * rng.uniform(0.03, 0.15),
+        tails=int(rng.choice(recipe.tails)),
+        seed=int(rng.integers(2**62)),
+    )
+
+
+def _draw_pair(rng, recipe):
+    """Two galaxies, seldom three, that meet: spheroids in a common halo, or discs with tails between them."""
+    first = _draw_one(rng, recipe, "spheroid" if rng.random() < 0.6 else "disc")
+    members = [first]
+    for _ in range(1 + (rng.random() < 0.12)):
+        share = _log_normal(rng, (0.15, 1.0))
+        radius = first.radius * share**0.4 * rng.uniform(0.7, 1.1)
+        form = "spheroid" if rng.random() < 0.65 else _choose(rng, (("disc", 0.6), ("irregular", 0.4)))
+        way = rng.uniform(0, 2 * math.pi)
+        distance = max(_log_normal(rng, recipe.separation) * first.radius, 1.6)
+        other = _draw_one(rng, recipe, form, radius)
+        members.append(
+            dataclasses.replace(
+                other,
+                magnitude=first.magnitude - 2.5 * math.log10(share),
+                x=first.x + distance * math.cos(way),
+                y=first.y + distance * math.sin(way),
+                # A tail leaves along the line between the two, so the member's own axis is turned into it.
+                angle=other.angle if other.tails == 0 else way + rng.normal(0, 0.4),
+                halo=other.halo * 0.5,
+            )
+        )
+    if rng.random() < 0.3:  # the cutout is centred between the two
+        dx, dy = (members[1].x - first.x) / 2, (members[1].y - first.y) / 2
+        members = [dataclasses.replace(member, x=member.x - dx, y=member.y - dy) for member in members]
+    return tuple(members)
+
+
+class _Grid:
+    """The part of a frame that an object reaches, with its coordinates in arcsec from the object's centre."""
+
+    def __init__(self, shape, pixel, x, y, reach):
+        middle = (shape[-1] - 1) / 2
+        low = [max(0, math.floor(middle + (c - reach) / pixel)) for c in (y, x)]
+        high = [min(shape[-1], math.ceil(middle + (c + reach) / pixel) + 1) for c in (y, x)]
+        self.pixel = pixel
+        self.empty = low[0] >= high[0] or low[1] >= high[1]
+        self.window = (slice(None), slice(low[0], high[0]), slice(low[1], high[1]))
+        self.y = ((np.arange(low[0], high[0]) - middle) * pixel - y).astype(np.float32)[:, None]
+        self.x = ((np.arange(low[1], high[1]) - middle) * pixel - x).astype(np.float32)[None, :]
+
+    def along(self, angle, axis_ratio=1.0):
+        """Coordinates along the major axis and, stretched to the plane, along the minor one."""
+        c, s = np.float32(math.cos(angle)), np.float32(math.sin(angle))
+        stretch = np.float32(1 / axis_ratio)
+        return self.x * c + self.y * s, (self.y * c - self.x * s) * stretch
+
+
+def paint(frame, pixel, galaxy):
+    """Add a galaxy's light to a frame.
+
+    Parameters
+    ----------
+    frame : numpy.ndarray, shape (3, S, S), float32
+        Nanomaggies per native pixel in g, r, z; changed in place.
+    pixel : float
+        Side of the frame's pixels, arcsec.
+    galaxy : Galaxy
+
+    Notes
+    -----
+    Summed over a frame that holds all of it, the light is `total_flux` to about a per cent, less what dust takes.
+    """
+    grid = _Grid(frame.shape, pixel, galaxy.x, galaxy.y, _REACH[galaxy.form] * galaxy.radius)
+    if grid.empty:
+        return
+    layer = np.zeros((3, grid.y.shape[0], grid.x.shape[1]), np.float32)
+    _PAINTERS[galaxy.form](layer, grid, galaxy, np.random.Generator(np.random.SFC64(galaxy.seed)))
+    layer *= np.float32(10 ** (0.4 * (22.5 - galaxy.magnitude)) * _NATIVE**2)
+    frame[grid.window] += layer
+
+
+def _add(layer, profile, share, g_r):
+    """Add a profile, in shares of the total r light per arcsec2, in all bands."""
+    if share > 0:
+        for band, flux in zip(layer, _sed(g_r), strict=True):
+            band += profile * np.float32(share * flux)
+
+
+@functools.lru_cache(maxsize=4096)
+def _sersic_constant(index):
+    from scipy.special import gammaincinv
+
+    return float(gammaincinv(2 * index, 0.5))
+
+
+def _sersic(r2, radius, ratio, index, soft):
+    """Sersic profile of total 1, by the squared radius in the plane; `soft` (arcsec) blunts the cusp."""
+    b = _sersic_constant(round(index, 3))
+    level = b ** (2 * index) * math.exp(-math.lgamma(2 * index)) / (2 * math.pi * index * radius**2 * ratio)
+    r2 = (r2 + np.float32(soft**2)) * np.float32(1 / radius**2)
+    np.log(r2, out=r2)
+    r2 *= np.float32(0.5 / index)
+    np.exp(r2, out=r2)
+    r2 *= np.float32(-b)
+    np.exp(r2, out=r2)
+    r2 *= np.float32(level)
+    return r2
+
+
+def _texture(rng, u, v, extent, cells):
+    """Smooth random field of unit variance in the galaxy's own coordinates, over (-extent, extent)."""
+    coarse = rng.standard_normal((cells + 3, cells + 3), np.float32)
+    scale = np.float32(cells / (2 * extent))
+    shift = np.float32(extent)
+    return 1.25 * cv2.remap(
+        coarse, (u + shift) * scale + 1, (v + shift) * scale + 1, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
+    )
+
+
+def _like(shape, base):
+    """Rescale a profile to the light of another that it was made from."""
+    shape *= np.float32(base.sum(dtype=float) / max(shape.sum(dtype=float), 1e-30))
+    return shape
+
+
+def _paint_spheroid(layer, grid, galaxy, rng):
+    u, v = grid.along(galaxy.angle, galaxy.axis_ratio)
+    r2 = u * u + v * v
+    soft = 0.3 * grid.pixel
+    main = 1 - galaxy.halo
+    profile = _sersic(r2, galaxy.radius, galaxy.axis_ratio, galaxy.sersic, soft)
+    if galaxy.clumps > 0:
+        patches = np.exp(galaxy.clumps * _texture(rng, u, v, 5 * galaxy.radius, int(rng.integers(14, 30))))
+        profile = _like(profile * patches, profile)
+    # Bluer outwards by a little, as most are: a redder core within the whole.
+    core = 0.35
+    _add(layer, profile, main * (1 - core), galaxy.old - 0.03)
+    inner = _sersic(r2, 0.6 * galaxy.radius, galaxy.axis_ratio, galaxy.sersic, soft)
+    _add(layer, inner, main * core, galaxy.old + 0.05)
+    _paint_outskirts(layer, grid, galaxy, rng)
+
+
+def _paint_disc(layer, grid, galaxy, rng):
+    """Exponential disc with bulge, bar, rings, logarithmic arms, knots and dust lanes along the arms."""
+    u, v = grid.along(galaxy.angle, galaxy.axis_ratio)
+    radius, ratio = galaxy.radius, galaxy.axis_ratio
+    soft = 0.3 * grid.pixel
+    r, theta = cv2.cartToPolar(u, v)
+    r += np.float32(0.5 * grid.pixel)
+    scale = radius / _DISC
+    bar_length = galaxy.bar_length * radius
+    begin = 0.9 * bar_length if galaxy.bar > 0 else 0.3 * radius
+
+    winding = np.log(r * np.float32(1 / begin))
+    tangent = math.tan(math.radians(galaxy.pitch))
+    bend = rng.normal(0, 0.12)  # the pitch changes outwards
+    phase = (
+        theta - np.float32(galaxy.phase) - (winding + np.float32(bend) * winding * winding) * np.float32(1 / tangent)
+    )
+    # Coordinates along and across the arms: what tears them is drawn out along them.
+    along = np.cos(phase), np.sin(phase)
+    stretch = np.exp(np.float32(0.5) * np.clip(winding, -1.5, 2))
+    torn = _texture(rng, along[0] * stretch, along[1] * stretch, 3.0, int(rng.integers(14, 26)))
+    wobble = _texture(rng, u, v, 5 * radius, int(rng.integers(7, 12)))
+    wave = np.cos(phase * np.float32(galaxy.arm_number) + wobble * np.float32(0.3 + 0.9 * galaxy.flocculence))
+    sharp = np.float32(galaxy.arm_sharpness)
+    crest = np.exp((wave - 1) * sharp)
+    crest *= np.exp(np.float32(0.9 * galaxy.flocculence) * torn)
+    inner = r * r
+    inner /= inner + np.float32((0.8 * begin) ** 2)
+    crest *= inner
+    # One arm or side outshines the other.
+    side = 1 + np.float32(galaxy.lopsided) * np.cos(theta - np.float32(rng.uniform(0, 2 * math.pi))) * inner
+    clumps = np.exp(np.float32(galaxy.clumps) * _texture(rng, u, v, 5 * radius, int(rng.integers(22, 44))))
+
+    disc = np.exp(r * np.float32(-1 / scale)) * np.float32(1 / (2 * math.pi * scale**2 * ratio))
+    if rng.random() < 0.6:  # most discs break to a steeper fall at 2 to 4 scale lengths
+        fall = np.maximum(r * np.float32(1 / scale) - np.float32(rng.uniform(2.0, 4.0)), 0)
+        disc *= np.exp(-fall * np.float32(rng.uniform(0.3, 1.0)))
+    light = 1 - galaxy.bulge - galaxy.bar - galaxy.halo
+    young = galaxy.young_share
+    arms = 1 + np.float32(galaxy.arms) * crest
+    old_disc = _like(disc * (1 + np.float32(0.5 * galaxy.arms) * crest) * (0.5 + 0.5 * side), disc)
+    # Young stars reach further out than the old disc.
+    wide = np.exp(r * np.float32(-1 / (1.3 * scale))) * np.float32(1 / (2 * math.pi * (1.3 * scale) ** 2 * ratio))
+    young_disc = _like(wide * (arms - np.float32(0.75 if galaxy.arms > 0.3 else 0)) * clumps * side, wide)
+    if galaxy.ring > 0:
+        at = bar_length if galaxy.bar > 0 else rng.uniform(0.5, 1.4) * radius
+        band = (r - np.float32(at)) * np.float32(1 / (rng.uniform(0.12, 0.25) * at))
+        band = np.exp(-band * band) * (0.6 + 0.4 * clumps)
+        ring = _like(band, wide)
+        young_disc = young_disc * np.float32(1 - galaxy.ring / max(young * light, galaxy.ring)) + ring * np.float32(
+            galaxy.ring / max(young * light, galaxy.ring)
+        )
+    _add(layer, old_disc, light * (1 - young), 0.75 * galaxy.old + 0.25 * galaxy.young)
+    _add(layer, young_disc, light * young, galaxy.young)
+    if young * galaxy.clumps > 0.06:
+        _add_knots(layer, grid, rng, young_disc, galaxy)
+    if galaxy.dust > 0 and galaxy.arms > 0:
+        lane = np.exp((np.cos(phase * np.float32(galaxy.arm_number) + wobble + np.float32(0.9)) - 1) * 4) * inner
+        _redden(layer, lane * np.float32(galaxy.dust))
+    if galaxy.bar > 0:
+        c, s = np.float32(math.cos(galaxy.phase)), np.float32(math.sin(galaxy.phase))
+        across = (v * c - u * s) * np.float32(1 / (bar_length * galaxy.bar_ratio))
+        length = (u * c + v * s) * np.float32(1 / bar_length)
+        # Flat along and steep at the ends, as bars of Sersic index about one half; boxy.
+        shape = np.exp(-((length * length) ** 2) - across * across)
+        # The integral of exp(-x^4 - y^2), in the plane.
+        area = 2 * 0.9064025 * math.sqrt(math.pi) * bar_length**2 * galaxy.bar_ratio * ratio
+        _add(layer, shape * np.float32(1 / area), galaxy.bar, 0.9 * galaxy.old + 0.1 * galaxy.young)
+    if galaxy.bulge > 0:
+        # A bulge is rounder than the disc it sits in.
+        round_ratio = 0.4 + 0.6 * ratio
+        bulge_u, bulge_v = grid.along(galaxy.angle, round_ratio)
+        size = galaxy.bulge_radius * radius
+        bulge = _sersic(bulge_u**2 + bulge_v**2, size, round_ratio, galaxy.sersic, soft)
+        _add(layer, bulge, galaxy.bulge, galaxy.old)
+    _paint_outskirts(layer, grid, galaxy, rng)
+
+
+def _add_knots(layer, grid, rng, where, galaxy):
+    """Move some of the young light into HII regions and clusters, unresolved, where that light is."""
+    number = int(rng.poisson(20 * galaxy.clumps * galaxy.young_share * min(galaxy.radius, 6)))
+    cumulated = np.cumsum(where, dtype=float)
+    if number == 0 or cumulated[-1] <= 0:
+        return
+    spots = np.searchsorted(cumulated, rng.random(number) * cumulated[-1])
+    knots = np.zeros(where.shape, np.float32)
+    bright = np.minimum(rng.pareto(1.8, number), 6).astype(np.float32) + 0.3
+    np.add.at(knots.reshape(-1), np.minimum(spots, where.size - 1), bright)
+    share = 0.06 * galaxy.young_share
+    _add(layer, _like(knots, where), share, galaxy.young - 0.2)
+
+
+def _redden(layer, depth):
+    for band, extinction in zip(layer, _EXTINCTION, strict=True):
+        band *= np.exp(depth * np.float32(-extinction))
+
+
+def _paint_edge_on(layer, grid, galaxy, rng):
+    """Edge-on disc: thin and blue in a thicker old one, cut off outwards, with a plane of dust; and a bulge."""
+    u, v = grid.along(galaxy.angle)
+    radius = galaxy.radius
+    scale = radius / 1.4
+    height = max(radius * galaxy.axis_ratio, 0.4 * grid.pixel)
+    distance = np.abs(u) * np.float32(1 / scale)
+    warp = rng.normal(0, 0.012) * radius
+    # An S or, less often, a bow.
+    sign = np.sign(u) if rng.random() < 0.7 else np.float32(1)
+    v = v - distance * distance * sign * np.float32(warp)
+    side = 1 + np.float32(galaxy.lopsided) * np.tanh(u * np.float32(1 / scale))
+    edge = distance * np.float32(1 / rng.uniform(2.6, 4.2))
+    edge = edge**4
+
+    def disc(height, scale_factor):
+        x = distance * np.float32(1 / scale_factor)
+        across = np.exp(np.minimum(np.abs(v) * np.float32(1 / height), 30))
+        across = 4 / (across + 1 / across) ** 2
+        # Seen edge-on, an exponential disc is flatter in the middle than an exponential: x K1(x), nearly.
+        profile = (1 + x) * np.exp(-1.15 * x - edge)
+        return profile * across * np.float32(1 / (2 * height * 2 * 1.6 * scale * scale_factor))
+
+    light = 1 - galaxy.bulge - galaxy.halo
+    old = disc(1.25 * height, 0.9) * side
+    base = disc(0.8 * height, 1.1)
+    clumps = np.exp(
+        np.float32(galaxy.clumps) * _texture(rng, u, v * np.float32(2.5), 4 * radius, int(rng.integers(24, 50)))
+    )
+    young = _like(base * clumps * side * (np.float32(0.35) + distance), base)
+    _add(layer, old, light * (1 - galaxy.young_share), galaxy.old)
+    _add(layer, young, light * galaxy.young_share, galaxy.young)
+    if galaxy.bulge > 0:
+        size = max(galaxy.bulge_radius * radius, 0.3)
+        ratio = rng.uniform(0.5, 0.95)
+        bulge_u, bulge_v = grid.along(galaxy.angle, ratio)
+        bulge = _sersic(bulge_u**2 + bulge_v**2, size, ratio, galaxy.sersic, 0.3 * grid.pixel)
+        _add(layer, bulge, galaxy.bulge, galaxy.old)
+    if galaxy.dust > 0.15:
+        thickness = 0.35 * height + 0.12
+        lane = (v - np.float32(rng.uniform(-0.5, 0.5) * height)) * np.float32(1 / thickness)
+        mottled = 0.7 + 0.3 * clumps
+        _redden(layer, np.exp(-lane * lane - 0.35 * distance) * mottled * np.float32(galaxy.dust))
+    _paint_outskirts(layer, grid, galaxy, rng)
+
+
+def _paint_irregular(layer, grid, galaxy, rng):
+    """Clumpy, lopsided, bent light with an off-centre core."""
+    u, v = grid.along(galaxy.angle, galaxy.axis_ratio)
+    radius, ratio = galaxy.radius, galaxy.axis_ratio
+    soft = 0.3 * grid.pixel
+    core_u, core_v = u, v
+    bend = np.float32(rng.uniform(0.0, 0.35) * rng.choice((-1, 1)) / radius)
+    # A banana or an S.
+    v = v + u * (u if rng.random() < 0.5 else np.abs(u)) * bend
+    shift = np.float32(0.5 * galaxy.lopsided * radius)
+    turn = rng.uniform(0, 2 * math.pi)
+    du, dv = shift * np.float32(math.cos(turn)), shift * np.float32(math.sin(turn))
+    index = rng.uniform(0.5, 1.2)
+    base = _sersic((u - du) ** 2 + (v - dv) ** 2, radius, ratio, index, soft)
+    patches = _texture(rng, u, v, 4 * radius, int(rng.integers(7, 14)))
+    disc = _like(base * np.exp(np.float32(0.8 * galaxy.clumps) * patches), base)
+    young_base = _sersic((u + du) ** 2 + (v + dv) ** 2, 0.85 * radius, ratio, 0.7, soft)
+    fine = _texture(rng, u, v, 4 * radius, int(rng.integers(16, 36)))
+    knots = _like(young_base * np.exp(np.float32(1.5 * galaxy.clumps) * (0.6 * patches + fine)), young_base)
+    if rng.random() < 0.3:  # a wisp of an arm
+        r, theta = cv2.cartToPolar(u, v)
+        wind = np.log(np.maximum(r, 0.1 * radius) * np.float32(1 / radius)) * np.float32(rng.choice((-1, 1)) * 2.2)
+        arm = np.exp((np.cos(theta - np.float32(turn) - wind) - 1) * 3) * np.exp(r * np.float32(-0.8 / radius))
+        knots = 0.5 * knots + 0.5 * _like(arm * np.exp(np.float32(galaxy.clumps) * fine), young_base)
+    light = 1 - galaxy.bulge - galaxy.halo
+    _add(layer, disc, light * (1 - galaxy.young_share), 0.6 * galaxy.old + 0.4 * galaxy.young)
+    _add(layer, knots, light * galaxy.young_share, galaxy.young)
+    _add_knots(layer, grid, rng, knots, galaxy)
+    if galaxy.bulge > 0:
+        size = max(galaxy.bulge_radius * radius, 0.3)
+        _add(layer, _sersic(core_u**2 + core_v**2, size, ratio, galaxy.sersic, soft), galaxy.bulge, galaxy.old)
+    _paint_outskirts(layer, grid, galaxy, rng)
+
+
+def _paint_outskirts(layer, grid, galaxy, rng):
+    """Halo, shells and tidal tails."""
+    if galaxy.halo > 0:
+        ratio = 0.3 + 0.7 * galaxy.axis_ratio
+        u, v = grid.along(galaxy.angle, ratio)
+        halo = _sersic(u * u + v * v, 2.6 * galaxy.radius, ratio, 1.2, 0.3 * grid.pixel)
+        _add(layer, halo, galaxy.halo, galaxy.old - 0.08)
+    if galaxy.shell > 0:
+        ratio = 0.4 + 0.6 * galaxy.axis_ratio
+        u, v = grid.along(galaxy.angle, ratio)
+        r, theta = cv2.cartToPolar(u, v)
+        shell = np.zeros(r.shape, np.float32)
+        for _ in range(int(rng.integers(1, 4))):
+            at = rng.uniform(1.5, 3.6) * galaxy.radius
+            band = (r - np.float32(at)) * np.float32(1 / (0.12 * at))
+            # Sharp outside, soft inside, and only part of the way around.
+            band = np.exp(-band * band * np.where(band > 0, np.float32(4), np.float32(0.6)))
+            way = np.cos(theta - np.float32(rng.uniform(0, 2 * math.pi)))
+            shell += band * np.exp(np.float32(rng.uniform(0.5, 3)) * (way - 1))
+        _add(layer, _unit(shell, grid), galaxy.shell, galaxy.old - 0.1)
+    for _ in range(galaxy.tails):
+        _paint_tail(layer, grid, galaxy, rng)
+
+
+def _unit(profile, grid):
+    """Rescale a profile to a total of 1."""
+    return profile * np.float32(1 / max(profile.sum(dtype=float) * grid.pixel**2, 1e-30))
+
+
+def _paint_tail(layer, grid, galaxy, rng):
+    """Add a curved tail that leaves along the major axis, thinning and fading outwards."""
+    steps = np.linspace(0, 1, 28)
+    length = rng.uniform(2.0, 5.0) * galaxy.radius
+    heading = galaxy.angle + rng.choice((0, math.pi)) + rng.normal(0, 0.5)
+    heading = heading + rng.uniform(0.2, 2.2) * rng.choice((-1, 1)) * steps
+    points = np.cumsum(np.stack([np.cos(heading), np.sin(heading)], -1), 0) * (length / len(steps))
+    # Pixels of the window, in 1/8 for OpenCV's drawing.
+    pixels = (points - (float(grid.x[0, 0]), float(grid.y[0, 0]))) / grid.pixel
+    trace = np.zeros(layer.shape[1:], np.float32)
+    fixed = np.round(pixels * 8).astype(np.int32)
+    width = rng.uniform(0.2, 0.5) * galaxy.radius / grid.pixel
+    for k in range(len(fixed) - 1):
+        thick = max(1, round(width * (1 - 0.6 * steps[k])))
+        cv2.line(trace, fixed[k].tolist(), fixed[k + 1].tolist(), math.exp(-2.0 * steps[k]), thick, shift=3)
+    cv2.GaussianBlur(trace, (0, 0), max(0.5 * width, 0.5), dst=trace)
+    blue = galaxy.young if rng.random() < 0.5 else 0.5 * (galaxy.old + galaxy.young)
+    _add(layer, _unit(trace, grid), rng.uniform(0.04, 0.18), blue)
+
+
+_PAINTERS = {
+    "spheroid": _paint_spheroid,
+    "disc": _paint_disc,
+    "edge-on": _paint_edge_on,
+    "irregular": _paint_irregular,
+}
+#: How far a form is drawn, in half-light radii: a steep core has wide wings.
+_REACH = {"spheroid": 9.0, "disc": 6.5, "edge-on": 5.0, "irregular": 7.0}
+
+
+# The field and the sky ------------------------------------------------------------------------------
+
+
+def cutout(rng, label, size=256):
+    """Draw a cutout of a class.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    label : int
+        0 to 9.
+    size : int
+        Side of the image, px. The field of view stays that of 256 px.
+
+    Returns
+    -------
+    image, truth : numpy.ndarray, shape (size, size, 3), uint8
+        With and without sky noise.
+    galaxies : tuple of Galaxy
+        What it was drawn from.
+    pixel_scale : float
+        arcsec/px of the 256-px frame: one of `SURVEY.pixel_scales`.
+    """
+    drawn_as = label
+    if rng.random() < AMBIGUOUS_SHARE:
+        drawn_as = int(rng.choice(CONFUSED_WITH[label]))
+    galaxies = draw(rng, CLASS_RECIPES[drawn_as])
+    extent = max(math.hypot(g.x, g.y) * 0.5 + g.radius for g in galaxies)
+    pixel_scale = SURVEY.pixel_scales[int(extent > SURVEY.coarse_radius)]
+    pixel = pixel_scale * BASE / size
+
+    frame = np.zeros((3, size, size), np.float32)
+    for galaxy in galaxies:
+        paint(frame, pixel, galaxy)
+    crowd = rng.gamma(SURVEY.crowding, 1 / SURVEY.crowding) * (pixel_scale / _NATIVE) ** 2
+    _add_galaxies(frame, rng, pixel, crowd)
+    seeing = np.array(SURVEY.fwhm) * np.exp(
+        rng.normal(0, SURVEY.fwhm_scatter[0]) + rng.normal(0, SURVEY.fwhm_scatter[1], 3)
+    )
+    for band, fwhm in zip(frame, seeing, strict=True):
+        cv2.filter2D(band, -1, _psf(fwhm / pixel), dst=band, borderType=cv2.BORDER_REPLICATE)
+    _add_stars(frame, rng, pixel, seeing, crowd)
+    level = math.exp(rng.normal(0, SURVEY.noise_scatter[0])) * np.exp(rng.normal(0, SURVEY.noise_scatter[1], 3))
+    noise = (np.array(SURVEY.noise) * level).astype(np.float32)
+    frame += (noise * (np.array(SURVEY.sky) + rng.normal(0, SURVEY.sky_scatter))).astype(np.float32)[:, None, None]
+    _add_glow(frame, rng)
+    truth = _to_uint8(frame)
+    _add_noise(frame, rng, noise, pixel)
+    _add_faults(frame, rng, pixel)
+    return _to_uint8(frame), truth, galaxies, pixel_scale
+
+
+def _to_uint8(bands):
+    return cv2.convertScaleAbs(survey_rgb(*bands), alpha=255)  # rounds to the nearest
+
+
+def _moffat(r2, fwhm):
+    """Moffat profile of total 1 by the squared distance, lengths in one unit; FWHM in it too."""
+    beta = SURVEY.moffat_beta
+    core2 = (fwhm / 2) ** 2 / (2 ** (1 / beta) - 1)
+    return (1 + r2 * np.float32(1 / core2)) ** np.float32(-beta) * np.float32((beta - 1) / (math.pi * core2))
+
+
+def _psf(fwhm):
+    """Kernel of a PSF of this FWHM (px), of sum 1."""
+    half = max(2, min(15, math.ceil(2.6 * fwhm)))
+    # Sampled finer than the pixels, since a narrow PSF varies within one.
+    fine = 3
+    steps = (np.arange((2 * half + 1) * fine, dtype=np.float32) - ((2 * half + 1) * fine - 1) / 2) / fine
+    kernel = _moffat(steps[:, None] ** 2 + steps[None, :] ** 2, fwhm)
+    kernel = kernel.reshape(2 * half + 1, fine, 2 * half + 1, fine).mean((1, 3))
+    return kernel / kernel.sum()
+
+
+def _magnitude(rng, bounds, slope):
+    """A magnitude from counts that rise as 10^(slope m)."""
+    low, high = (10 ** (slope * m) for m in bounds)
+    return math.log10(low + (high - low) * rng.random()) / slope
+
+
+def _add_galaxies(frame, rng, pixel, crowd):
+    """Add background galaxies: small, of any colour and shape."""
+    half = frame.shape[-1] / 2 * pixel
+    for _ in range(rng.poisson(SURVEY.galaxies * crowd)):
+        magnitude = _magnitude(rng, SURVEY.galaxy_magnitudes, SURVEY.galaxy_slope)
+        low, high = SURVEY.galaxy_radius
+        radius = _log_normal(rng, (low, high)) * 10 ** (0.1 * (22 - magnitude))
+        galaxy = Galaxy(
+            form="spheroid",
+            magnitude=magnitude,
+            radius=radius,
+            axis_ratio=rng.uniform(0.3, 1),
+            angle=rng.uniform(0, math.pi),
+            x=rng.uniform(-half, half),
+            y=rng.uniform(-half, half),
+            old=rng.uniform(0.3, 1.7),
+            sersic=rng.uniform(0.8, 2.5),
+        )
+        paint(frame, pixel, galaxy)
+
+
+def _add_stars(frame, rng, pixel, seeing, crowd):
+    """Add stars: the PSF itself, wings and all."""
+    size = frame.shape[-1]
+    for _ in range(rng.poisson(SURVEY.stars * crowd)):
+        magnitude = _magnitude(rng, SURVEY.star_magnitudes, SURVEY.star_slope)
+        x, y = rng.uniform(0, size, 2)
+        g_r = rng.uniform(*SURVEY.star_colours)
+        # Main-sequence stars: r - z runs away from g - r among the M dwarfs.
+        r_z = 0.5 * g_r - 0.05 + (rng.exponential(0.6) if g_r > 1.25 else 0)
+        flux = 10 ** (0.4 * (22.5 - magnitude)) * np.array([10 ** (-0.4 * g_r), 1, 10 ** (0.4 * r_z)]) * _NATIVE**2
+        # Out to where the wings drown in the noise.
+        core = seeing[1] / 2 / math.sqrt(2 ** (1 / SURVEY.moffat_beta) - 1)
+        peak = flux[1] * (SURVEY.moffat_beta - 1) / (math.pi * core**2)
+        reach = core / pixel * max(1.5, (peak / 0.0007) ** (0.5 / SURVEY.moffat_beta))
+        top, left = max(0, math.floor(y - reach)), max(0, math.floor(x - reach))
+        bottom, right = min(size, math.ceil(y + reach) + 1), min(size, math.ceil(x + reach) + 1)
+        dy = (np.arange(top, bottom, dtype=np.float32)[:, None] - np.float32(y)) * np.float32(pixel)
+        dx = (np.arange(left, right, dtype=np.float32)[None, :] - np.float32(x)) * np.float32(pixel)
+        r2 = dx * dx + dy * dy
+        over = np.zeros(3)
+        if peak > SURVEY.saturation:
+            # Pixels lost to saturation are filled in a band at a time, and the core takes any colour.
+            over = rng.normal(0, 0.35, 3)
+        for band in range(3):
+            profile = _moffat(r2, seeing[band]) * np.float32(flux[band])
+            if peak > SURVEY.saturation:
+                profile = np.where(profile > SURVEY.saturation / 3, profile * np.float32(math.exp(over[band])), profile)
+            frame[band, top:bottom, left:right] += profile
+
+
+def _add_glow(frame, rng):
+    """Seldom, the halo of a bright star out of the frame, in one band more than in the others."""
+    if rng.random() >= SURVEY.glow:
+        return
+    size = frame.shape[-1]
+    x, y = rng.uniform(-0.3, 1.3, 2) * size
+    r2 = (np.arange(size)[:, None] - y) ** 2 + (np.arange(size)[None, :] - x) ** 2
+    glow = np.exp(-r2 / (2 * (rng.uniform(0.3, 0.8) * size) ** 2)).astype(np.float32)
+    bands = rng.uniform(0.002, 0.012) * rng.uniform(0.3, 1.0, 3) / (_SCALES / _SCALES[1])
+    frame += glow * bands.astype(np.float32)[:, None, None]
+
+
+def _add_noise(frame, rng, noise, pixel):
+    """Add Gaussian noise, slightly correlated between neighbouring pixels."""
+    side = SURVEY.noise_neighbour
+    kernel = np.array([side, 1, side], np.float32)
+    kernel /= math.sqrt(float((kernel**2).sum()))
+    # Larger pixels average the noise of the survey's own: 1.4 for its correlation.
+    level = noise * np.float32(min(1.0, 1.4 * _NATIVE / pixel))
+    white = rng.standard_normal(frame.shape, np.float32)
+    for band in range(3):
+        smooth = cv2.sepFilter2D(white[band], -1, kernel, kernel, borderType=cv2.BORDER_REFLECT)
+        smooth *= level[band]
+        frame[band] += smooth
+
+
+def _add_faults(frame, rng, pixel):
+    """Now and then a satellite trail in one band, or the edge of a chip beyond which a band is missing."""
+    size = frame.shape[-1]
+    if rng.random() < SURVEY.trail:
+        angle, offset = rng.uniform(0, math.pi), rng.uniform(-0.4, 0.4) * size
+        across = np.arange(size)[:, None] * math.cos(angle) - np.arange(size)[None, :] * math.sin(angle)
+        across = across - size / 2 * (math.cos(angle) - math.sin(angle)) - offset
+        band = int(rng.integers(3))
+        trail = np.exp(-0.5 * (across * pixel / rng.uniform(0.5, 1.0)) ** 2)
+        frame[band] += (trail * rng.uniform(0.01, 0.08) / _SCALES[band]).astype(np.float32)
+    if rng.random() < SURVEY.chip_edge:
+        width = int(rng.uniform(0.02, 0.3) * size)
+        turned = np.rot90(frame, int(rng.integers(4)), axes=(1, 2))
+        turned[int(rng.integers(3)), :width] = 0
