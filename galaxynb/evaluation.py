@@ -23,6 +23,7 @@ __all__ = [
     "PAPER",
     "Estimate",
     "accuracy_interval",
+    "accuracy_on",
     "beside_paper",
     "confusion",
     "image_quality",
@@ -236,6 +237,37 @@ def accuracy_interval(correct, level=0.95):
     result = binomtest(int(correct.sum()), len(correct))
     interval = result.proportion_ci(confidence_level=level, method="wilson")
     return Estimate(float(result.statistic), float(interval.low), float(interval.high))
+
+
+def accuracy_on(correct, subsets):
+    """Set accuracies on several subsets of the test images beside each other.
+
+    Parameters
+    ----------
+    correct : dict of str to array_like of bool, shape (N,)
+        Whether the prediction is right, for each version of the same test images.
+    subsets : dict of str to array_like of bool, shape (N,)
+        Which test images are in each subset, such as what `data.leak_free` returns.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per subset: its name in ``Test images``, their number in ``Images``, and then a column per version,
+        such as ``Clean``, with the accuracy and its 95% interval as text; ``undefined`` where the subset is empty.
+
+    Raises
+    ------
+    ValueError
+        If the arrays are empty, not boolean or differ in length.
+    """
+    arrays = dict(zip(correct, _right_or_not(**correct, **subsets), strict=False))
+    table = []
+    for subset, kept in subsets.items():
+        row = {"Test images": subset, "Images": int(np.sum(kept))}
+        for name, right in arrays.items():
+            row[name.capitalize()] = accuracy_interval(right[kept]).text() if row["Images"] else "undefined"
+        table.append(row)
+    return pd.DataFrame(table)
 
 
 def recovery(clean, noisy, denoised, n_resamples=9999, level=0.95, seed=0):

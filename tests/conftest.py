@@ -4,11 +4,13 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 
 from galaxynb import layout
 
 REAL_SAMPLE = Path(__file__).parents[2] / "shared" / "real_sample" / "galaxy10_sample.h5"
+REAL_COORDINATES = REAL_SAMPLE.with_name("Galaxy10_coord.csv")
 
 
 def write_galaxy10(path, n=20, size=64, truth=False, standin=None, seed=0, labels=None, chunks=True, **columns):
@@ -53,3 +55,12 @@ def real_sample():
     if not REAL_SAMPLE.is_file():
         pytest.skip("the real sample is not at hand")
     return REAL_SAMPLE
+
+
+@pytest.fixture(scope="session")
+def real_coordinates():
+    """Return the published file's labels, ra and dec, in its order, or skip where they are not at hand."""
+    if not REAL_COORDINATES.is_file():
+        pytest.skip("the real coordinates are not at hand")
+    table = pd.read_csv(REAL_COORDINATES)
+    return np.repeat(np.arange(10), layout.CLASS_COUNTS), table["RA"].to_numpy(), table["DEC"].to_numpy()

@@ -172,6 +172,22 @@ def test_accuracy_interval_holds_its_value_and_grows_with_the_level(correct, lev
     assert wide.high >= narrow.high - tiny
 
 
+def test_accuracy_on_subsets_is_beside_each_other():
+    correct = {"clean": np.arange(10) < 8, "denoised": np.arange(10) < 5}
+    subsets = {"all": np.full(10, True), "leak-free": np.arange(10) < 4, "none": np.full(10, False)}
+    table = evaluation.accuracy_on(correct, subsets)
+    assert table.to_dict("list") == {
+        "Test images": ["all", "leak-free", "none"],
+        "Images": [10, 4, 0],
+        "Clean": [evaluation.accuracy_interval(correct["clean"]).text(), "1.00 (0.51 to 1.00)", "undefined"],
+        "Denoised": [evaluation.accuracy_interval(correct["denoised"]).text(), "1.00 (0.51 to 1.00)", "undefined"],
+    }
+    with pytest.raises(ValueError, match="clean, denoised, all must have one length"):
+        evaluation.accuracy_on(correct, {"all": np.full(9, True)})
+    with pytest.raises(ValueError, match="all is int64; expected booleans"):
+        evaluation.accuracy_on(correct, {"all": np.arange(10)})
+
+
 def test_recovery_by_hand():
     # Of 10 images clean gets 8, noisy 3, denoised 7: drop .5, gain .4, recovery .8.
     clean, noisy, denoised = (np.arange(10) < right for right in (8, 3, 7))
