@@ -673,7 +673,7 @@ def _psf(fwhm):
 
 
 def _magnitude(rng, bounds, slope):
-    """A magnitude from counts that rise as 10^(slope m)."""
+    """Draw a magnitude from counts that rise as 10^(slope m)."""
     low, high = (10 ** (slope * m) for m in bounds)
     return math.log10(low + (high - low) * rng.random()) / slope
 
