@@ -15,6 +15,7 @@ Gadotti, D. 2011, MNRAS 415, 3308: bars' shares of the light, lengths and axis r
 
 import dataclasses
 import math
+import numbers
 
 from galaxynb import layout
 
@@ -46,7 +47,8 @@ class ClassRecipe:
     Raises
     ------
     ValueError
-        If a range is not (low, high) with low <= high, or leaves what its quantity can be.
+        If a range is not (low, high) with low <= high, or leaves what its quantity can be, or if bulge, bar and
+        halo together may take more than all of the light.
     """
 
     #: Forms and how often each is drawn; weights sum to 1.
@@ -95,22 +97,39 @@ class ClassRecipe:
     separation: tuple[float, float] = (0.0, 0.0)
 
     def __post_init__(self):
-        unknown = [form for form, _ in self.forms if form not in FORMS]
-        if unknown:
-            raise ValueError(f"forms holds {unknown[0]!r}: choose from {', '.join(FORMS)}")
-        total = sum(weight for _, weight in self.forms)
-        if min(weight for _, weight in self.forms) < 0 or not math.isclose(total, 1):
-            raise ValueError(f"the weights of forms sum to {total:g}: give weights of at least 0 that sum to 1")
+        _check_forms(self.forms)
         for name, (lowest, highest) in _LIMITS.items():
             low, high = _pair(name, getattr(self, name))
             if not lowest <= low <= high <= highest:
                 raise ValueError(f"{name} is ({low:g}, {high:g}): give {lowest:g} <= low <= high <= {highest:g}")
+        most = self.bulge[1] + self.bar[1] + self.halo[1]
+        if most > 1 + 1e-9:
+            raise ValueError(f"bulge, bar and halo take up to {most:g} of the light: give ranges that leave some")
         for name in ("ring", "shell"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name):g}: give a chance between 0 and 1")
+            chance = getattr(self, name)
+            if not isinstance(chance, numbers.Real) or not 0 <= chance <= 1:
+                raise ValueError(f"{name} is {chance!r}: give a chance between 0 and 1")
         for name in ("arm_numbers", "tails"):
-            if not getattr(self, name) or min(getattr(self, name)) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}: give at least one number, none below 0")
+            choices = getattr(self, name)
+            if (
+                not isinstance(choices, (tuple, list))
+                or not choices
+                or not all(isinstance(number, numbers.Integral) and number >= 0 for number in choices)
+            ):
+                raise ValueError(f"{name} is {choices!r}: give at least one whole number, none below 0")
+
+
+def _check_forms(forms):
+    try:
+        names, weights = zip(*((form, float(weight)) for form, weight in forms), strict=True)
+    except (TypeError, ValueError):
+        raise ValueError(f"forms is {forms!r}: give pairs (form, weight)") from None
+    unknown = [name for name in names if name not in FORMS]
+    if unknown:
+        raise ValueError(f"forms holds {unknown[0]!r}: choose from {', '.join(FORMS)}")
+    total = sum(weights)
+    if not all(weight >= 0 for weight in weights) or not math.isclose(total, 1):
+        raise ValueError(f"the weights of forms sum to {total:g}: give weights of at least 0 that sum to 1")
 
 
 def _pair(name, value):

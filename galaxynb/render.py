@@ -27,6 +27,10 @@ _OFFSET = 0.03
 _SOFTENING = 20.0
 _DISC = 1.678  # half-light radius of an exponential disc in scale lengths
 _EXTINCTION = (1.0, 0.72, 0.42)  # of g, r, z in units of g's
+# Where between young (0) and old stars' g - r the old disc and the bar are, and how much bluer a halo is.
+_OLD_DISC = {"disc": 0.75, "edge-on": 1.0, "irregular": 0.6}
+_OLD_BAR = 0.9
+_HALO_BLUER = 0.08
 
 
 def survey_rgb(g, r, z):
@@ -70,7 +74,8 @@ class Galaxy:
     Raises
     ------
     ValueError
-        If a length is not positive, or the axis ratio is not in (0, 1].
+        If a quantity is what no galaxy has: a length or an index of 0, an axis ratio over 1, more than all of the
+        light in bulge, bar and halo.
     """
 
     form: str
@@ -110,17 +115,33 @@ class Galaxy:
     seed: int = 0
 
     def __post_init__(self):
-        for name in ("radius", "bulge_radius", "bar_length", "bar_ratio"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is {getattr(self, name)}: give a length over 0")
+        for name in ("radius", "bulge_radius", "bar_length", "bar_ratio", "sersic"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)}: give a number over 0")
         if not 0 < self.axis_ratio <= 1:
             raise ValueError(f"axis_ratio is {self.axis_ratio}: give minor over major axis, over 0 and at most 1")
         if self.form not in _PAINTERS:
             raise ValueError(f"form is {self.form!r}: choose from {', '.join(_PAINTERS)}")
+        for name in ("young_share", "bulge", "bar", "halo", "lopsided"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: give a number from 0 to 1")
+        if not self.bulge + self.bar + self.halo < 1 + 1e-9:
+            raise ValueError(
+                f"bulge, bar and halo are {self.bulge:g}, {self.bar:g} and {self.halo:g}:"
+                " give shares of the light that sum to at most 1"
+            )
+        for name in ("arms", "arm_sharpness", "arm_number", "flocculence", "ring", "clumps", "dust", "shell", "tails"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)}: give a number of at least 0")
+        if not 0 < abs(self.pitch) < 90:
+            raise ValueError(f"pitch is {self.pitch}: give degrees between -90 and 90, but not 0")
+        for name in ("magnitude", "angle", "x", "y", "old", "young", "phase"):
+            if not math.isfinite(getattr(self, name)):
+                raise ValueError(f"{name} is {getattr(self, name)}: give a finite number")
 
 
 def total_flux(galaxy):
-    """Fluxes in g, r, z, nanomaggies, if all of the galaxy is in the frame and there is no dust.
+    """Fluxes in g, r, z, nanomaggies, without what dust takes and what shells and tails add.
 
     Parameters
     ----------
@@ -130,16 +151,25 @@ def total_flux(galaxy):
     -------
     numpy.ndarray, shape (3,), float64
     """
-    shares = _shares(galaxy)
+    if galaxy.form == "spheroid":
+        shares = [(1 - galaxy.halo, galaxy.old)]
+    else:
+        bar = galaxy.bar if galaxy.form == "disc" else 0.0
+        light = 1 - galaxy.bulge - bar - galaxy.halo
+        shares = [
+            (light * (1 - galaxy.young_share), _blend(galaxy, _OLD_DISC[galaxy.form])),
+            (light * galaxy.young_share, galaxy.young),
+            (galaxy.bulge, galaxy.old),
+            (bar, _blend(galaxy, _OLD_BAR)),
+        ]
+    shares.append((galaxy.halo, galaxy.old - _HALO_BLUER))
     colour = sum(share * _sed(g_r) for share, g_r in shares)
     return 10 ** (0.4 * (22.5 - galaxy.magnitude)) * colour.astype(float)
 
 
-def _shares(galaxy):
-    """Shares of the r light, with their g - r: of old and of young stars."""
-    disc = 1 - galaxy.bulge - galaxy.bar - galaxy.halo
-    young = galaxy.young_share * disc if galaxy.form != "spheroid" else 0.0
-    return (1 - young, galaxy.old), (young, galaxy.young)
+def _blend(galaxy, old):
+    """Return g - r between that of old stars (1) and of young ones (0)."""
+    return old * galaxy.old + (1 - old) * galaxy.young
 
 
 def _sed(g_r):
@@ -290,7 +320,9 @@ def paint(frame, pixel, galaxy):
 
     Notes
     -----
-    Summed over a frame that holds all of it, the light is `total_flux` to about a per cent, less what dust takes.
+    Summed over a frame that holds all of it, the light is `total_flux` within a few per cent, less what dust
+    takes and more what shells and tails add. Missing is what lies beyond the 5 to 9 radii that are drawn, of wide
+    halos and steep spheroids above all; where pixels are as large as cores, sampling them adds an error of 10%.
     """
     grid = _Grid(frame.shape, pixel, galaxy.x, galaxy.y, _REACH[galaxy.form] * galaxy.radius)
     if grid.empty:
@@ -315,10 +347,19 @@ def _sersic_constant(index):
     return float(gammaincinv(2 * index, 0.5))
 
 
+def _outside(index, x):
+    """Share of a Sersic profile's light beyond `x` half-light radii."""
+    from scipy.special import gammaincc
+
+    return float(gammaincc(2 * index, _sersic_constant(round(index, 3)) * x ** (1 / index)))
+
+
 def _sersic(r2, radius, ratio, index, soft):
     """Sersic profile of total 1, by the squared radius in the plane; `soft` (arcsec) blunts the cusp."""
     b = _sersic_constant(round(index, 3))
     level = b ** (2 * index) * math.exp(-math.lgamma(2 * index)) / (2 * math.pi * index * radius**2 * ratio)
+    # By r2 + soft**2 for r2, the light within `soft` is left out.
+    level /= _outside(index, soft / radius)
     r2 = (r2 + np.float32(soft**2)) * np.float32(1 / radius**2)
     np.log(r2, out=r2)
     r2 *= np.float32(0.5 / index)
@@ -395,16 +436,17 @@ def _paint_disc(layer, grid, galaxy, rng):
     side = 1 + np.float32(galaxy.lopsided) * np.cos(theta - np.float32(rng.uniform(0, 2 * math.pi))) * inner
     clumps = np.exp(np.float32(galaxy.clumps) * _texture(rng, u, v, 5 * radius, int(rng.integers(22, 44))))
 
-    disc = np.exp(r * np.float32(-1 / scale)) * np.float32(1 / (2 * math.pi * scale**2 * ratio))
+    disc = _exponential(r, scale, ratio, soft=0.5 * grid.pixel)
+    whole = disc
     if rng.random() < 0.6:  # most discs break to a steeper fall at 2 to 4 scale lengths
         fall = np.maximum(r * np.float32(1 / scale) - np.float32(rng.uniform(2.0, 4.0)), 0)
-        disc *= np.exp(-fall * np.float32(rng.uniform(0.3, 1.0)))
+        disc = disc * np.exp(-fall * np.float32(rng.uniform(0.3, 1.0)))
     light = 1 - galaxy.bulge - galaxy.bar - galaxy.halo
     young = galaxy.young_share
     arms = 1 + np.float32(galaxy.arms) * crest
-    old_disc = _like(disc * (1 + np.float32(0.5 * galaxy.arms) * crest) * (0.5 + 0.5 * side), disc)
+    old_disc = _like(disc * (1 + np.float32(0.5 * galaxy.arms) * crest) * (0.5 + 0.5 * side), whole)
     # Young stars reach further out than the old disc.
-    wide = np.exp(r * np.float32(-1 / (1.3 * scale))) * np.float32(1 / (2 * math.pi * (1.3 * scale) ** 2 * ratio))
+    wide = _exponential(r, 1.3 * scale, ratio, soft=0.5 * grid.pixel)
     young_disc = _like(wide * (arms - np.float32(0.75 if galaxy.arms > 0.3 else 0)) * clumps * side, wide)
     if galaxy.ring > 0:
         at = bar_length if galaxy.bar > 0 else rng.uniform(0.5, 1.4) * radius
@@ -414,10 +456,9 @@ def _paint_disc(layer, grid, galaxy, rng):
         young_disc = young_disc * np.float32(1 - galaxy.ring / max(young * light, galaxy.ring)) + ring * np.float32(
             galaxy.ring / max(young * light, galaxy.ring)
         )
-    _add(layer, old_disc, light * (1 - young), 0.75 * galaxy.old + 0.25 * galaxy.young)
-    _add(layer, young_disc, light * young, galaxy.young)
-    if young * galaxy.clumps > 0.06:
-        _add_knots(layer, grid, rng, young_disc, galaxy)
+    _add(layer, old_disc, light * (1 - young), _blend(galaxy, _OLD_DISC["disc"]))
+    knots = _add_knots(layer, grid, rng, young_disc, light, galaxy) if young * galaxy.clumps > 0.06 else 0.0
+    _add(layer, young_disc, light * young - knots, galaxy.young)
     if galaxy.dust > 0 and galaxy.arms > 0:
         lane = np.exp((np.cos(phase * np.float32(galaxy.arm_number) + wobble + np.float32(0.9)) - 1) * 4) * inner
         _redden(layer, lane * np.float32(galaxy.dust))
@@ -429,7 +470,7 @@ def _paint_disc(layer, grid, galaxy, rng):
         shape = np.exp(-((length * length) ** 2) - across * across)
         # The integral of exp(-x^4 - y^2), in the plane.
         area = 2 * 0.9064025 * math.sqrt(math.pi) * bar_length**2 * galaxy.bar_ratio * ratio
-        _add(layer, shape * np.float32(1 / area), galaxy.bar, 0.9 * galaxy.old + 0.1 * galaxy.young)
+        _add(layer, shape * np.float32(1 / area), galaxy.bar, _blend(galaxy, _OLD_BAR))
     if galaxy.bulge > 0:
         # A bulge is rounder than the disc it sits in.
         round_ratio = 0.4 + 0.6 * ratio
@@ -440,18 +481,37 @@ def _paint_disc(layer, grid, galaxy, rng):
     _paint_outskirts(layer, grid, galaxy, rng)
 
 
-def _add_knots(layer, grid, rng, where, galaxy):
-    """Move some of the young light into HII regions and clusters, unresolved, where that light is."""
+def _exponential(r, scale, ratio, soft):
+    """Exponential profile of total 1 by the radius in the plane, which is `soft` (arcsec) too large."""
+    return np.exp(r * np.float32(-1 / scale)) * np.float32(math.exp(soft / scale) / (2 * math.pi * scale**2 * ratio))
+
+
+def _add_knots(layer, grid, rng, where, light, galaxy):
+    """Put some of the young light into HII regions and clusters, unresolved, and return how much."""
     number = int(rng.poisson(20 * galaxy.clumps * galaxy.young_share * min(galaxy.radius, 6)))
-    cumulated = np.cumsum(where, dtype=float)
-    if number == 0 or cumulated[-1] <= 0:
-        return
-    spots = np.searchsorted(cumulated, rng.random(number) * cumulated[-1])
+    if number == 0:
+        return 0.0
+    # Places in the galaxy's own plane, of which those with much light come first: knots turn with their galaxy and
+    # keep their places in a frame of other pixels.
+    scale = 0.75 * galaxy.radius
+    r, theta = rng.gamma(2, scale, 32 * number), rng.uniform(0, 2 * math.pi, 32 * number)
+    arrival = rng.exponential(size=32 * number)
+    bright = np.minimum(rng.pareto(1.8, 32 * number), 6).astype(np.float32) + 0.3
+    u, v = r * np.cos(theta), r * np.sin(theta) * galaxy.axis_ratio
+    c, s = math.cos(galaxy.angle), math.sin(galaxy.angle)
+    column = np.rint((u * c - v * s - grid.x[0, 0]) / grid.pixel).astype(int)
+    row = np.rint((u * s + v * c - grid.y[0, 0]) / grid.pixel).astype(int)
+    inside = (row >= 0) & (row < where.shape[0]) & (column >= 0) & (column < where.shape[1])
+    row, column = row[inside], column[inside]
+    arrival = arrival[inside] / np.maximum(where[row, column] * np.exp(r[inside] / scale), 1e-30)
+    first = np.argsort(arrival)[:number]
+    if len(first) == 0:
+        return 0.0
     knots = np.zeros(where.shape, np.float32)
-    bright = np.minimum(rng.pareto(1.8, number), 6).astype(np.float32) + 0.3
-    np.add.at(knots.reshape(-1), np.minimum(spots, where.size - 1), bright)
-    share = 0.06 * galaxy.young_share
+    np.add.at(knots, (row[first], column[first]), bright[inside][first])
+    share = 0.06 * galaxy.young_share * light
     _add(layer, _like(knots, where), share, galaxy.young - 0.2)
+    return share
 
 
 def _redden(layer, depth):
@@ -464,14 +524,15 @@ def _paint_edge_on(layer, grid, galaxy, rng):
     u, v = grid.along(galaxy.angle)
     radius = galaxy.radius
     scale = radius / 1.4
-    height = max(radius * galaxy.axis_ratio, 0.4 * grid.pixel)
+    height = max(radius * galaxy.axis_ratio, 0.65 * grid.pixel)
     distance = np.abs(u) * np.float32(1 / scale)
     warp = rng.normal(0, 0.012) * radius
     # An S or, less often, a bow.
     sign = np.sign(u) if rng.random() < 0.7 else np.float32(1)
     v = v - distance * distance * sign * np.float32(warp)
     side = 1 + np.float32(galaxy.lopsided) * np.tanh(u * np.float32(1 / scale))
-    edge = distance * np.float32(1 / rng.uniform(2.6, 4.2))
+    cut = rng.uniform(2.6, 4.2)
+    edge = distance * np.float32(1 / cut)
     edge = edge**4
 
     def disc(height, scale_factor):
@@ -480,7 +541,12 @@ def _paint_edge_on(layer, grid, galaxy, rng):
         across = 4 / (across + 1 / across) ** 2
         # Seen edge-on, an exponential disc is flatter in the middle than an exponential: x K1(x), nearly.
         profile = (1 + x) * np.exp(-1.15 * x - edge)
-        return profile * across * np.float32(1 / (2 * height * 2 * 1.6 * scale * scale_factor))
+        # Light across, and along up to the cut-off.
+        steps = np.linspace(0, 2 * cut, 60)
+        length = np.trapezoid(
+            (1 + steps / scale_factor) * np.exp(-1.15 * steps / scale_factor - (steps / cut) ** 4), steps
+        )
+        return profile * across * np.float32(1 / (2 * height * 2 * length * scale))
 
     light = 1 - galaxy.bulge - galaxy.halo
     old = disc(1.25 * height, 0.9) * side
@@ -530,9 +596,9 @@ def _paint_irregular(layer, grid, galaxy, rng):
         arm = np.exp((np.cos(theta - np.float32(turn) - wind) - 1) * 3) * np.exp(r * np.float32(-0.8 / radius))
         knots = 0.5 * knots + 0.5 * _like(arm * np.exp(np.float32(galaxy.clumps) * fine), young_base)
     light = 1 - galaxy.bulge - galaxy.halo
-    _add(layer, disc, light * (1 - galaxy.young_share), 0.6 * galaxy.old + 0.4 * galaxy.young)
-    _add(layer, knots, light * galaxy.young_share, galaxy.young)
-    _add_knots(layer, grid, rng, knots, galaxy)
+    _add(layer, disc, light * (1 - galaxy.young_share), _blend(galaxy, _OLD_DISC["irregular"]))
+    moved = _add_knots(layer, grid, rng, knots, light, galaxy)
+    _add(layer, knots, light * galaxy.young_share - moved, galaxy.young)
     if galaxy.bulge > 0:
         size = max(galaxy.bulge_radius * radius, 0.3)
         _add(layer, _sersic(core_u**2 + core_v**2, size, ratio, galaxy.sersic, soft), galaxy.bulge, galaxy.old)
@@ -545,7 +611,7 @@ def _paint_outskirts(layer, grid, galaxy, rng):
         ratio = 0.3 + 0.7 * galaxy.axis_ratio
         u, v = grid.along(galaxy.angle, ratio)
         halo = _sersic(u * u + v * v, 2.6 * galaxy.radius, ratio, 1.2, 0.3 * grid.pixel)
-        _add(layer, halo, galaxy.halo, galaxy.old - 0.08)
+        _add(layer, halo, galaxy.halo, galaxy.old - _HALO_BLUER)
     if galaxy.shell > 0:
         ratio = 0.4 + 0.6 * galaxy.axis_ratio
         u, v = grid.along(galaxy.angle, ratio)
