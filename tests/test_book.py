@@ -20,6 +20,9 @@ SECTIONS = ("data", "noise", "classifier", "autoencoder", "evaluation")
 MODULES = (
     "layout",
     "files",
+    "recipes",
+    "render",
+    "measure",
     "simulate",
     "data",
     "noise",
