@@ -742,17 +742,24 @@ def _add_glow(frame, rng):
 
 
 def _add_noise(frame, rng, noise, pixel):
-    """Add Gaussian noise, slightly correlated between neighbouring pixels."""
-    side = SURVEY.noise_neighbour
-    kernel = np.array([side, 1, side], np.float32)
+    """Add Gaussian noise of these standard deviations a native pixel, correlated as the survey's is."""
+    near, far = rng.uniform(*SURVEY.noise_near), rng.uniform(*SURVEY.noise_far)
+    kernel = np.array([far, near, 1, near, far], np.float32)
     kernel /= math.sqrt(float((kernel**2).sum()))
     # Larger pixels average the noise of the survey's own: 1.4 for its correlation.
     level = noise * np.float32(min(1.0, 1.4 * _NATIVE / pixel))
-    white = rng.standard_normal(frame.shape, np.float32)
+    white = rng.standard_normal((4, *frame.shape[1:]), np.float32)
+    common = np.float32(SURVEY.noise_common)
+    white[:3] *= np.sqrt(1 - common)
+    white[:3] += np.sqrt(common) * white[3]
+    share, scale = SURVEY.noise_smooth
+    share = min(rng.exponential(share), 0.5)
     for band in range(3):
-        smooth = cv2.sepFilter2D(white[band], -1, kernel, kernel, borderType=cv2.BORDER_REFLECT)
-        smooth *= level[band]
-        frame[band] += smooth
+        fine = cv2.sepFilter2D(white[band], -1, kernel, kernel, borderType=cv2.BORDER_REFLECT)
+        if band == 2:
+            smooth = cv2.GaussianBlur(white[3], (0, 0), scale)
+            fine = np.sqrt(np.float32(1 - share)) * fine + np.sqrt(np.float32(share)) / smooth.std() * smooth
+        frame[band] += fine * level[band]
 
 
 def _add_faults(frame, rng, pixel):
