@@ -144,7 +144,7 @@ def _shares(galaxy):
 
 def _sed(g_r):
     """Fluxes in g, r, z for 1 in r: r - z follows g - r (Blanton & Moustakas)."""
-    return np.array([10 ** (-0.4 * g_r), 1.0, 10 ** (0.4 * (0.55 * g_r + 0.06))], np.float32)
+    return np.array([10 ** (-0.4 * g_r), 1.0, 10 ** (0.4 * (0.55 * g_r + 0.14))], np.float32)
 
 
 def draw(rng, recipe):
@@ -707,7 +707,7 @@ def _add_stars(frame, rng, pixel, seeing, crowd):
         x, y = rng.uniform(0, size, 2)
         g_r = rng.uniform(*SURVEY.star_colours)
         # Main-sequence stars: r - z runs away from g - r among the M dwarfs.
-        r_z = 0.5 * g_r - 0.05 + (rng.exponential(0.6) if g_r > 1.25 else 0)
+        r_z = 0.5 * g_r - 0.05 + (min(rng.exponential(0.4), 1.2) if g_r > 1.25 else 0)
         flux = 10 ** (0.4 * (22.5 - magnitude)) * np.array([10 ** (-0.4 * g_r), 1, 10 ** (0.4 * r_z)]) * _NATIVE**2
         # Out to where the wings drown in the noise.
         core = seeing[1] / 2 / math.sqrt(2 ** (1 / SURVEY.moffat_beta) - 1)
