@@ -169,11 +169,11 @@ _LIMITS = {
 CLASS_RECIPES = (
     ClassRecipe(  # Disturbed
         forms=(("irregular", 0.6), ("disc", 0.22), ("spheroid", 0.18)),
-        radius=(1.9, 5.0),
-        axis_ratio=(0.3, 0.98),
-        mu=(19.6, 21.6),
-        old=(0.7, 1.02),
-        young=(0.15, 0.5),
+        radius=(1.6, 4.3),
+        axis_ratio=(0.25, 0.98),
+        mu=(19.4, 21.5),
+        old=(0.68, 1.0),
+        young=(0.2, 0.55),
         young_share=(0.35, 0.85),
         bulge=(0.05, 0.3),
         arms=(0.3, 1.5),
@@ -188,10 +188,10 @@ CLASS_RECIPES = (
     ),
     ClassRecipe(  # Merging
         forms=(("pair", 1.0),),
-        radius=(2.0, 5.0),
-        axis_ratio=(0.35, 0.9),
-        mu=(19.3, 21.0),
-        old=(0.76, 1.04),
+        radius=(1.6, 5.2),
+        axis_ratio=(0.3, 0.85),
+        mu=(19.2, 21.0),
+        old=(0.72, 1.0),
         young=(0.3, 0.65),
         young_share=(0.1, 0.5),
         sersic=(1.0, 4.0),
@@ -205,14 +205,14 @@ CLASS_RECIPES = (
         halo=(0.1, 0.45),
         tails=(0, 1, 1, 2),
         shell=0.35,
-        separation=(0.9, 3.6),
+        separation=(1.0, 4.2),
     ),
     ClassRecipe(  # Round Smooth
         forms=(("spheroid", 0.85), ("disc", 0.15)),
-        radius=(1.45, 2.4),
-        axis_ratio=(0.9, 1.0),
+        radius=(1.4, 2.2),
+        axis_ratio=(0.92, 1.0),
         mu=(19.3, 20.9),
-        old=(0.62, 1.06),
+        old=(0.53, 0.99),
         young=(0.35, 0.65),
         young_share=(0.1, 0.5),
         sersic=(1.0, 4.5),
@@ -226,10 +226,10 @@ CLASS_RECIPES = (
     ),
     ClassRecipe(  # In-between Round Smooth
         forms=(("spheroid", 0.85), ("disc", 0.15)),
-        radius=(2.0, 2.8),
+        radius=(1.95, 2.4),
         axis_ratio=(0.48, 0.72),
-        mu=(19.1, 20.5),
-        old=(0.7, 1.1),
+        mu=(19.3, 20.3),
+        old=(0.71, 1.07),
         young=(0.35, 0.65),
         young_share=(0.1, 0.5),
         sersic=(0.9, 4.0),
@@ -243,20 +243,20 @@ CLASS_RECIPES = (
     ),
     ClassRecipe(  # Cigar Shaped Smooth
         forms=(("spheroid", 1.0),),
-        radius=(1.9, 3.2),
+        radius=(2.1, 3.6),
         axis_ratio=(0.2, 0.42),
-        mu=(19.3, 20.8),
-        old=(0.72, 1.15),
+        mu=(19.3, 20.7),
+        old=(0.65, 1.08),
         sersic=(0.7, 2.2),
         clumps=(0.02, 0.1),
         halo=(0.0, 0.15),
     ),
     ClassRecipe(  # Barred Spiral
         forms=(("disc", 1.0),),
-        radius=(3.7, 8.6),
-        axis_ratio=(0.5, 1.0),
-        mu=(20.3, 21.8),
-        old=(0.84, 1.1),
+        radius=(4.2, 9.0),
+        axis_ratio=(0.55, 1.0),
+        mu=(20.2, 21.8),
+        old=(0.8, 1.05),
         young=(0.25, 0.6),
         young_share=(0.2, 0.6),
         sersic=(1.0, 2.5),
@@ -276,11 +276,11 @@ CLASS_RECIPES = (
     ),
     ClassRecipe(  # Unbarred Tight Spiral
         forms=(("disc", 1.0),),
-        radius=(3.1, 4.9),
+        radius=(3.4, 5.2),
         axis_ratio=(0.66, 1.0),
         mu=(20.2, 21.5),
-        old=(0.95, 1.22),
-        young=(0.35, 0.7),
+        old=(0.89, 1.17),
+        young=(0.3, 0.65),
         young_share=(0.2, 0.6),
         sersic=(1.0, 3.5),
         bulge=(0.1, 0.4),
@@ -297,10 +297,10 @@ CLASS_RECIPES = (
     ),
     ClassRecipe(  # Unbarred Loose Spiral
         forms=(("disc", 0.92), ("irregular", 0.08)),
-        radius=(3.2, 8.6),
-        axis_ratio=(0.32, 0.9),
-        mu=(20.3, 22.2),
-        old=(0.8, 1.1),
+        radius=(3.0, 9.4),
+        axis_ratio=(0.32, 0.95),
+        mu=(20.2, 22.1),
+        old=(0.75, 1.05),
         young=(0.2, 0.55),
         young_share=(0.3, 0.75),
         sersic=(0.9, 2.5),
@@ -318,10 +318,10 @@ CLASS_RECIPES = (
     ),
     ClassRecipe(  # Edge-on without Bulge
         forms=(("edge-on", 1.0),),
-        radius=(8.5, 20.0),
-        axis_ratio=(0.07, 0.2),
-        mu=(19.0, 20.5),
-        old=(0.85, 1.15),
+        radius=(8.2, 17.5),
+        axis_ratio=(0.08, 0.17),
+        mu=(18.8, 20.3),
+        old=(0.78, 1.08),
         young=(0.3, 0.65),
         young_share=(0.25, 0.7),
         sersic=(0.8, 1.8),
@@ -333,10 +333,10 @@ CLASS_RECIPES = (
     ),
     ClassRecipe(  # Edge-on with Bulge
         forms=(("edge-on", 1.0),),
-        radius=(2.8, 6.0),
-        axis_ratio=(0.07, 0.18),
-        mu=(19.1, 20.5),
-        old=(0.95, 1.24),
+        radius=(3.0, 6.4),
+        axis_ratio=(0.06, 0.17),
+        mu=(18.8, 20.3),
+        old=(0.88, 1.17),
         young=(0.4, 0.85),
         young_share=(0.15, 0.5),
         sersic=(1.2, 3.5),
@@ -352,7 +352,7 @@ CLASS_RECIPES = (
 #: Volunteers disagree about some galaxies. This share of each class is drawn from the recipe of a class it is
 #: confused with, chosen evenly from the list, and keeps its own label. Both the share and the lists are a
 #: choice: the best published classifiers leave about as many unexplained, and confuse these (Walmsley et al. 2022).
-AMBIGUOUS_SHARE = 0.08
+AMBIGUOUS_SHARE = 0.06
 CONFUSED_WITH = ((1, 7, 7), (0, 3, 7), (3, 6), (2, 4, 6), (3, 9), (6, 7), (5, 7, 2), (5, 6, 0), (9,), (8, 4))
 
 #: Galaxies that stand twice in the published catalogue, counted in its 17,736 coordinates: at the same place under
@@ -370,16 +370,21 @@ class Survey:
 
     #: arcsec/px: the cutouts' two scales. Galaxies whose radius is over the limit (arcsec) have the coarser one: 7%.
     pixel_scales: tuple[float, float] = (0.262, 0.524)
-    coarse_radius: float = 11.0
+    coarse_radius: float = 12.5
     #: Seeing in g, r, z: median FWHM, arcsec (Dey et al.); scatter in ln, common and a band's own; Moffat's beta.
     fwhm: tuple[float, float, float] = (1.29, 1.18, 1.11)
     fwhm_scatter: tuple[float, float] = (0.1, 0.04)
     moffat_beta: float = 3.0
     #: Sky noise a pixel in g, r, z, nanomaggies; scatter in ln, common and a band's own (measured).
-    noise: tuple[float, float, float] = (0.0025, 0.0044, 0.0073)
+    noise: tuple[float, float, float] = (0.00235, 0.0041, 0.0066)
     noise_scatter: tuple[float, float] = (0.2, 0.08)
-    #: Weight of a pixel's neighbours in the noise: resampled exposures correlate (measured).
-    noise_neighbour: float = 0.16
+    #: Resampled exposures correlate: weights of a pixel's neighbours 1 and 2 px away, the second negative as in
+    #: Lanczos resampling; the share of the noise that all bands have in common; and in z, whose sky is brightest,
+    #: the mean share that is smooth over some pixels, and its scale, px (all measured).
+    noise_near: tuple[float, float] = (0.12, 0.36)
+    noise_far: tuple[float, float] = (-0.14, -0.04)
+    noise_common: float = 0.1
+    noise_smooth: tuple[float, float] = (0.045, 2.5)
     #: Sky left over by the subtraction in units of the noise: mean in g, r, z, and standard deviation (measured).
     sky: tuple[float, float, float] = (-0.1, -0.1, -0.03)
     sky_scatter: float = 0.1

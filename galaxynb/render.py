@@ -174,7 +174,7 @@ def _blend(galaxy, old):
 
 def _sed(g_r):
     """Fluxes in g, r, z for 1 in r: r - z follows g - r (Blanton & Moustakas)."""
-    return np.array([10 ** (-0.4 * g_r), 1.0, 10 ** (0.4 * (0.55 * g_r + 0.06))], np.float32)
+    return np.array([10 ** (-0.4 * g_r), 1.0, 10 ** (0.4 * (0.55 * g_r + 0.14))], np.float32)
 
 
 def draw(rng, recipe):
@@ -773,7 +773,7 @@ def _add_stars(frame, rng, pixel, seeing, crowd):
         x, y = rng.uniform(0, size, 2)
         g_r = rng.uniform(*SURVEY.star_colours)
         # Main-sequence stars: r - z runs away from g - r among the M dwarfs.
-        r_z = 0.5 * g_r - 0.05 + (rng.exponential(0.6) if g_r > 1.25 else 0)
+        r_z = 0.5 * g_r - 0.05 + (min(rng.exponential(0.4), 1.2) if g_r > 1.25 else 0)
         flux = 10 ** (0.4 * (22.5 - magnitude)) * np.array([10 ** (-0.4 * g_r), 1, 10 ** (0.4 * r_z)]) * _NATIVE**2
         # Out to where the wings drown in the noise.
         core = seeing[1] / 2 / math.sqrt(2 ** (1 / SURVEY.moffat_beta) - 1)
@@ -808,17 +808,24 @@ def _add_glow(frame, rng):
 
 
 def _add_noise(frame, rng, noise, pixel):
-    """Add Gaussian noise, slightly correlated between neighbouring pixels."""
-    side = SURVEY.noise_neighbour
-    kernel = np.array([side, 1, side], np.float32)
+    """Add Gaussian noise of these standard deviations a native pixel, correlated as the survey's is."""
+    near, far = rng.uniform(*SURVEY.noise_near), rng.uniform(*SURVEY.noise_far)
+    kernel = np.array([far, near, 1, near, far], np.float32)
     kernel /= math.sqrt(float((kernel**2).sum()))
     # Larger pixels average the noise of the survey's own: 1.4 for its correlation.
     level = noise * np.float32(min(1.0, 1.4 * _NATIVE / pixel))
-    white = rng.standard_normal(frame.shape, np.float32)
+    white = rng.standard_normal((4, *frame.shape[1:]), np.float32)
+    common = np.float32(SURVEY.noise_common)
+    white[:3] *= np.sqrt(1 - common)
+    white[:3] += np.sqrt(common) * white[3]
+    share, scale = SURVEY.noise_smooth
+    share = min(rng.exponential(share), 0.5)
     for band in range(3):
-        smooth = cv2.sepFilter2D(white[band], -1, kernel, kernel, borderType=cv2.BORDER_REFLECT)
-        smooth *= level[band]
-        frame[band] += smooth
+        fine = cv2.sepFilter2D(white[band], -1, kernel, kernel, borderType=cv2.BORDER_REFLECT)
+        if band == 2:
+            smooth = cv2.GaussianBlur(white[3], (0, 0), scale)
+            fine = np.sqrt(np.float32(1 - share)) * fine + np.sqrt(np.float32(share)) / smooth.std() * smooth
+        frame[band] += fine * level[band]
 
 
 def _add_faults(frame, rng, pixel):

@@ -102,7 +102,7 @@ def test_failure_of_a_notebook_is_its_error_in_one_line(tmp_path):
 
 
 def test_failure_without_an_error_output_is_a_dead_kernel(tmp_path):
-    path = write_notebook(tmp_path / "died.ipynb", code("1", count=None), papermill={"exception": True})
+    path = write_notebook(tmp_path / "died.ipynb", code("1"), code("2", count=None), papermill={"exception": True})
     assert "kernel died" in load("explain").notebook_failure(path)
 
 
@@ -111,6 +111,11 @@ def test_there_is_no_failure_in_a_fine_a_missing_or_a_half_written_notebook(tmp_
     (tmp_path / "half.ipynb").write_text(fine.read_text(encoding="utf-8")[:-20], encoding="utf-8")
     for name in ("fine", "missing", "half"):
         assert load("explain").notebook_failure(tmp_path / f"{name}.ipynb") is None
+
+
+def test_a_kernel_that_never_started_is_told_from_one_that_died(tmp_path):
+    path = write_notebook(tmp_path / "never.ipynb", code("1", None), code("2", None))
+    assert "kernel did not start" in load("explain").notebook_failure(path)
 
 
 def test_explanation_names_the_stage_the_error_and_the_partial_notebook(tmp_path):

@@ -17,6 +17,9 @@ def notebook_failure(path):
         for output in cell.get("outputs", ()):
             if output["output_type"] == "error":
                 return _ANSI.sub("", f"{output['ename']}: {output['evalue']}").split("\n")[0]
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    if code and all(cell["execution_count"] is None for cell in code):
+        return "its kernel did not start: `jupyter kernelspec list` names those there are; give make KERNEL=one of them"
     for number, cell in enumerate(notebook["cells"], start=1):
         # papermill records nothing of a kernel that died, and calls every cell completed.
         if cell["cell_type"] == "code" and "".join(cell["source"]).strip() and cell["execution_count"] is None:
