@@ -74,8 +74,11 @@ def test_every_range_is_refused_where_it_is_upside_down_or_no_pair(name):
         ({"tails": (0.5,)}, r"tails is \(0\.5,\): give at least one whole number"),
         ({"forms": (("blob", 1.0),)}, "forms holds 'blob': choose from spheroid, disc, edge-on, irregular, pair"),
         ({"forms": (("disc", 0.5), ("pair", 0.4))}, r"the weights of forms sum to 0\.9: give weights"),
-        ({"forms": (("disc", 1.5), ("pair", -0.5))}, "give weights of at least 0 that sum to 1"),
-        ({"forms": (("disc", math.nan),)}, "give weights of at least 0 that sum to 1"),
+        (
+            {"forms": (("disc", 1.5), ("pair", -0.5))},
+            "the weights of forms sum to 1: give weights of at least 0 that sum to 1",
+        ),
+        ({"forms": (("disc", math.nan),)}, "the weights of forms sum to nan: give weights of at least 0 that sum to 1"),
         ({"forms": ()}, r"forms is \(\): give pairs \(form, weight\)"),
         ({"forms": "disc"}, r"forms is 'disc': give pairs \(form, weight\)"),
         ({"forms": (("disc", "often"),)}, r"forms is .*: give pairs \(form, weight\)"),
@@ -84,7 +87,7 @@ def test_every_range_is_refused_where_it_is_upside_down_or_no_pair(name):
     ],
 )
 def test_nonsense_is_refused_by_name(changes, message):
-    with pytest.raises(ValueError, match=f"^{message}|{message}$") as refused:
+    with pytest.raises(ValueError, match=f"^{message}") as refused:
         recipe(**changes)
     assert "\n" not in str(refused.value)
 

@@ -503,22 +503,45 @@ def survey(monkeypatch):
     return change
 
 
-@pytest.mark.parametrize("scale", [0.262, 0.524])
-def test_noise_has_the_documented_spread_and_correlation(scale):
+def noise_at(scale, seed=0):
+    """Return noise in units of the survey's."""
     noise = np.array(recipes.SURVEY.noise, np.float32)
     frame = np.zeros((3, 256, 256), np.float32)
-    render._add_noise(frame, np.random.default_rng(0), noise, scale)
+    render._add_noise(frame, np.random.default_rng(seed), noise, scale)
+    return frame / noise[:, None, None]
+
+
+def correlations(frame, lag):
+    """Correlation of each band with itself `lag` pixels away, across and down."""
+    products = frame[:, :, lag:] * frame[:, :, :-lag], frame[:, lag:] * frame[:, :-lag]
+    return np.array([product.mean((1, 2)) for product in products]) / frame.var((1, 2))
+
+
+@pytest.mark.parametrize("scale", [0.262, 0.524])
+@pytest.mark.parametrize("near", [0.1, 0.3])
+def test_noise_has_the_spread_and_the_correlation_it_is_given(survey, scale, near):
+    far = -0.1
+    survey(noise_near=(near, near), noise_far=(far, far), noise_smooth=(0.0, 2.5))
+    frame = noise_at(scale)
     # Larger pixels average: less noise, a little more of it than uncorrelated pixels would leave.
-    np.testing.assert_allclose(frame.std((1, 2)), noise * (1 if scale == 0.262 else 0.7), rtol=0.02)
-    np.testing.assert_allclose(frame.mean((1, 2)) / noise, 0, atol=0.03)
-    side = recipes.SURVEY.noise_neighbour
-    norm = 1 + 2 * side**2
-    for lag, expected in ((1, 2 * side / norm), (2, side**2 / norm), (4, 0)):
-        for axis in (1, 2):
-            product = np.take(frame, range(lag, 256), axis) * np.take(frame, range(256 - lag), axis)
-            np.testing.assert_allclose(product.mean((1, 2)) / frame.var((1, 2)), expected, atol=0.02)
+    np.testing.assert_allclose(frame.std((1, 2)), 1 if scale == 0.262 else 0.7, rtol=0.02)
+    np.testing.assert_allclose(frame.mean((1, 2)), 0, atol=0.03)
+    kernel = np.array([far, near, 1, near, far])
+    expected = np.correlate(kernel, kernel, "full")[4:] / (kernel**2).sum()
+    for lag in (1, 2, 3, 4):
+        np.testing.assert_allclose(correlations(frame, lag), expected[lag], atol=0.02)
+    np.testing.assert_allclose(correlations(frame, 9), 0, atol=0.02)
     between = np.corrcoef(frame.reshape(3, -1))
-    np.testing.assert_allclose(between, np.eye(3), atol=0.02)
+    np.testing.assert_allclose(between[np.triu_indices(3, 1)], recipes.SURVEY.noise_common, atol=0.02)
+
+
+def test_some_of_the_noise_in_z_is_smooth(survey):
+    survey(noise_smooth=(0.3, 2.5))
+    rough, smooth = (np.mean([correlations(noise_at(0.262, seed), 5)[:, band] for seed in range(8)]) for band in (1, 2))
+    assert abs(rough) < 0.02
+    assert smooth > 0.02
+    spread = np.mean([noise_at(0.262, seed).std((1, 2)) for seed in range(8)], axis=0)
+    np.testing.assert_allclose(spread, 1, rtol=0.1)
 
 
 @pytest.mark.parametrize("pixel", [0.131, 0.262])
