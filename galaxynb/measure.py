@@ -1,13 +1,13 @@
 """What a cutout looks like, in numbers: its sky, its sources and its central galaxy.
 
 Made to say how close a synthetic stand-in comes to real images, so the same few definitions serve both. They
-are simple on purpose: one smoothing, fixed thresholds above the sky, photutils' segments and moments. This is
-not photometry: the survey's RGB saturates, and no number here says anything physical about a galaxy.
+are simple on purpose: fixed thresholds above the sky, photutils' segments and moments. This is not photometry:
+the survey's RGB saturates, and no number here says anything physical about a galaxy.
 
-Detection works on the mean of R, G and B less its sky, smoothed by a Gaussian of 1.2 px, and keeps segments of
-5 px or more. The *sky* of a plane of pixels is what 3-sigma clipping about the median leaves, repeated until
-nothing more goes; thresholds count in its standard deviation before smoothing. Lengths are pixels of the image
-at hand, brightnesses are counts of 255 unless said otherwise.
+Detection works on the mean of R, G and B less its sky, smoothed by a Gaussian with a standard deviation of
+1.2 px, and keeps segments of 5 px or more. The *sky* of a plane of pixels is what 3-sigma clipping about the
+median leaves, repeated until nothing more goes; thresholds count in its standard deviation before smoothing.
+Lengths are pixels of the image at hand, brightnesses are counts of 255 unless said otherwise.
 """
 
 import importlib.resources
@@ -361,7 +361,7 @@ def _measure(image):
 def _clipped(counts):
     """Return mean and standard deviation of whole numbers >= 0 after 3-sigma clipping about the median.
 
-    On a histogram, which a 256-px frame shrinks to 256 numbers: 20 times as fast as astropy's.
+    On a histogram, which a 256-px frame shrinks to 256 numbers: ten times as fast as astropy's.
     """
     number = np.bincount(counts.ravel())
     value = np.arange(len(number))
