@@ -16,6 +16,8 @@ Gadotti, D. 2011, MNRAS 415, 3308: bars' shares of the light, lengths and axis r
 import dataclasses
 import math
 
+import pandas as pd
+
 from galaxynb import layout
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "ClassRecipe",
     "Survey",
     "recipe_of",
+    "table",
 ]
 
 #: What a galaxy can be drawn as.
@@ -407,3 +410,39 @@ def recipe_of(name):
     if name not in layout.CLASS_NAMES:
         raise ValueError(f"{name!r} is no class: choose from {', '.join(layout.CLASS_NAMES)}")
     return CLASS_RECIPES[layout.CLASS_NAMES.index(name)]
+
+
+def table():
+    """Return the main ranges of every class, for reading.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a class, all text: ``Class``, ``Drawn as`` (forms and how often), then ranges. Of the radius, 10% of
+        galaxies lie below the first number and 10% above the second; other quantities are uniform between theirs.
+        ``Ambiguous ones drawn as`` names the classes whose recipe some of the class take.
+    """
+    columns = {
+        "Radius, arcsec": "radius",
+        "Axis ratio": "axis_ratio",
+        "Brightness, mag/arcsec2": "mu",
+        "g - r, old stars": "old",
+        "Bulge": "bulge",
+        "Bar": "bar",
+        "Arms": "arms",
+        "Pitch, degrees": "pitch",
+    }
+    rows = []
+    for name, recipe, others in zip(layout.CLASS_NAMES, CLASS_RECIPES, CONFUSED_WITH, strict=True):
+        row = {"Class": name, "Drawn as": ", ".join(f"{form} {weight:.0%}" for form, weight in recipe.forms)}
+        row |= {title: _range_text(getattr(recipe, field)) for title, field in columns.items()}
+        if row["Arms"] == "none":
+            row["Pitch, degrees"] = "none"
+        drawn_as = [f"{layout.CLASS_NAMES[k]} {others.count(k) / len(others):.0%}" for k in dict.fromkeys(others)]
+        rows.append(row | {"Ambiguous ones drawn as": ", ".join(drawn_as)})
+    return pd.DataFrame(rows)
+
+
+def _range_text(pair):
+    low, high = pair
+    return "none" if high == 0 else f"{low:g} to {high:g}"
