@@ -17,7 +17,18 @@ from tqdm import tqdm
 from galaxynb import measure, render
 from galaxynb.layout import CLASS_NAMES
 
-__all__ = ["Closeness", "Sample", "by_class", "compare", "draw", "measured", "overall", "sample", "verdict"]
+__all__ = [
+    "Closeness",
+    "Sample",
+    "by_class",
+    "compare",
+    "draw",
+    "measured",
+    "overall",
+    "readable",
+    "sample",
+    "verdict",
+]
 
 _PUBLISHED_SIDE = render.BASE  # px: that of the images that the published figures were measured on
 _SMALLEST = 64  # px: below it `measure.cutouts` finds too little sky
@@ -191,6 +202,37 @@ def compare(sample, table, seed=0, progress=False):
     return Closeness(judged.rename(columns=plain), "published", None)
 
 
+def readable(closeness):
+    """Return what is compared as text.
+
+    Parameters
+    ----------
+    closeness : Closeness
+
+    Returns
+    -------
+    pandas.DataFrame
+        All text, in the order of the table: ``Quantity``, ``Class``, the median with the range from 10% to 90% (or the
+        mean, where only that is known) of both, and what was asked of it and whether it is so, or the ratio of
+        the medians.
+    """
+    table, other = closeness.table, closeness.other
+    rows = []
+    for row in table.to_dict("records"):
+        line = {
+            "Quantity": row["Quantity"],
+            "Class": row["Class"],
+            "Stand-in": _number_text(row, "stand-in", other),
+            other.capitalize(): _number_text(row, other, other),
+        }
+        if "Target" in row:
+            line |= {"Target": row["Target"], "Met": _met_text(row["Met"])}
+        else:
+            line |= {"Ratio of medians": _short(row["Median ratio"])}
+        rows.append(line)
+    return pd.DataFrame(rows)
+
+
 def overall(closeness):
     """Return what is compared over all images, for reading.
 
@@ -201,24 +243,10 @@ def overall(closeness):
     Returns
     -------
     pandas.DataFrame
-        All text: ``Quantity``, the median with the range from 10% to 90% (or the mean, where only that is known) of
-        both, and what was asked of it and whether it is so, or the ratio of the medians.
+        The rows of `readable` that are of all images, without their class.
     """
-    table, other = closeness.table, closeness.other
-    table = table[table["Class"] == "all"]
-    rows = []
-    for row in table.to_dict("records"):
-        line = {
-            "Quantity": row["Quantity"],
-            "Stand-in": _number_text(row, "stand-in", other),
-            other.capitalize(): _number_text(row, other, other),
-        }
-        if "Target" in row:
-            line |= {"Target": row["Target"], "Met": _met_text(row["Met"])}
-        else:
-            line |= {"Ratio of medians": _short(row["Median ratio"])}
-        rows.append(line)
-    return pd.DataFrame(rows)
+    table = readable(closeness)
+    return table[table["Class"] == "all"].drop(columns="Class").reset_index(drop=True)
 
 
 def by_class(closeness):

@@ -14,6 +14,7 @@ Gadotti, D. 2011, MNRAS 415, 3308: bars' shares of the light, lengths and axis r
 """
 
 import dataclasses
+import hashlib
 import math
 
 import pandas as pd
@@ -30,6 +31,7 @@ __all__ = [
     "TWINS",
     "ClassRecipe",
     "Survey",
+    "digest",
     "recipe_of",
     "table",
 ]
@@ -441,6 +443,18 @@ def table():
         drawn_as = [f"{layout.CLASS_NAMES[k]} {others.count(k) / len(others):.0%}" for k in dict.fromkeys(others)]
         rows.append(row | {"Ambiguous ones drawn as": ", ".join(drawn_as)})
     return pd.DataFrame(rows)
+
+
+def digest():
+    """Hash all ranges, so that a record can say whether it belongs to the present ones.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+    """
+    ranges = (CLASS_RECIPES, SURVEY, AMBIGUOUS_SHARE, CONFUSED_WITH)
+    return hashlib.sha256(repr(ranges).encode()).hexdigest()
 
 
 def _range_text(pair):

@@ -1,13 +1,15 @@
-"""The kept calibration of the noise level: it must be of the noise model that is the default now."""
+"""The kept measurements: they must be of the noise model, and of the stand-in, that are the default now."""
 
 import dataclasses
+import importlib.util
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from galaxynb import evaluation
+from galaxynb import __version__, evaluation, recipes
 from galaxynb.noise import NoiseModel
 
 REFERENCE = Path(__file__).resolve().parents[1] / "book" / "reference"
@@ -43,3 +45,56 @@ def test_default_costs_about_the_papers_drop_and_both_steps_matter(record, grid)
 def test_drop_is_what_the_accuracy_lost(record, grid):
     assert (grid["accuracy"] + grid["drop"]).tolist() == pytest.approx([record["clean accuracy"]] * len(grid), abs=2e-4)
     assert record["dirty"] is False
+
+
+# How close the stand-in comes
+
+PARTS = ("hardness", "published", "real", "discriminator")
+ENDINGS = ("", "_missed", "_classes", "_features")
+
+
+@pytest.fixture
+def parts():
+    return json.loads((REFERENCE / "standin_closeness.json").read_text())["parts"]
+
+
+def test_what_was_measured_of_the_standin_says_of_which_one_and_by_which_commit(parts):
+    assert set(parts) <= set(PARTS)
+    assert {"hardness", "published"} <= set(parts)
+    for name, part in parts.items():
+        assert part["data"] == f"galaxynb {__version__}, seed {part['seed']}", name
+        assert re.fullmatch("[0-9a-f]{40}", part["commit"]), name
+        assert part["dirty"] is False, name
+        if name in ("real", "discriminator"):
+            source = part["real file"]
+            assert source["kind"] == "real"
+            assert source["images"] > 0
+            assert re.fullmatch("[0-9a-f]{64}", source["sha256"])
+            assert "/" not in source["file"]
+
+
+def test_what_was_measured_of_the_standin_is_of_its_present_ranges(parts):
+    """After a change of `galaxynb.recipes`, `make reference` (or its parts by --only) measures anew."""
+    stale = [name for name, part in parts.items() if part["recipes"] != recipes.digest()]
+    assert stale == []
+
+
+def test_the_standin_is_about_as_hard_as_the_published_images(parts):
+    hardness = parts["hardness"]
+    assert abs(hardness["accuracy"]["value"] - hardness["published accuracy"]) < 0.05
+
+
+def test_tables_for_reading_are_those_of_the_record(parts):
+    program = importlib.util.spec_from_file_location(
+        "closeness_program", REFERENCE.parents[1] / "workflow/closeness.py"
+    )
+    module = importlib.util.module_from_spec(program)
+    program.loader.exec_module(module)
+    tables = module.tables(parts)
+    assert set(tables) == set(ENDINGS)
+    for ending, table in tables.items():
+        kept = (REFERENCE / f"standin_closeness{ending}.csv").read_text(encoding="utf-8")
+        assert kept == table.to_csv(index=False, lineterminator="\n")
+        assert len(table) > 0
+    missing = len(PARTS) - len(parts)
+    assert tables[""]["Result"].eq("not measured").sum() == missing
