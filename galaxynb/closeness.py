@@ -32,7 +32,7 @@ __all__ = [
 
 _PUBLISHED_SIDE = render.BASE  # px: that of the images that the published figures were measured on
 _SMALLEST = 64  # px: below it `measure.cutouts` finds too little sky
-_NEAR = 0.2  # share by which medians may differ and count as near
+_NEAR = 0.2  # of a median, or of the range from 10% to 90%, by which medians may differ and count as near
 
 _BANDS = ("r", "g", "b")
 _OWN_STREAM = 2  # keeps what is drawn here apart from the rows of any stand-in file
@@ -268,7 +268,7 @@ def by_class(closeness):
         for title, column in {"Size, px": "size", "Axis ratio": "axis_ratio"}.items():
             for whose in ("stand-in", other):
                 record = table.loc[(measure.QUANTITIES[column], name)]
-                row[f"{title}: {whose}"] = _number_text(record, whose, other)
+                row[f"{title}: {whose}"] = _number_text(record, whose, other, "–")
         for whose in ("stand-in", other):
             medians = [table.loc[(measure.QUANTITIES[f"centre_{band}"], name), f"50% ({whose})"] for band in _BANDS]
             known = np.isfinite(medians).all()
@@ -295,9 +295,13 @@ def verdict(closeness):
         near = asked["Met"].astype(bool)
         how = "meets {} of the {} targets that the published figures set"
     else:
-        asked = table[np.isfinite(table["Median ratio"])]
-        near = abs(asked["Median ratio"] - 1) <= _NEAR
-        how = f"has a median within {_NEAR:.0%} of this file's in {{}} of {{}} quantities"
+        asked = table[np.isfinite(table["50% (stand-in)"]) & np.isfinite(table[f"50% ({closeness.other})"])]
+        off = abs(asked["50% (stand-in)"] - asked[f"50% ({closeness.other})"])
+        spread = asked[f"90% ({closeness.other})"] - asked[f"10% ({closeness.other})"]
+        # A ratio says nothing of what can be 0, such as an asymmetry.
+        near = off <= _NEAR * np.maximum(abs(asked[f"50% ({closeness.other})"]), spread)
+        where = f"near {closeness.other}'s, within {_NEAR:.0%} of it or of its range"
+        how = f"has a median {where}, in {{}} of {{}} quantities"
     if asked.empty:
         return [
             "How close the stand-in comes is not known.",
@@ -324,14 +328,14 @@ def _renamed(column, names):
     return column
 
 
-def _number_text(row, whose, other):
+def _number_text(row, whose, other, to=" to "):
     """Return a median with its range, or a mean where means are all that the other side has."""
     if not np.isfinite(row[f"50% ({other})"]) and np.isfinite(row.get(f"Mean ({other})", np.nan)):
         return f"mean {_short(row[f'Mean ({whose})'])}"
     low, median, high = (row[f"{at} ({whose})"] for at in ("10%", "50%", "90%"))
     if not np.isfinite(median):
         return ""
-    return f"{_short(median)} ({_short(low)} to {_short(high)})" if np.isfinite([low, high]).all() else _short(median)
+    return f"{_short(median)} ({_short(low)}{to}{_short(high)})" if np.isfinite([low, high]).all() else _short(median)
 
 
 def _short(value):

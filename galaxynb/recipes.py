@@ -32,6 +32,7 @@ __all__ = [
     "ClassRecipe",
     "Survey",
     "digest",
+    "forms_table",
     "recipe_of",
     "table",
 ]
@@ -420,9 +421,8 @@ def table():
     Returns
     -------
     pandas.DataFrame
-        A row a class, all text: ``Class``, ``Drawn as`` (forms and how often), then ranges. Of the radius, 10% of
-        galaxies lie below the first number and 10% above the second; other quantities are uniform between theirs.
-        ``Ambiguous ones drawn as`` names the classes whose recipe some of the class take.
+        A row a class, all text: ``Class``, then ranges. Of the radius, 10% of galaxies lie below the first number and
+        10% above the second; other quantities are uniform between theirs.
     """
     columns = {
         "Radius, arcsec": "radius",
@@ -435,13 +435,33 @@ def table():
         "Pitch, degrees": "pitch",
     }
     rows = []
-    for name, recipe, others in zip(layout.CLASS_NAMES, CLASS_RECIPES, CONFUSED_WITH, strict=True):
-        row = {"Class": name, "Drawn as": ", ".join(f"{form} {weight:.0%}" for form, weight in recipe.forms)}
-        row |= {title: _range_text(getattr(recipe, field)) for title, field in columns.items()}
+    for name, recipe in zip(layout.CLASS_NAMES, CLASS_RECIPES, strict=True):
+        row = {"Class": name} | {title: _range_text(getattr(recipe, field)) for title, field in columns.items()}
         if row["Arms"] == "none":
             row["Pitch, degrees"] = "none"
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def forms_table():
+    """Return what each class is drawn as, for reading.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a class, all text: ``Class``, ``Drawn as`` (forms and how often), and ``Ambiguous ones drawn as``: the
+        classes whose recipe some of the class take, and how often each.
+    """
+    rows = []
+    for name, recipe, others in zip(layout.CLASS_NAMES, CLASS_RECIPES, CONFUSED_WITH, strict=True):
         drawn_as = [f"{layout.CLASS_NAMES[k]} {others.count(k) / len(others):.0%}" for k in dict.fromkeys(others)]
-        rows.append(row | {"Ambiguous ones drawn as": ", ".join(drawn_as)})
+        rows.append(
+            {
+                "Class": name,
+                "Drawn as": ", ".join(f"{form} {weight:.0%}" for form, weight in recipe.forms),
+                "Ambiguous ones drawn as": ", ".join(drawn_as),
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -459,4 +479,4 @@ def digest():
 
 def _range_text(pair):
     low, high = pair
-    return "none" if high == 0 else f"{low:g} to {high:g}"
+    return "none" if high == 0 else f"{low:g}–{high:g}"

@@ -123,8 +123,18 @@ def test_a_real_file_is_set_beside_a_standin_of_its_size_and_classes(table, draw
     known = close.table[np.isfinite(close.table["Median ratio"])]
     assert known["Median ratio"].to_numpy() == pytest.approx(1)
     first, second = closeness.verdict(close)
-    assert first == f"The stand-in has a median within 20% of this file's in {len(known)} of {len(known)} quantities."
+    assert first.startswith("The stand-in has a median near this file's")
+    assert first.endswith(f"in {len(known)} of {len(known)} quantities.")
     assert second.startswith("None")
+
+
+def test_a_median_that_is_off_is_named(table, drawn):
+    real = drawn._replace(kind="real")
+    off = table.assign(sky_g=table["sky_g"] + 30, asymmetry=table["asymmetry"] + 0.001)
+    first, second = closeness.verdict(closeness.compare(real, off, seed=3))
+    assert second == "Of those taken over all images, these are off: Sky G."
+    found, asked = (int(number) for number in first.removesuffix(" quantities.").split(" in ")[-1].split(" of "))
+    assert found == asked - 1
 
 
 def test_images_too_small_to_measure_are_not_and_say_so(tiny_galaxy10, tmp_path):
@@ -147,7 +157,7 @@ def test_tables_for_reading_are_text_of_median_and_range(table, drawn):
     assert overall.loc["Sky noise R", "Published"] == "11.7 (8 to 15)"
     assert set(overall["Met"]) <= {"yes", "no"}
     assert classes["Class"].tolist() == list(CLASS_NAMES)
-    assert classes.loc[2, "Size, px: published"] == "10 (8 to 13)"
+    assert classes.loc[2, "Size, px: published"] == "10 (8–13)"
     assert classes.loc[0, "Centre R, G, B: published"] == "226, 218, 209"
     assert len(closeness.readable(close)) == len(close.table)
 
@@ -178,10 +188,19 @@ def test_the_table_of_recipes_states_their_ranges():
     assert table["Class"].tolist() == list(CLASS_NAMES)
     for k, recipe in enumerate(recipes.CLASS_RECIPES):
         low, high = recipe.radius
-        assert table.loc[k, "Radius, arcsec"] == f"{low:g} to {high:g}"
+        assert table.loc[k, "Radius, arcsec"] == f"{low:g}–{high:g}"
         assert (table.loc[k, "Bar"] == "none") == (recipe.bar[1] == 0)
     assert (table.loc[table["Arms"] == "none", "Pitch, degrees"] == "none").all()
     assert all(isinstance(value, str) for value in table.to_numpy().ravel())
+
+
+def test_the_table_of_forms_states_what_ambiguous_galaxies_are_drawn_as():
+    table = recipes.forms_table()
+    assert table["Class"].tolist() == list(CLASS_NAMES)
+    for k, (recipe, others) in enumerate(zip(recipes.CLASS_RECIPES, recipes.CONFUSED_WITH, strict=True)):
+        assert all(form in table.loc[k, "Drawn as"] for form, _ in recipe.forms)
+        assert all(CLASS_NAMES[other] in table.loc[k, "Ambiguous ones drawn as"] for other in others)
+        assert table.loc[k, "Drawn as"].count("%") == len(recipe.forms)
 
 
 def test_the_digest_of_recipes_follows_their_values(monkeypatch):
