@@ -421,24 +421,24 @@ def table():
     Returns
     -------
     pandas.DataFrame
-        A row a class, all text: ``Class``, then ranges. Of the radius, 10% of galaxies lie below the first number and
-        10% above the second; other quantities are uniform between theirs.
+        A row a class, all text: ``Class``, then ranges, in the units of `ClassRecipe`. Of the radius, 10% of galaxies
+        lie below the first number and 10% above the second; other quantities are uniform between theirs.
     """
     columns = {
-        "Radius, arcsec": "radius",
+        "Radius": "radius",
         "Axis ratio": "axis_ratio",
-        "Brightness, mag/arcsec2": "mu",
-        "g - r, old stars": "old",
+        "Brightness": "mu",
+        "g - r": "old",
         "Bulge": "bulge",
         "Bar": "bar",
         "Arms": "arms",
-        "Pitch, degrees": "pitch",
+        "Pitch": "pitch",
     }
     rows = []
     for name, recipe in zip(layout.CLASS_NAMES, CLASS_RECIPES, strict=True):
         row = {"Class": name} | {title: _range_text(getattr(recipe, field)) for title, field in columns.items()}
         if row["Arms"] == "none":
-            row["Pitch, degrees"] = "none"
+            row["Pitch"] = "none"
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -188,9 +188,9 @@ def test_the_table_of_recipes_states_their_ranges():
     assert table["Class"].tolist() == list(CLASS_NAMES)
     for k, recipe in enumerate(recipes.CLASS_RECIPES):
         low, high = recipe.radius
-        assert table.loc[k, "Radius, arcsec"] == f"{low:g}–{high:g}"
+        assert table.loc[k, "Radius"] == f"{low:g}–{high:g}"
         assert (table.loc[k, "Bar"] == "none") == (recipe.bar[1] == 0)
-    assert (table.loc[table["Arms"] == "none", "Pitch, degrees"] == "none").all()
+    assert (table.loc[table["Arms"] == "none", "Pitch"] == "none").all()
     assert all(isinstance(value, str) for value in table.to_numpy().ravel())
 
 

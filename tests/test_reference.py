@@ -6,10 +6,12 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from galaxynb import __version__, evaluation, recipes
+from galaxynb import __version__, evaluation, measure, recipes
+from galaxynb.files import write_json
 from galaxynb.noise import NoiseModel
 
 REFERENCE = Path(__file__).resolve().parents[1] / "book" / "reference"
@@ -98,3 +100,52 @@ def test_tables_for_reading_are_those_of_the_record(parts):
         assert len(table) > 0
     missing = len(PARTS) - len(parts)
     assert tables[""]["Result"].eq("not measured").sum() == missing
+
+
+def test_what_is_the_same_cannot_be_told_apart_and_what_differs_is_named(program, monkeypatch):
+    monkeypatch.setattr(program, "TREES", 20)
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(10), 6)
+    columns = ["sky_r", "sky_g", "size"]
+
+    def table(shift=0.0):
+        return pd.DataFrame(rng.standard_normal((60, 3)), columns=columns).assign(size=lambda t: t["size"] + shift)
+
+    groups = {"sky_rgb": ["sky_r", "sky_g"], "size": ["size"]}
+    same, _ = program.told_apart(table(), [table(), table()], labels, groups, seed=0)
+    assert same.low < 0.5 < same.high
+    apart, lost = program.told_apart(table(), [table(5), table(5)], labels, groups, seed=0)
+    assert apart.value > 0.95
+    assert lost["size"] > 0.3 > abs(lost["sky_rgb"]) + 0.2
+
+
+def test_features_are_grouped_over_bands_and_all_measured(program):
+    groups, titles = program.feature_groups()
+    assert groups["corr2_rgb"] == ["corr2_r", "corr2_g", "corr2_b"]
+    assert titles["corr2_rgb"] == "Sky correlation, 2 px"
+    assert groups["source_fwhm"] == ["source_fwhm"]
+    measured = measure.cutouts(np.zeros((0, 64, 64, 3), np.uint8))
+    assert {column for group in groups.values() for column in group} == set(measured) - {"source_fwhms"}
+
+
+def test_parts_that_need_real_images_are_skipped_or_refused_without(program, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(program, "PARTS", program.NEED_REAL)
+    program.main([str(tmp_path / "out.csv")])
+    assert "need a file of real images" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        program.main([str(tmp_path / "out.csv"), "--only", "real"])
+    assert "give --real FILE" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        program.main([str(tmp_path / "out.csv"), "--only", "realest"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_part_measured_alone_leaves_the_others_as_they_were(program, tmp_path, parts):
+    out = tmp_path / "out.csv"
+    write_json(tmp_path / "out.json", {"parts": {"published": parts["published"]}})
+    program.main([str(out), "--only", "hardness", "--neighbours", "40", "--seed", "3"])
+    record = json.loads((tmp_path / "out.json").read_text())["parts"]
+    assert record["published"] == parts["published"]
+    assert record["hardness"]["training images"] == 40
+    assert record["hardness"]["seed"] == 3
+    assert sorted(path.name for path in tmp_path.glob("*.csv")) == sorted(f"out{ending}.csv" for ending in ENDINGS)
