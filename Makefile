@@ -38,7 +38,10 @@ lab: $(VENV)/ready ## open JupyterLab on notebooks/
 kernel: $(VENV)/ready ## register the kernelspec galaxynb for your user, so that any Jupyter finds it
 	@"$(BIN)"/python -m ipykernel install --user --name galaxynb --display-name "galaxynb" --env TF_CPP_MIN_LOG_LEVEL 3
 
-reference: $(VENV)/ready ## measure anew what notebooks 02 and 04 show of how sizes were chosen (after make book)
+# The stand-in first: what the others write would mark its records as made with uncommitted changes.
+reference: $(VENV)/ready ## measure anew what book/reference/ holds (after make book; REAL=file.h5 for what needs real images)
+	@"$(BIN)"/python workflow/closeness.py book/reference/standin_closeness.csv --work "$(RUNS)/closeness" \
+		$(if $(REAL),--real "$(REAL)")
 	@"$(BIN)"/python workflow/calibrate.py $(RUNS)/quick-standin book/reference/noise_calibration.csv
 	@"$(BIN)"/python workflow/trials.py $(RUNS)/quick-standin book/reference/autoencoder_trials.csv
 

@@ -2,7 +2,8 @@
 
 Modules stand in the order the data flows, and none imports a later one:
 `layout` and `files` (what a Galaxy10 DECaLS file looks like, how files are written),
-`simulate`, `data`, `noise`, `models`, `training`, `evaluation`, `figures`, `provenance`.
+`measure` (what a cutout looks like), `recipes`, `render` and `simulate` (the stand-in), `data`, `closeness`,
+`noise`, `models`, `training`, `evaluation`, `figures`, `provenance`.
 Importing the package does no work and imports none of them.
 """
 

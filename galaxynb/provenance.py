@@ -29,7 +29,7 @@ from galaxynb import __version__
 from galaxynb.files import write_json
 from galaxynb.layout import GALAXY10_SHA256
 
-__all__ = ["KINDS", "PACKAGES", "STAGES", "banner", "glue", "load", "record", "summary", "table"]
+__all__ = ["KINDS", "PACKAGES", "STAGES", "banner", "checkout", "glue", "load", "record", "summary", "table"]
 
 #: The stages of a study, in order.
 STAGES = ("data", "noise", "classifier", "autoencoder", "evaluation")
@@ -291,6 +291,19 @@ def glue(texts):
             raw=True,
             metadata={"scrapbook": {"name": name, "mime_prefix": mime_prefix}},
         )
+
+
+def checkout():
+    """Return which commit the package is at, for records that no stage writes.
+
+    Returns
+    -------
+    commit : str
+        "unknown" without git or outside a checkout.
+    dirty : bool or None
+        Whether the checkout has changes; None where the commit is unknown.
+    """
+    return _commit()
 
 
 # What is recorded -----------------------------------------------------------------------------------

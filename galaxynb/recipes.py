@@ -14,8 +14,11 @@ Gadotti, D. 2011, MNRAS 415, 3308: bars' shares of the light, lengths and axis r
 """
 
 import dataclasses
+import hashlib
 import math
 import numbers
+
+import pandas as pd
 
 from galaxynb import layout
 
@@ -29,7 +32,10 @@ __all__ = [
     "TWINS",
     "ClassRecipe",
     "Survey",
+    "digest",
+    "forms_table",
     "recipe_of",
+    "table",
 ]
 
 #: What a galaxy can be drawn as.
@@ -361,7 +367,7 @@ TWINS = {
     (0, 7): 19, (1, 7): 8, (0, 3): 6, (2, 6): 5, (0, 2): 4, (7, 9): 4, (1, 5): 2, (5, 9): 2, (6, 9): 2,
     (0, 5): 1, (1, 2): 1, (1, 4): 1, (1, 6): 1, (1, 8): 1, (6, 8): 1, (7, 8): 1,
 }  # fmt: skip
-NEIGHBOURS = {(0, 0): 1, (0, 7): 1, (1, 1): 51, (5, 5): 1, (6, 6): 1, (7, 7): 4, (8, 8): 6, (9, 9): 2}
+NEIGHBOURS = {(0, 0): 1, (0, 7): 1, (1, 1): 52, (5, 5): 1, (6, 6): 1, (7, 7): 3, (8, 8): 6, (9, 9): 2}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -431,3 +437,70 @@ def recipe_of(name):
     if name not in layout.CLASS_NAMES:
         raise ValueError(f"{name!r} is no class: choose from {', '.join(layout.CLASS_NAMES)}")
     return CLASS_RECIPES[layout.CLASS_NAMES.index(name)]
+
+
+def table():
+    """Return the main ranges of every class, for reading.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a class, all text: ``Class``, then ranges, in the units of `ClassRecipe`. Of the radius, 10% of galaxies
+        lie below the first number and 10% above the second; other quantities are uniform between theirs.
+    """
+    columns = {
+        "Radius": "radius",
+        "Axis ratio": "axis_ratio",
+        "Brightness": "mu",
+        "g - r": "old",
+        "Bulge": "bulge",
+        "Bar": "bar",
+        "Arms": "arms",
+        "Pitch": "pitch",
+    }
+    rows = []
+    for name, recipe in zip(layout.CLASS_NAMES, CLASS_RECIPES, strict=True):
+        row = {"Class": name} | {title: _range_text(getattr(recipe, field)) for title, field in columns.items()}
+        if row["Arms"] == "none":
+            row["Pitch"] = "none"
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def forms_table():
+    """Return what each class is drawn as, for reading.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a class, all text: ``Class``, ``Drawn as`` (forms and how often), and ``Ambiguous ones drawn as``: the
+        classes whose recipe some of the class take, and how often each.
+    """
+    rows = []
+    for name, recipe, others in zip(layout.CLASS_NAMES, CLASS_RECIPES, CONFUSED_WITH, strict=True):
+        drawn_as = [f"{layout.CLASS_NAMES[k]} {others.count(k) / len(others):.0%}" for k in dict.fromkeys(others)]
+        rows.append(
+            {
+                "Class": name,
+                "Drawn as": ", ".join(f"{form} {weight:.0%}" for form, weight in recipe.forms),
+                "Ambiguous ones drawn as": ", ".join(drawn_as),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def digest():
+    """Hash all ranges, so that a record can say whether it belongs to the present ones.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+    """
+    ranges = (CLASS_RECIPES, SURVEY, AMBIGUOUS_SHARE, CONFUSED_WITH)
+    return hashlib.sha256(repr(ranges).encode()).hexdigest()
+
+
+def _range_text(pair):
+    low, high = pair
+    return "none" if high == 0 else f"{low:g}–{high:g}"

@@ -4,6 +4,7 @@ import ast
 import importlib.util
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -13,6 +14,8 @@ import nbformat
 import pytest
 import yaml
 from papermill import inspect_notebook
+
+from galaxynb.layout import CLASS_COUNTS, CLASS_NAMES
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -25,6 +28,7 @@ MODULES = (
     "measure",
     "simulate",
     "data",
+    "closeness",
     "noise",
     "models",
     "training",
@@ -363,3 +367,9 @@ def test_an_unchanged_file_is_not_written_again(tmp_path):
     path.chmod(0o644)
     write(path, "other")
     assert path.read_text() == "other"
+
+
+def test_the_data_card_states_the_published_classes_as_they_are():
+    text = (ROOT / "book" / "data_card.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d) \| ([^|]+?) \| (\d+) \|$", text, flags=re.MULTILINE)
+    assert rows == [(str(k), *map(str, row)) for k, row in enumerate(zip(CLASS_NAMES, CLASS_COUNTS, strict=True))]

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from PIL import Image
 
 from galaxynb import evaluation, figures
@@ -36,6 +37,32 @@ SWEEP = pd.DataFrame(
     [(sigma, stars, sigma + stars / 50) for sigma in (0, 0.1, 0.2) for stars in (0, 8)],
     columns=["sigma", "stars", "drop"],
 )
+DISTRIBUTED = pd.DataFrame(
+    {
+        "label": LABELS,
+        "size": np.geomspace(5, 50, 20),
+        "colour": 1.2,
+        "brightness": 100.0,
+        "redshift": np.linspace(0, 0.3, 20),
+    }
+)
+LONE = pd.DataFrame(
+    {"label": [0, 4], "size": [10.0, np.nan], "colour": [0.0, 1.3], "brightness": [300.0, 400.0], "redshift": np.nan}
+)
+
+
+def compared(other="published", known=True):
+    """What `closeness.compare` makes, of a few quantities."""
+    rows = [("Mean", "all"), ("Sky noise G", "all"), ("Sky correlation G, 3 px", "all")]
+    rows += [(quantity, name) for quantity in ("Galaxy size (px)", "Galaxy axis ratio") for name in CLASS_NAMES]
+    table = pd.DataFrame(rows, columns=["Quantity", "Class"])
+    for name in ("stand-in", other):
+        for at, value in {"10%": 0.3, "50%": 0.5, "90%": 0.8}.items():
+            table[f"{at} ({name})"] = value if known else np.nan
+    table.loc[0, [f"{at} ({other})" for at in ("10%", "50%", "90%")]] = np.nan
+    return table.assign(**{"Mean (stand-in)": 0.4, f"Mean ({other})": [0.5, *[np.nan] * 22]})
+
+
 MATRICES = {name: evaluation.confusion(LABELS, RNG.permutation(LABELS)) for name in ("Clean", "Noisy", "Denoised")}
 
 #: Each figure with the number of axes that it must have.
@@ -44,6 +71,17 @@ DRAWN = {
     "class_samples_lacking": (10, lambda: figures.class_samples(FLOATS, np.zeros(20, int))),
     "class_counts": (1, lambda: figures.class_counts(LABELS)),
     "class_counts_split": (1, lambda: figures.class_counts({"train": LABELS, "test": LABELS[:5]})),
+    "class_distributions": (4, lambda: figures.class_distributions(DISTRIBUTED)),
+    "class_distributions_lacking": (4, lambda: figures.class_distributions(LONE)),
+    "class_distributions_of_none": (
+        4,
+        lambda: figures.class_distributions(LONE.assign(size=np.nan, brightness=np.nan)),
+    ),
+    "closeness": (3, lambda: figures.closeness(compared())),
+    "closeness_to_a_file": (3, lambda: figures.closeness(compared("this file"))),
+    "closeness_unknown": (3, lambda: figures.closeness(compared(known=False))),
+    "side_by_side": (70, lambda: figures.side_by_side(IMAGES, FLOATS, LABELS)),
+    "side_by_side_of_two": (6, lambda: figures.side_by_side(IMAGES[:4], FLOATS, [3, 3, 4, 4], LABELS, n=1)),
     "noisy_pairs": (10, lambda: figures.noisy_pairs(IMAGES, FLOATS)),
     "noisy_pairs_of_two": (4, lambda: figures.noisy_pairs(IMAGES[:2], FLOATS[:2])),
     "denoised_rows": (15, lambda: figures.denoised_rows(FLOATS, FLOATS, IMAGES, titles=CLASS_NAMES)),
@@ -118,6 +156,53 @@ def test_class_counts_add_up_over_splits():
     figure = figures.class_counts({"train": LABELS, "test": LABELS[:5]})
     assert [int(text.get_text()) for text in figure.axes[0].texts] == [4, 4, 3, 2, 2, 2, 2, 2, 2, 2]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["Train", "Test"]
+
+
+def test_class_distributions_show_each_known_value_and_say_where_there_is_none():
+    figure = figures.class_distributions(LONE)
+    dots = [[line for line in ax.lines if line.get_marker() == "o"] for ax in figure.axes]
+    # A colour of 0 has no place on a logarithmic axis.
+    assert [[float(line.get_xdata()[0]) for line in lines] for lines in dots] == [[10], [1.3], [300, 400], []]
+    assert [round(float(line.get_ydata()[0])) for line in dots[2]] == [0, 4]
+    assert texts(figure).count("none in this file") == 1
+    assert [bar.get_x() for bar in figure.axes[2].patches] == [300, 400]
+
+
+def test_closeness_is_in_units_of_the_other_and_by_mean_where_only_that_is_known():
+    figure = figures.closeness(compared())
+    frame, sizes, _ = figure.axes
+    dots = {line.get_marker(): [] for line in frame.lines} | {"o": [], "D": []}
+    for line in frame.lines:
+        dots[line.get_marker()].append(float(np.ravel(line.get_xdata())[0]))
+    assert dots["o"] == pytest.approx([0.8, 1, 1])
+    assert dots["D"] == pytest.approx([1, 1, 1])
+    assert sum(line.get_marker() == "o" for line in sizes.lines) == 10
+    legend = [text.get_text() for legend in figure.findobj(Legend) for text in legend.get_texts()]
+    assert legend == ["Stand-in", "Published"]
+
+
+def test_closeness_refuses_a_table_of_one():
+    table = compared()
+    with pytest.raises(ValueError, match="table has medians of published; expected"):
+        figures.closeness(table.drop(columns="50% (stand-in)"))
+    with pytest.raises(ValueError, match="table has medians of none"):
+        figures.closeness(table[["Quantity"]])
+
+
+def test_side_by_side_shows_members_of_each_class_of_either_kind():
+    standin = np.broadcast_to(np.arange(20, dtype=np.uint8).reshape(-1, 1, 1, 1) * 10, (20, 8, 8, 3))
+    figure = figures.side_by_side(standin, standin + np.uint8(1), LABELS, n=2)
+    values = [int(np.asarray(ax.images[0].get_array())[0, 0, 0]) if ax.images else None for ax in figure.axes]
+    for k, (*ours, gap, one, other) in enumerate(np.reshape(values, (10, 5)).tolist()):
+        assert sorted(ours) == [20 * k, 20 * k + 10]
+        assert gap is None
+        assert sorted([one, other]) == [20 * k + 1, 20 * k + 11]
+    assert [ax.get_ylabel().replace("\n", " ") for ax in figure.axes[::5]] == [
+        f"{k} {n}" for k, n in enumerate(CLASS_NAMES)
+    ]
+    assert {"Stand-in", "Real"} <= set(texts(figure))
+    with pytest.raises(ValueError, match="no class has both"):
+        figures.side_by_side(IMAGES[:2], IMAGES[:2], [0, 0], [1, 1])
 
 
 def test_rows_are_the_images_given():

@@ -1,13 +1,17 @@
-"""The kept calibration of the noise level: it must be of the noise model that is the default now."""
+"""The kept measurements: they must be of the noise model, and of the stand-in, that are the default now."""
 
 import dataclasses
+import importlib.util
 import json
+import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from galaxynb import evaluation
+from galaxynb import __version__, evaluation, measure, recipes
+from galaxynb.files import write_json
 from galaxynb.noise import NoiseModel
 
 REFERENCE = Path(__file__).resolve().parents[1] / "book" / "reference"
@@ -43,3 +47,110 @@ def test_default_costs_about_the_papers_drop_and_both_steps_matter(record, grid)
 def test_drop_is_what_the_accuracy_lost(record, grid):
     assert (grid["accuracy"] + grid["drop"]).tolist() == pytest.approx([record["clean accuracy"]] * len(grid), abs=2e-4)
     assert record["dirty"] is False
+
+
+# How close the stand-in comes
+
+PARTS = ("hardness", "published", "real", "discriminator")
+ENDINGS = ("", "_missed", "_classes", "_features")
+
+
+@pytest.fixture
+def parts():
+    return json.loads((REFERENCE / "standin_closeness.json").read_text())["parts"]
+
+
+def test_what_was_measured_of_the_standin_says_of_which_one_and_by_which_commit(parts):
+    assert set(parts) <= set(PARTS)
+    assert {"hardness", "published"} <= set(parts)
+    for name, part in parts.items():
+        assert part["data"] == f"galaxynb {__version__}, seed {part['seed']}", name
+        assert re.fullmatch("[0-9a-f]{40}", part["commit"]), name
+        assert part["dirty"] is False, name
+        if name in ("real", "discriminator"):
+            source = part["real file"]
+            assert source["kind"] == "real"
+            assert source["images"] > 0
+            assert re.fullmatch("[0-9a-f]{64}", source["sha256"])
+            assert "/" not in source["file"]
+
+
+def test_what_was_measured_of_the_standin_is_of_its_present_ranges(parts):
+    """After a change of `galaxynb.recipes`, `make reference` (or its parts by --only) measures anew."""
+    stale = [name for name, part in parts.items() if part["recipes"] != recipes.digest()]
+    assert stale == []
+
+
+def test_the_standin_is_about_as_hard_as_the_published_images(parts):
+    hardness = parts["hardness"]
+    assert abs(hardness["accuracy"]["value"] - hardness["published accuracy"]) < 0.05
+
+
+@pytest.fixture(scope="module")
+def program():
+    """Return workflow/closeness.py, which is in no package."""
+    spec = importlib.util.spec_from_file_location("closeness_program", REFERENCE.parents[1] / "workflow/closeness.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_tables_for_reading_are_those_of_the_record(parts, program):
+    tables = program.tables(parts)
+    assert set(tables) == set(ENDINGS)
+    for ending, table in tables.items():
+        kept = (REFERENCE / f"standin_closeness{ending}.csv").read_text(encoding="utf-8")
+        assert kept == table.to_csv(index=False, lineterminator="\n")
+        assert len(table) > 0
+    missing = len(PARTS) - len(parts)
+    assert tables[""]["Result"].eq("not measured").sum() == missing
+
+
+def test_what_is_the_same_cannot_be_told_apart_and_what_differs_is_named(program, monkeypatch):
+    monkeypatch.setattr(program, "TREES", 20)
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(10), 6)
+    columns = ["sky_r", "sky_g", "size"]
+
+    def table(shift=0.0):
+        return pd.DataFrame(rng.standard_normal((60, 3)), columns=columns).assign(size=lambda t: t["size"] + shift)
+
+    groups = {"sky_rgb": ["sky_r", "sky_g"], "size": ["size"]}
+    same = [program.told_apart(table(), [table()], labels, groups, seed)[0] for seed in range(6)]
+    assert abs(np.mean([accuracy.value for accuracy in same]) - 0.5) < 0.08
+    assert all(accuracy.low < accuracy.value < accuracy.high for accuracy in same)
+    apart, lost = program.told_apart(table(), [table(5), table(5)], labels, groups, seed=0)
+    assert apart.value > 0.95
+    assert lost["size"] > 0.3 > abs(lost["sky_rgb"]) + 0.2
+
+
+def test_features_are_grouped_over_bands_and_all_measured(program):
+    groups, titles = program.feature_groups()
+    assert groups["corr2_rgb"] == ["corr2_r", "corr2_g", "corr2_b"]
+    assert titles["corr2_rgb"] == "Sky correlation, 2 px"
+    assert groups["source_fwhm"] == ["source_fwhm"]
+    measured = measure.cutouts(np.zeros((0, 64, 64, 3), np.uint8))
+    assert {column for group in groups.values() for column in group} == set(measured) - {"source_fwhms"}
+
+
+def test_parts_that_need_real_images_are_skipped_or_refused_without(program, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(program, "PARTS", program.NEED_REAL)
+    program.main([str(tmp_path / "out.csv")])
+    assert "need a file of real images" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        program.main([str(tmp_path / "out.csv"), "--only", "real"])
+    assert "give --real FILE" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        program.main([str(tmp_path / "out.csv"), "--only", "realest"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_part_measured_alone_leaves_the_others_as_they_were(program, tmp_path, parts):
+    out = tmp_path / "out.csv"
+    write_json(tmp_path / "out.json", {"parts": {"published": parts["published"]}})
+    program.main([str(out), "--only", "hardness", "--neighbours", "40", "--seed", "3"])
+    record = json.loads((tmp_path / "out.json").read_text())["parts"]
+    assert record["published"] == parts["published"]
+    assert record["hardness"]["training images"] == 40
+    assert record["hardness"]["seed"] == 3
+    assert sorted(path.name for path in tmp_path.glob("*.csv")) == sorted(f"out{ending}.csv" for ending in ENDINGS)
