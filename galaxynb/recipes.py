@@ -195,7 +195,7 @@ CLASS_RECIPES = (
     ClassRecipe(  # Merging
         forms=(("pair", 1.0),),
         radius=(1.6, 5.2),
-        axis_ratio=(0.3, 0.85),
+        axis_ratio=(0.25, 0.8),
         mu=(19.2, 21.0),
         old=(0.72, 1.0),
         young=(0.3, 0.65),
@@ -232,7 +232,7 @@ CLASS_RECIPES = (
     ),
     ClassRecipe(  # In-between Round Smooth
         forms=(("spheroid", 0.85), ("disc", 0.15)),
-        radius=(1.95, 2.4),
+        radius=(1.85, 2.25),
         axis_ratio=(0.48, 0.72),
         mu=(19.3, 20.3),
         old=(0.71, 1.07),
@@ -261,9 +261,9 @@ CLASS_RECIPES = (
         forms=(("disc", 1.0),),
         radius=(4.2, 9.0),
         axis_ratio=(0.55, 1.0),
-        mu=(20.2, 21.8),
+        mu=(20.1, 21.7),
         old=(0.8, 1.05),
-        young=(0.25, 0.6),
+        young=(0.17, 0.5),
         young_share=(0.2, 0.6),
         sersic=(1.0, 2.5),
         bulge=(0.03, 0.16),
@@ -284,9 +284,9 @@ CLASS_RECIPES = (
         forms=(("disc", 1.0),),
         radius=(3.4, 5.2),
         axis_ratio=(0.66, 1.0),
-        mu=(20.2, 21.5),
+        mu=(20.1, 21.4),
         old=(0.89, 1.17),
-        young=(0.3, 0.65),
+        young=(0.25, 0.6),
         young_share=(0.2, 0.6),
         sersic=(1.0, 3.5),
         bulge=(0.1, 0.4),
@@ -303,11 +303,11 @@ CLASS_RECIPES = (
     ),
     ClassRecipe(  # Unbarred Loose Spiral
         forms=(("disc", 0.92), ("irregular", 0.08)),
-        radius=(3.0, 9.4),
+        radius=(3.0, 10.0),
         axis_ratio=(0.32, 0.95),
-        mu=(20.2, 22.1),
+        mu=(20.1, 22.0),
         old=(0.75, 1.05),
-        young=(0.2, 0.55),
+        young=(0.12, 0.46),
         young_share=(0.3, 0.75),
         sersic=(0.9, 2.5),
         bulge=(0.02, 0.2),
@@ -326,9 +326,9 @@ CLASS_RECIPES = (
         forms=(("edge-on", 1.0),),
         radius=(8.2, 17.5),
         axis_ratio=(0.08, 0.17),
-        mu=(18.8, 20.3),
-        old=(0.78, 1.08),
-        young=(0.3, 0.65),
+        mu=(18.7, 20.2),
+        old=(0.74, 1.05),
+        young=(0.25, 0.6),
         young_share=(0.25, 0.7),
         sersic=(0.8, 1.8),
         bulge=(0.0, 0.06),
@@ -340,7 +340,7 @@ CLASS_RECIPES = (
     ClassRecipe(  # Edge-on with Bulge
         forms=(("edge-on", 1.0),),
         radius=(3.0, 6.4),
-        axis_ratio=(0.06, 0.17),
+        axis_ratio=(0.05, 0.14),
         mu=(18.8, 20.3),
         old=(0.88, 1.17),
         young=(0.4, 0.85),
@@ -390,22 +390,22 @@ class Survey:
     noise_near: tuple[float, float] = (0.12, 0.36)
     noise_far: tuple[float, float] = (-0.14, -0.04)
     noise_common: float = 0.1
-    noise_smooth: tuple[float, float] = (0.045, 2.5)
+    noise_smooth: tuple[float, float] = (0.03, 2.5)
     #: Sky left over by the subtraction in units of the noise: mean in g, r, z, and standard deviation (measured).
     sky: tuple[float, float, float] = (-0.1, -0.1, -0.03)
     sky_scatter: float = 0.1
     #: Stars a frame of 67 x 67 arcsec, on average, r magnitudes, and slope of log N with magnitude (measured).
-    stars: float = 13.0
+    stars: float = 14.0
     star_magnitudes: tuple[float, float] = (13.0, 24.3)
     star_slope: float = 0.28
     star_colours: tuple[float, float] = (0.2, 1.6)
     #: Background galaxies likewise; their half-light radii, arcsec.
-    galaxies: float = 14.0
+    galaxies: float = 15.0
     galaxy_magnitudes: tuple[float, float] = (17.5, 23.8)
     galaxy_slope: float = 0.35
     galaxy_radius: tuple[float, float] = (0.3, 1.3)
     #: Shape of the gamma distribution that scatters both numbers from frame to frame (measured).
-    crowding: float = 4.0
+    crowding: float = 7.0
     #: Surface brightness (nanomaggies a pixel in r) over which a star's core is saturated and its colour arbitrary.
     saturation: float = 0.45
     #: Chances of a satellite trail, of the edge of a chip where a band is missing, of a bright star's glow.
