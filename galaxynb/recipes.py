@@ -285,8 +285,8 @@ CLASS_RECIPES = (
         radius=(3.4, 5.2),
         axis_ratio=(0.66, 1.0),
         mu=(20.1, 21.4),
-        old=(0.89, 1.17),
-        young=(0.25, 0.6),
+        old=(0.95, 1.22),
+        young=(0.3, 0.65),
         young_share=(0.2, 0.6),
         sersic=(1.0, 3.5),
         bulge=(0.1, 0.4),
@@ -395,12 +395,12 @@ class Survey:
     sky: tuple[float, float, float] = (-0.1, -0.1, -0.03)
     sky_scatter: float = 0.1
     #: Stars a frame of 67 x 67 arcsec, on average, r magnitudes, and slope of log N with magnitude (measured).
-    stars: float = 14.0
+    stars: float = 12.5
     star_magnitudes: tuple[float, float] = (13.0, 24.3)
     star_slope: float = 0.28
     star_colours: tuple[float, float] = (0.2, 1.6)
     #: Background galaxies likewise; their half-light radii, arcsec.
-    galaxies: float = 15.0
+    galaxies: float = 13.5
     galaxy_magnitudes: tuple[float, float] = (17.5, 23.8)
     galaxy_slope: float = 0.35
     galaxy_radius: tuple[float, float] = (0.3, 1.3)
