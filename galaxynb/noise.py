@@ -74,8 +74,8 @@ class NoiseModel:
         If a range is empty, negative or, for colours and brightness, beyond 1.
     """
 
-    sigma: float = 0.1
-    n_stars: tuple[int, int] = (8, 32)
+    sigma: float = 0.15
+    n_stars: tuple[int, int] = (14, 56)
     radius: tuple[float, float] = (0.014, 0.033)
     brightness: tuple[float, float] = (0.5, 1.0)
     blur: tuple[float, float] = (0.02, 0.07)

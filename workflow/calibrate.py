@@ -16,8 +16,8 @@ from galaxynb import data, evaluation, models, provenance
 from galaxynb.files import write_json, written_aside
 from galaxynb.noise import NoiseModel
 
-SIGMAS = (0.0, 0.05, 0.075, 0.1, 0.125, 0.15)
-STARS = ((0, 0), (4, 16), (6, 24), (8, 32), (10, 40))
+SIGMAS = (0.0, 0.05, 0.1, 0.15, 0.2)
+STARS = ((0, 0), (6, 24), (10, 40), (14, 56), (18, 72))
 
 
 def measure(run, seed, out):
