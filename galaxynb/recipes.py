@@ -59,7 +59,8 @@ class ClassRecipe:
 
     #: Forms and how often each is drawn; weights sum to 1.
     forms: tuple[tuple[str, float], ...]
-    #: Half-light radius along the major axis, arcsec (measured).
+    #: Half-light radius of the main component along the major axis, arcsec (measured). A redder core, a bulge or an
+    #: outer break make that of the whole galaxy smaller, a halo larger.
     radius: tuple[float, float]
     #: Apparent axis ratio; of an edge-on galaxy, its thickness (measured).
     axis_ratio: tuple[float, float]
