@@ -47,8 +47,9 @@ class ClassRecipe:
     """Ranges that the galaxies of a class are drawn from: (low, high).
 
     `radius` is log-normal with 10% of the galaxies below low and 10% above high; everything else is
-    uniform between low and high. Lengths are arcsec or shares of `radius`, angles degrees, colours
-    magnitudes (AB).
+    uniform between low and high, but for two: brightness falls with size within a class (0.4 mag an
+    e-fold) and counts a disc thinner than 0.12 as that thick, and young colour follows the old one by
+    half. Lengths are arcsec or shares of `radius`, angles degrees, colours magnitudes (AB).
 
     Raises
     ------
@@ -59,14 +60,15 @@ class ClassRecipe:
 
     #: Forms and how often each is drawn; weights sum to 1.
     forms: tuple[tuple[str, float], ...]
-    #: Half-light radius of the main component along the major axis, arcsec (measured). A redder core, a bulge or an
-    #: outer break make that of the whole galaxy smaller, a halo larger.
+    #: Half-light radius along the major axis of the spheroid or disc alone, arcsec (measured). That of the whole
+    #: galaxy is smaller where it has a core, a bulge or an outer break, most of all edge-on, and larger with a halo.
     radius: tuple[float, float]
     #: Apparent axis ratio; of an edge-on galaxy, its thickness (measured).
     axis_ratio: tuple[float, float]
-    #: Mean r surface brightness within the half-light radius, mag/arcsec2 (measured; Blanton & Moustakas).
+    #: Mean r surface brightness within the radius, mag/arcsec2 (from Blanton & Moustakas, then measured).
     mu: tuple[float, float]
-    #: g - r of old stars (bulge, bar, smooth light) and of young ones (arms, knots, outskirts).
+    #: g - r of old stars (bulge, bar, smooth light) and of young ones (arms, knots, outskirts); from Blanton &
+    #: Moustakas, then fitted to the measured colours of centres.
     old: tuple[float, float] = (0.7, 0.98)
     young: tuple[float, float] = (0.25, 0.6)
     #: Share of the galaxy's disc light that is young.
@@ -357,8 +359,7 @@ CLASS_RECIPES = (
 )
 
 #: Volunteers disagree about some galaxies. This share of each class is drawn from the recipe of a class it is
-#: confused with, chosen evenly from the list, and keeps its own label. Both the share and the lists are a
-#: choice: the best published classifiers leave about as many unexplained, and confuse these (Walmsley et al. 2022).
+#: confused with, chosen evenly from the list, and keeps its own label. Share and lists are choices, without a source.
 AMBIGUOUS_SHARE = 0.06
 CONFUSED_WITH = ((1, 7, 7), (0, 3, 7), (3, 6), (2, 4, 6), (3, 9), (6, 7), (5, 7, 2), (5, 6, 0), (9,), (8, 4))
 
@@ -375,7 +376,8 @@ NEIGHBOURS = {(0, 0): 1, (0, 7): 1, (1, 1): 52, (5, 5): 1, (6, 6): 1, (7, 7): 3,
 class Survey:
     """What every cutout has besides its galaxy."""
 
-    #: arcsec/px: the cutouts' two scales. Galaxies whose radius is over the limit (arcsec) have the coarser one: 7%.
+    #: arcsec/px: the cutouts' two scales. What reaches further than the limit (arcsec: radius,
+    #: and half the distance from the centre) has the coarser one: about 7%.
     pixel_scales: tuple[float, float] = (0.262, 0.524)
     coarse_radius: float = 12.5
     #: Seeing in g, r, z: median FWHM, arcsec (Dey et al.); scatter in ln, common and a band's own; Moffat's beta.
@@ -447,7 +449,8 @@ def table():
     -------
     pandas.DataFrame
         A row a class, all text: ``Class``, then ranges, in the units of `ClassRecipe`. Of the radius, 10% of galaxies
-        lie below the first number and 10% above the second; other quantities are uniform between theirs.
+        lie below the first number and 10% above the second; other quantities are uniform between theirs, but for
+        what `ClassRecipe` says of brightness.
     """
     columns = {
         "Radius": "radius",

@@ -89,7 +89,8 @@ def make_standin(path, n_images, image_size=256, seed=0, workers=None, progress=
     Returns
     -------
     pathlib.Path
-        `path`. Besides the published columns the file holds `truth`: `images` without sky noise.
+        `path`. Besides the published columns the file holds `truth`: `images` without sky noise, trails and
+        chip edges.
 
     Raises
     ------
@@ -255,8 +256,6 @@ def _rows(labels, seed):
         for k in rng.choice(len(pairs), round(sum(counts) * share), p=np.array(counts) / sum(counts)):
             # Which of the two labels the galaxy was drawn for is as good as the other.
             first, second = rng.permutation(pairs[k])
-            if len(free[first]) < 1 + (first == second) or not free[second]:
-                continue
             original, copy = int(free[first].pop()), int(free[second].pop())
             distance, way = rng.uniform(*reach), rng.uniform(0, 2 * math.pi)
             rows[copy] = _Row(original, int(first), distance * math.cos(way), distance * math.sin(way))

@@ -211,8 +211,7 @@ def test_a_smaller_file_has_its_share_of_them(n_images, seed):
     labels = np.repeat(np.arange(10), simulate.class_counts(n_images))
     twins, neighbours = copies(simulate._rows(labels, seed))
     assert len(twins) == round(59 * n_images / 17736)
-    # Too few of a small class are left now and then.
-    assert 0 <= round(67 * n_images / 17736) - len(neighbours) <= 1
+    assert len(neighbours) == round(67 * n_images / 17736)
 
 
 @pytest.fixture(scope="module")
