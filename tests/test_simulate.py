@@ -143,14 +143,16 @@ def test_an_image_does_not_depend_on_its_block():
 def test_an_interruption_leaves_nothing_and_changes_nothing(tmp_path, end):
     # Stops for good after two of three blocks.
     script = """
-import sys, time
+import signal, sys, time
 from galaxynb import simulate
+# A shell's background jobs, and so what they start, ignore this signal unless they say otherwise.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 render, calls = simulate._render_block, []
 def stop_half_way(*task):
     calls.append(task)
     if len(calls) > 2:
         print("half-way", flush=True)
-        time.sleep(600)
+        time.sleep(60)
     return render(*task)
 simulate._render_block = stop_half_way
 simulate.make_standin(sys.argv[1], 40, 32, seed=8, workers=1, progress=False)
