@@ -681,7 +681,7 @@ def cutout(rng, label, size=256):
     Returns
     -------
     image, truth : numpy.ndarray, shape (size, size, 3), uint8
-        With and without sky noise.
+        As seen, and without sky noise, satellite trails and chip edges.
     galaxies : tuple of Galaxy
         What it was drawn from.
     pixel_scale : float
