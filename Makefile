@@ -49,7 +49,7 @@ lint: $(VENV)/ready ## check style
 	@"$(BIN)"/ruff check . && "$(BIN)"/ruff format --check .
 
 lock: ## pin all versions anew in requirements.lock (needs uv)
-	@uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --fork-strategy fewest \
+	@uv pip compile pyproject.toml --extra book --extra test --universal --python-version 3.11 --fork-strategy fewest \
 		--no-header --no-annotate --no-emit-find-links --upgrade -o requirements.lock
 
 unlock: $(VENV)/ready ## after a killed make: let the next one go on

@@ -17,9 +17,8 @@ import galaxynb
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 LOCK_LINES = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
-DECLARED = PROJECT["dependencies"] + [
-    dependency for extra in PROJECT["optional-dependencies"].values() for dependency in extra
-]
+EXTRAS = PROJECT["optional-dependencies"]
+DECLARED = PROJECT["dependencies"] + EXTRAS["book"] + EXTRAS["test"]
 
 
 def locked():
@@ -55,6 +54,15 @@ def test_lock_satisfies_each_declared_dependency(dependency):
     pinned = locked()[canonicalize_name(declared.name)]
     assert pinned.marker is None, "what the study needs is needed everywhere"
     assert declared.specifier.contains(pinned_version(pinned))
+
+
+@pytest.mark.parametrize("name", sorted(set(EXTRAS) - {"book", "test"}))
+def test_other_extras_admit_the_version_of_the_lock_but_are_not_installed_with_it(name):
+    for declared in map(Requirement, EXTRAS[name]):
+        assert declared.specifier.contains(pinned_version(locked()[canonicalize_name(declared.name)]))
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert f"--extra {name}" not in makefile
+    assert "--all-extras" not in makefile
 
 
 def test_jupyter_book_stays_below_2():
