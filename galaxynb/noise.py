@@ -151,9 +151,12 @@ class NoiseModel:
             noisy = images.astype(np.float32, order="C")  # OpenCV writes into such arrays only
         else:
             raise TypeError(f"images is {images.dtype}, but uint8 or floating point in [0, 1] is needed: convert it")
-        stars = [
-            self._apply_one(image, _generator(seed, epoch, index)) for image, index in zip(noisy, indices, strict=True)
-        ]
+        generators = [_generator(seed, epoch, index) for index in indices]
+        stars = self._draw_stars(generators, images.shape[1])
+        for image, own, rng in zip(noisy, stars, generators, strict=True):
+            _add_stars(image, own)
+            self._add_gaussian(image, rng)
+            np.clip(image, 0, 1, out=image)
         return (noisy, stars) if return_stars else noisy
 
     def write(self, path):
@@ -191,29 +194,15 @@ class NoiseModel:
         except (TypeError, AttributeError, KeyError, ValueError) as error:
             raise ValueError(f"{path} is not a noise model ({error}): run notebooks/02_noise.ipynb again") from error
 
-    def _apply_one(self, image, rng):
-        """Add noise to one float32 image in place; return its stars."""
-        stars = self._draw_stars(rng, image.shape[0])
-        for kernel in np.unique(stars["kernel"]):
-            # One layer and one blur for all stars of a kernel size: the blur is linear.
-            layer = _draw_layer(stars[stars["kernel"] == kernel], image.shape[0])
-            layer = cv2.GaussianBlur(layer, (int(kernel), int(kernel)), 0)
-            cv2.scaleAdd(layer.astype(np.float32), 1 / 255, image, dst=image)
-        if self.sigma > 0:
-            # OpenCV's generator is several times faster than numpy's; its state is this thread's own.
-            # Negative seeds too: the sign of the first number it gives is that of the seed.
-            cv2.setRNGSeed(int(rng.integers(-(2**31), 2**31)))
-            gaussian = cv2.randn(np.empty_like(image), (0, 0, 0), (self.sigma,) * 3)
-            cv2.add(image, gaussian, dst=image)
-        np.clip(image, 0, 1, out=image)
-        return stars
-
-    def _draw_stars(self, rng, side):
-        """Draw the stars of one image of `side` pixels."""
-        number = int(rng.integers(self.n_stars[0], self.n_stars[1], endpoint=True))
-        stars = np.zeros(number, dtype=STAR_DTYPE)
-        # One block of numbers a star, so that a star does not change with the stars after it.
-        u = rng.random((number, 9), dtype=np.float32)
+    def _draw_stars(self, generators, side):
+        """Draw the stars of images of `side` pixels, each with its own generator: a list of arrays."""
+        low, high = self.n_stars
+        numbers_of = [int(rng.integers(low, high, endpoint=True)) for rng in generators]
+        # One block of numbers a star, so that a star does not change with the stars after it. What follows from
+        # them is reckoned for the whole batch at once.
+        u = [rng.random((number, 9), dtype=np.float32) for rng, number in zip(generators, numbers_of, strict=True)]
+        u = np.concatenate(u) if u else np.empty((0, 9), np.float32)
+        stars = np.zeros(len(u), dtype=STAR_DTYPE)
         stars["x"] = u[:, 0] * side - 0.5
         stars["y"] = u[:, 1] * side - 0.5
         stars["radius"] = _between(self.radius, u[:, 2]) * side
@@ -224,7 +213,16 @@ class NoiseModel:
         stars["colour"] = np.minimum(np.searchsorted(edges, u[:, 5], side="right"), 2)
         ranges = np.array([self.white, self.blue, self.red], dtype=np.float32)[stars["colour"]]
         stars["rgb"] = ranges[..., 0] + u[:, 6:9] * (ranges[..., 1] - ranges[..., 0])
-        return stars
+        return np.split(stars, np.cumsum(numbers_of[:-1])) if numbers_of else []
+
+    def _add_gaussian(self, image, rng):
+        """Add Gaussian noise to a float32 image in place."""
+        if self.sigma > 0:
+            # OpenCV's generator is several times faster than numpy's; its state is this thread's own.
+            # Negative seeds too: the sign of the first number it gives is that of the seed.
+            cv2.setRNGSeed(int(rng.integers(-(2**31), 2**31)))
+            gaussian = cv2.randn(np.empty_like(image), (0, 0, 0), (self.sigma,) * 3)
+            cv2.add(image, gaussian, dst=image)
 
 
 def _generator(seed, epoch, index):
@@ -246,14 +244,24 @@ def _between(limits, u):
     return low + u * (high - low)
 
 
-def _draw_layer(stars, side):
-    """Draw unblurred stars as filled, antialiased disks: (side, side, 3) uint8."""
-    layer = np.zeros((side, side, 3), dtype=np.uint8)
+def _draw_layers(stars, side):
+    """Draw unblurred stars as filled, antialiased disks: a layer, (side, side, 3) uint8, for each kernel size."""
+    layers = {}
     scale = 1 << _SUBPIXEL_BITS
-    for star in stars:
-        colour = 255 * star["brightness"] * star["rgb"]
-        centre = (round(float(star["x"]) * scale), round(float(star["y"]) * scale))
-        # OpenCV's antialiased disks reach half a pixel too far, which would make the stars of small images larger.
-        radius = round(max(float(star["radius"]) - 0.5, 0) * scale)
-        cv2.circle(layer, centre, radius, colour.tolist(), cv2.FILLED, cv2.LINE_AA, _SUBPIXEL_BITS)
-    return layer
+    x, y = (np.rint(scale * stars[axis].astype(np.float64)).astype(int).tolist() for axis in "xy")
+    # OpenCV's antialiased disks reach half a pixel too far, which would make the stars of small images larger.
+    radii = np.rint(scale * np.maximum(stars["radius"].astype(np.float64) - 0.5, 0)).astype(int).tolist()
+    colours = (255 * stars["brightness"][:, None] * stars["rgb"]).tolist()
+    for *centre, radius, colour, kernel in zip(x, y, radii, colours, stars["kernel"].tolist(), strict=True):
+        if kernel not in layers:
+            layers[kernel] = np.zeros((side, side, 3), dtype=np.uint8)
+        cv2.circle(layers[kernel], centre, radius, colour, cv2.FILLED, cv2.LINE_AA, _SUBPIXEL_BITS)
+    return dict(sorted(layers.items()))
+
+
+def _add_stars(image, stars):
+    """Draw, blur and add stars to a float32 image in place."""
+    # One layer and one blur for all stars of a kernel size: the blur is linear.
+    for kernel, layer in _draw_layers(stars, image.shape[0]).items():
+        blurred = cv2.GaussianBlur(layer, (kernel, kernel), 0)
+        cv2.scaleAdd(blurred.astype(np.float32), 1 / 255, image, dst=image)
