@@ -13,6 +13,7 @@ import logging
 import math
 import operator
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -313,8 +314,9 @@ def load_catalog(path):
                 f"'{layout.IMAGES}': {images.dtype} of shape {images.shape}"
             )
         for dataset in (images,) if truth is None else (images, truth):
-            for row in (0, len(images) - 1):
-                _read(dataset, slice(row, row + 1), path)
+            # A pixel at each end: a row of a file with chunks like the published one's would cost a pass over hundreds.
+            for end in (0, -1):
+                _read(dataset, (end, end, end, end), path)
         standin = file.attrs.get(layout.STANDIN_ATTRIBUTE)
         return Catalog(
             path=path,
@@ -392,6 +394,8 @@ def prepare(path, out, image_size=128, progress=True):
         columns["truth.npy"] = layout.TRUTH
     shape = (catalog.n_images, image_size, image_size, 3)
     with (
+        # Beside the reading, since it takes about a tenth as long.
+        ThreadPoolExecutor(1) as pool,
         _room_for(out, math.prod(shape) * len(columns)),
         written_aside(out) as aside,
         tqdm(
@@ -402,6 +406,7 @@ def prepare(path, out, image_size=128, progress=True):
         ) as bar,
     ):
         aside.mkdir()
+        digest = pool.submit(pooch.file_hash, str(catalog.path))
         for name, column in columns.items():
             _write_npy(aside / name, shape, _shrunk(catalog.batches(column), image_size, bar))
         _write_npy(aside / "labels.npy", catalog.labels.shape, [catalog.labels])
@@ -413,7 +418,7 @@ def prepare(path, out, image_size=128, progress=True):
                 "image_size": image_size,
                 "kind": catalog.kind,
                 "n_images": catalog.n_images,
-                "sha256": pooch.file_hash(str(catalog.path)),
+                "sha256": digest.result(),
                 # The name alone: a full path would carry the machine into the results.
                 "source": catalog.path.name,
                 "source_size": source_size,
@@ -878,7 +883,10 @@ def _read(dataset, rows, path):
     try:
         return dataset[rows]
     except OSError as error:
-        where = "" if rows.start is None else f" in rows {rows.start} to {rows.stop - 1}"
+        if isinstance(rows, tuple):
+            where = f" in row {rows[0] % len(dataset)}"
+        else:
+            where = "" if rows.start is None else f" in rows {rows.start} to {rows.stop - 1}"
         raise ValueError(
             f"'{dataset.name.strip('/')}' of {path} can't be read{where}, so the file is damaged "
             f"({_one_line(error)}): download or make it again"
