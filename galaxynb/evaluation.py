@@ -454,26 +454,33 @@ def verdict(accuracy, effect):
     Returns
     -------
     list of str
-        Three sentences: what noise cost, what denoising did, and the share recovered beside the paper's.
+        Three sentences: what noise cost, what denoising did, and the share recovered beside the paper's. A change
+        whose interval holds 0 is called none.
     """
     clean, noisy, denoised = (accuracy[name] for name in PAPER)
-    paper = paper_summary()
-    apart = "apart" if noisy.high < clean.low else "not apart"
-    if noisy.value < denoised.value:
-        helped = "raises" if denoised.value < clean.value else "raises, beyond the clean images' accuracy,"
+    paper = paper_summary()["recovery"]
+    drop, gain, share = effect["drop"], effect["gain"], effect["recovery"]
+    if math.isnan(share.value):
+        recovered = "Noise cost no accuracy, so there was nothing to recover"
+        beside = f"the paper's is {paper:.2f}"
     else:
-        helped = "lowers" if denoised.value < noisy.value else "does not change"
-    share = effect["recovery"]
-    recovered = (
-        "Noise cost no accuracy, so there was nothing to recover"
-        if math.isnan(share.value)
-        else f"The share of the drop recovered is {share.text()}"
-    )
+        recovered = f"The share of the drop recovered is {share.text()}"
+        beside = (
+            f"the paper's {paper:.2f} is {'inside' if share.low <= paper <= share.high else 'outside'} this interval"
+        )
     return [
-        f"Noise changes the accuracy from {clean.value:.2f} to {noisy.value:.2f}; the 95% intervals are {apart}.",
-        f"Denoising {helped} the accuracy on noisy images: {noisy.value:.2f} becomes {denoised.value:.2f}.",
-        f"{recovered}; the paper's is {paper['recovery']:.2f}.",
+        f"Noise {_changes(drop, 'lowers', 'raises')} the accuracy: {clean.value:.2f} becomes {noisy.value:.2f}.",
+        f"Denoising {_changes(gain, 'raises', 'lowers')} the accuracy on noisy images: "
+        f"{noisy.value:.2f} becomes {denoised.value:.2f}.",
+        f"{recovered}; {beside}.",
     ]
+
+
+def _changes(difference, positive, negative):
+    """Return the verb that an interval of a difference allows."""
+    if difference.low > 0:
+        return positive
+    return negative if difference.high < 0 else "does not measurably change"
 
 
 def _each(metric, reference, images, **options):
