@@ -34,6 +34,7 @@ __all__ = [
     "noisy_pairs",
     "save",
     "side_by_side",
+    "stage_times",
     "training_curves",
 ]
 
@@ -707,6 +708,36 @@ def accuracy_bars(estimates, paper=None):
     # Bars come after markers in matplotlib's order: this run first.
     handles, names = ax.get_legend_handles_labels()
     figure.legend(handles[::-1], names[::-1], loc="outside upper center", ncols=2)
+    return figure
+
+
+@_styled
+def stage_times(frame):
+    """Draw where the time of each stage went, as stacked bars.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        A row a stage, with the column ``Stage``; every other column is a part's seconds.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    parts = [name for name in frame.columns if name != "Stage"]
+    figure, ax = plt.subplots(figsize=(_WIDTH, 1.1 + 0.42 * len(frame)))
+    left = np.zeros(len(frame))
+    for part, colour in zip(parts, sns.color_palette("colorblind", len(parts)), strict=True):
+        ax.barh(frame["Stage"], frame[part], left=left, color=colour, label=part, edgecolor="white", linewidth=0.5)
+        left += frame[part].to_numpy()
+    for stage, total in enumerate(left):
+        ax.text(total, stage, f" {total:.0f} s", va="center", color="0.25")
+    ax.invert_yaxis()
+    ax.margins(x=0.1)
+    ax.set_xlim(left=0)
+    ax.set_xlabel("Seconds")
+    ax.grid(axis="y", visible=False)
+    figure.legend(loc="outside upper center", ncols=4)
     return figure
 
 

@@ -25,11 +25,24 @@ import numpy as np
 import pandas as pd
 import psutil
 
-from galaxynb import __version__
+from galaxynb import __version__, compute
 from galaxynb.files import write_json
 from galaxynb.layout import GALAXY10_SHA256
 
-__all__ = ["KINDS", "PACKAGES", "STAGES", "banner", "checkout", "glue", "load", "record", "summary", "table"]
+__all__ = [
+    "KINDS",
+    "PACKAGES",
+    "PARTS",
+    "STAGES",
+    "banner",
+    "checkout",
+    "glue",
+    "load",
+    "record",
+    "summary",
+    "table",
+    "times",
+]
 
 #: The stages of a study, in order.
 STAGES = ("data", "noise", "classifier", "autoencoder", "evaluation")
@@ -58,6 +71,9 @@ PACKAGES = (
 
 #: What a run's images can be, as `galaxynb.data` tells it by the file's attribute.
 KINDS = ("standin", "real")
+
+#: What a stage's time can go to.
+PARTS = ("kernel", "imports", "images", "start", "networks", "checkpoints", "rest")
 
 _PROFILES = {
     "smoke": "the smallest run that goes through every step, whose numbers mean nothing",
@@ -200,6 +216,54 @@ def table(records):
         for stage, entry in records.items()
     ]
     return pd.DataFrame(rows, columns=["Stage", "Commit", "Backend", "Device", "Wall time", "Peak memory"])
+
+
+def times(notebook, seconds=None):
+    """Say where the time of an executed notebook went.
+
+    Cells are told apart by a tag ``part-`` and one of `PARTS`, or ``part-training``; those without are the rest.
+
+    Parameters
+    ----------
+    notebook : dict
+        As JSON, executed by papermill, which leaves the time of each cell in it.
+    seconds : dict, optional
+        What `galaxynb.training.fit` says of the cell that trained: ``epochs``, ``start``, ``checkpoints``.
+
+    Returns
+    -------
+    dict of float
+        Seconds by part, in the order of `PARTS`: ``kernel`` is all that is in no cell, ``start`` the building and
+        compiling of networks as far as it can be told from running them, ``networks`` epochs and predictions.
+
+    Raises
+    ------
+    ValueError
+        If papermill left no times, or a tag is unknown.
+    """
+    parts = dict.fromkeys(PARTS, 0.0)
+    try:
+        whole = notebook["metadata"]["papermill"]["duration"]
+        ran = [
+            (cell["metadata"].get("tags", ()), cell["metadata"]["papermill"]["duration"])
+            for cell in notebook["cells"]
+            if cell["cell_type"] == "code"
+        ]
+        parts["kernel"] = whole - sum(duration for _, duration in ran)
+    except (KeyError, TypeError) as error:
+        raise ValueError("the notebook holds no times: run it through papermill, as `make book` does") from error
+    for tags, duration in ran:
+        (part,) = [tag.removeprefix("part-") for tag in tags if tag.startswith("part-")] or ["rest"]
+        if part == "training":
+            told = seconds or {}
+            for here, there in (("networks", "epochs"), ("start", "start"), ("checkpoints", "checkpoints")):
+                parts[here] += told.get(there, 0.0)
+                duration -= told.get(there, 0.0)
+            part = "rest"
+        if part not in parts:
+            raise ValueError(f"a cell has the tag part-{part}, but one of {', '.join(PARTS)} or training is expected")
+        parts[part] += duration
+    return parts
 
 
 def summary(record):
@@ -364,21 +428,16 @@ def _backend():
 
 def _device():
     """Return the platform, the CPU and, where Keras sees any, the GPUs."""
-    keras = sys.modules.get("keras")
-    try:
-        gpus = [] if keras is None else list(keras.distribution.list_devices("gpu"))
-    except (AttributeError, NotImplementedError):  # Keras lists devices for tensorflow and jax only
-        gpus = _output("nvidia-smi", "--list-gpus").splitlines() if shutil.which("nvidia-smi") else []
+    # Asking for GPUs would load Keras, which takes seconds and which only stages with networks do.
+    gpus = compute.gpus() if "keras" in sys.modules else []
     if gpus and shutil.which("nvidia-smi"):
         # Keras only numbers them; the driver knows what they are called.
         names = _output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")
         gpus = names.splitlines()[: len(gpus)] if names else gpus
-    # Fewer than the machine has, where a scheduler or a container lends us some.
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "platform": f"{platform.system()} {platform.machine()}",
         "cpu": _cpu_model(),
-        "cores": cores,
+        "cores": compute.cores(),
         "gpus": gpus,
     }
 

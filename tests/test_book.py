@@ -23,6 +23,7 @@ SECTIONS = ("data", "noise", "classifier", "autoencoder", "evaluation")
 MODULES = (
     "layout",
     "files",
+    "compute",
     "recipes",
     "render",
     "measure",
@@ -30,7 +31,9 @@ MODULES = (
     "data",
     "closeness",
     "noise",
+    "noise_ops",
     "models",
+    "ondevice",
     "training",
     "evaluation",
     "figures",
@@ -195,8 +198,9 @@ def test_importing_the_package_loads_none_of_its_modules():
     assert not loaded & {"keras", "tensorflow", "numpy", *(f"galaxynb.{module}" for module in MODULES)}
 
 
-def test_only_models_and_training_load_keras():
-    modules = [f"galaxynb.{module}" for module in MODULES if module not in ("models", "training")]
+def test_only_the_networks_modules_load_keras():
+    networks = ("noise_ops", "models", "ondevice", "training")
+    modules = [f"galaxynb.{module}" for module in MODULES if module not in networks]
     assert not loaded_by(*modules) & {"keras", "tensorflow", "jax", "torch"}
 
 
@@ -313,22 +317,48 @@ def test_prose_comes_from_the_notebook_as_it_is_and_results_from_the_run():
             "source": "",
         }
 
+    defaults = 'seed: int = 42  # of all\nname: str = "# one"  # of it\nsizes: list = [3, 5]\nrest = 1  # plain'
     executed = {
         "cells": [
             markdown("old"),
-            ran("p", ["parameters"]),
+            ran("p", ["parameters"]) | {"source": defaults},
             ran("i", ["injected-parameters"]),
             ran("a", outputs=["1"]),
         ],
-        "metadata": {},
+        "metadata": {"papermill": {"parameters": {"seed": 7, "sizes": [4], "rest": None, "name": "two", "unknown": 1}}},
     }
     current = {"cells": [ran("p", ["parameters"]), markdown("new"), ran("a"), markdown("more")], "metadata": {}}
     cells = build_book.with_current_prose(executed, current)["cells"]
-    assert [cell["id"] for cell in cells] == ["p", "i", "new", "a", "more"]
-    assert cells[3]["outputs"] == ["1"]
-    assert "hide-input" in cells[1]["metadata"]["tags"]
+    assert [cell["id"] for cell in cells] == ["p", "new", "a", "more"]
+    assert cells[2]["outputs"] == ["1"]
+    # What is seen is what the page was made with.
+    given = "seed: int = 7  # of all\nname: str = 'two'  # of it\nsizes: list = [4]\nrest = None  # plain"
+    assert cells[0]["source"] == given
     with pytest.raises(ValueError, match="has not run"):
         build_book.with_current_prose(executed, {"cells": [ran("b")]})
+
+
+def test_a_fault_in_a_profile_is_named_with_its_section():
+    explain, schema = load("explain"), ROOT / "config" / "schema.yaml"
+    profile = yaml.safe_load((ROOT / "config" / "smoke.yaml").read_text(encoding="utf-8"))
+    assert explain.schema_faults(profile, schema) == ""
+    profile["classifier"] |= {"patiense": 3, "epochs": "six"}
+    faults = explain.schema_faults(profile, schema)
+    assert "in classifier.epochs: 'six' is not of type 'integer'" in faults
+    assert "in classifier: " in faults
+    assert "'patiense' was unexpected" in faults
+    assert len(faults) < 200
+    assert explain.schema_faults({}, schema).startswith("in the profile: 'seed' is a required property")
+
+
+def test_paths_in_an_explanation_are_the_users(tmp_path):
+    explain = load("explain")
+    error = {"output_type": "error", "ename": "ValueError", "evalue": "../../data/a.h5 is truncated"}
+    cell = {"cell_type": "code", "execution_count": 1, "source": "x", "outputs": [error]}
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "01_data.ipynb").write_text(json.dumps({"cells": [cell]}))
+    text = explain.explanation(tmp_path, names={"../../data/a.h5": "../data/a.h5"})
+    assert text.startswith("01_data failed: ValueError: ../data/a.h5 is truncated (partial notebook: ")
 
 
 WRITES = ("figures.save(", "save_table(", "models.save(", "write_json(", "model.write(", "provenance.record(")

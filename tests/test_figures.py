@@ -65,6 +65,10 @@ def compared(other="published", known=True):
 
 MATRICES = {name: evaluation.confusion(LABELS, RNG.permutation(LABELS)) for name in ("Clean", "Noisy", "Denoised")}
 
+TIMES = pd.DataFrame(
+    {"Stage": ["data", "classifier"], "Imports": [1.5, 4.0], "Networks": [0.0, 300.0], "Checkpoints": [0.0, 9.0]}
+)
+
 #: Each figure with the number of axes that it must have.
 DRAWN = {
     "class_samples": (10, lambda: figures.class_samples(IMAGES, LABELS)),
@@ -95,6 +99,7 @@ DRAWN = {
     "training_curves": (2, lambda: figures.training_curves(HISTORY)),
     "training_curves_of_one_epoch": (2, lambda: figures.training_curves(HISTORY[:1])),
     "training_curves_of_phases": (1, lambda: figures.training_curves(PHASES, log_loss=True)),
+    "stage_times": (1, lambda: figures.stage_times(TIMES)),
     "accuracy_bars": (1, lambda: figures.accuracy_bars(ESTIMATES)),
     "accuracy_bars_paper": (1, lambda: figures.accuracy_bars(ESTIMATES, evaluation.paper_summary())),
     "calibration_map": (2, lambda: figures.calibration_map(SWEEP, chosen=(0.1, 8), paper_drop=0.41)),
@@ -275,6 +280,15 @@ def test_training_curves_number_epochs_through_phases():
     assert [1, 2] in lines[0]
     assert [3, 4] in lines[0]
     assert {"raw", "noisy"} <= set(texts(one))
+
+
+def test_stage_times_stand_end_to_end_in_the_order_given():
+    ax = figures.stage_times(TIMES).axes[0]
+    bars = [(bar.get_x(), bar.get_width()) for container in ax.containers for bar in container]
+    assert bars == [(0, 1.5), (0, 4), (1.5, 0), (4, 300), (1.5, 0), (304, 9)]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["data", "classifier"]
+    assert ax.yaxis_inverted()
+    assert {text.get_text().strip() for text in ax.texts} == {"2 s", "313 s"}
 
 
 @pytest.mark.parametrize("history", [HISTORY[:0], HISTORY.drop(columns="loss"), HISTORY.drop(columns="epoch")])

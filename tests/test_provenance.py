@@ -187,7 +187,7 @@ def test_backend_and_device_come_from_an_imported_keras_alone(tmp_path, monkeypa
     assert "keras" not in sys.modules
     keras = types.SimpleNamespace(
         backend=types.SimpleNamespace(backend=lambda: "jax"),
-        distribution=types.SimpleNamespace(list_devices=lambda kind: gpus if kind == "gpu" else ["cpu:0"]),
+        distribution=types.SimpleNamespace(list_devices=lambda: gpus or ["cpu:0"]),
     )
     monkeypatch.setitem(sys.modules, "keras", keras)
     written = make(tmp_path)
@@ -271,3 +271,43 @@ def test_glue_writes_what_myst_nb_would(monkeypatch):
     myst_nb.glue("n-test", "3,548", display=False)
     assert len(calls) == 4
     assert calls[:2] == calls[2:]
+
+
+# Where the time goes -------------------------------------------------------------------------------
+
+
+def timed(*cells):
+    """Return a notebook as papermill leaves it: (tags, seconds) a cell, and a second and a half between them all."""
+    cells = [
+        {"cell_type": "code", "metadata": {"tags": list(tags), "papermill": {"duration": duration}}}
+        for tags, duration in cells
+    ]
+    whole = 1.5 + sum(cell["metadata"]["papermill"]["duration"] for cell in cells)
+    prose = {"cell_type": "markdown", "metadata": {}}
+    return {"cells": [prose, *cells], "metadata": {"papermill": {"duration": whole}}}
+
+
+def test_times_add_up_to_the_whole():
+    notebook = timed(
+        (["parameters"], 0.25),
+        (["part-imports", "remove-stderr"], 4.0),
+        (["part-training"], 100.0),
+        (["part-networks"], 3.0),
+        ([], 0.5),
+    )
+    parts = provenance.times(notebook, {"epochs": 70.0, "start": 20.0, "checkpoints": 6.0})
+    expected = {"kernel": 1.5, "imports": 4, "images": 0, "start": 20, "networks": 73, "checkpoints": 6, "rest": 4.75}
+    assert parts == pytest.approx(expected)
+    assert tuple(parts) == provenance.PARTS
+    assert sum(parts.values()) == pytest.approx(notebook["metadata"]["papermill"]["duration"])
+
+
+def test_times_of_a_training_that_said_nothing_are_the_rest():
+    assert provenance.times(timed((["part-training"], 9.0)))["rest"] == 9
+
+
+def test_times_need_papermill_and_known_parts():
+    with pytest.raises(ValueError, match="holds no times"):
+        provenance.times({"cells": [], "metadata": {}})
+    with pytest.raises(ValueError, match="a cell has the tag part-lunch, but one of kernel, imports"):
+        provenance.times(timed((["part-lunch"], 1.0)))

@@ -8,17 +8,21 @@ execution failed elsewhere, so a gate of our own comes first.
 """
 
 import json
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import yaml
 
-from galaxynb import provenance
+from galaxynb import evaluation, figures, provenance
 from galaxynb.files import written_aside
 
 ROOT = Path(__file__).resolve().parents[1]
+#: A line of a cell of parameters: `name: kind = value  # comment`.
+_PARAMETER = re.compile(r"(?P<name>\w+)(?P<kind>: \w+)? = .*?(?P<comment>  # .*)?")
 NOTEBOOKS = ("01_data", "02_noise", "03_classifier", "04_autoencoder", "05_evaluation")
 
 
@@ -45,26 +49,59 @@ def gate(path):
 def with_current_prose(executed, current):
     """Return an executed notebook with the prose of the notebook as it is now.
 
-    Code cells, papermill's injected parameters among them, come from `executed`. The workflow runs a stage again when
-    its code changes, so a code cell of `current` that was not executed means that the two do not belong together.
+    Code cells come from `executed`. The workflow runs a stage again when its code changes, so a code cell of `current`
+    that was not executed means that the two do not belong together.
     """
     ran = {cell["id"]: cell for cell in executed["cells"] if cell["cell_type"] == "code"}
-    injected = [cell for cell in ran.values() if "injected-parameters" in cell["metadata"].get("tags", ())]
+    given = executed["metadata"].get("papermill", {}).get("parameters", {})
     cells = []
     for cell in current["cells"]:
         if cell["cell_type"] == "code" and cell["id"] not in ran:
             raise ValueError(f"cell {cell['id']} of a notebook has not run: run `make book` again")
-        cells.append(ran[cell["id"]] if cell["cell_type"] == "code" else cell)
+        if cell["cell_type"] == "code":
+            cell = ran[cell["id"]]
         if "parameters" in cell["metadata"].get("tags", ()):
-            # Most repeat the defaults above them: folded away, they are there for who wants them.
-            cells += [fold(cell) for cell in injected]
+            cell = cell | {"source": as_given("".join(cell["source"]), given)}
+        cells.append(cell)
     return executed | {"cells": cells}
 
 
-def fold(cell):
-    """Return a cell whose input the book shows on a click."""
-    tags = [*cell["metadata"].get("tags", ()), "hide-input"]
-    return cell | {"metadata": cell["metadata"] | {"tags": tags}}
+def as_given(source, given):
+    """Return the code of a cell of parameters with the values it was given in place of its defaults.
+
+    A reader would take defaults for what made the page; papermill's own cell with the values says nothing of what they
+    mean.
+    """
+    lines = []
+    for line in source.splitlines():
+        found = _PARAMETER.fullmatch(line)
+        if found and found["name"] in given:
+            line = f"{found['name']}{found['kind'] or ''} = {given[found['name']]!r}{found['comment'] or ''}"
+        lines.append(line)
+    return "\n".join(lines)
+
+
+#: Titles of `provenance.PARTS` in the book.
+PARTS = {
+    "kernel": "Starting the kernel",
+    "imports": "Imports, opening files",
+    "images": "Making and reading images",
+    "start": "Building and compiling networks",
+    "networks": "Running networks",
+    "checkpoints": "Checkpoints",
+    "rest": "Measures, tables, figures",
+}
+
+
+def times(run, records):
+    """Return where each stage's time went: a row a stage, seconds in a column a part."""
+    rows = []
+    for name in NOTEBOOKS:
+        stage = name.partition("_")[2]
+        notebook = json.loads((Path(run) / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))
+        parts = provenance.times(notebook, records[stage]["extra"].get("training seconds"))
+        rows.append({"Stage": stage} | {PARTS[part]: round(seconds, 1) for part, seconds in parts.items()})
+    return pd.DataFrame(rows)
 
 
 def gather(run, source):
@@ -84,8 +121,11 @@ def gather(run, source):
         (source / "book" / "notebooks" / path.name).write_text(text, encoding="utf-8")
     for folder in ("tables", "figures"):
         shutil.copytree(run / folder, source / "book" / folder)
-    config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
     records = provenance.load(run)
+    spent = times(run, records)
+    evaluation.save_table(spent, source / "book" / "tables" / "times", decimals=1)
+    figures.save(figures.stage_times(spent), source / "book" / "figures" / "times.png")
+    config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
     record = records["data"]
     options = config["sphinx"]["config"].setdefault("html_theme_options", {})
     options["announcement"] = provenance.banner(record["data"]["kind"], record["profile"], record["data"].get("sha256"))

@@ -4,7 +4,19 @@ import json
 import re
 from pathlib import Path
 
+import yaml
+from jsonschema import Draft202012Validator
+
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def schema_faults(config, schema):
+    """Say what in a profile a JSON schema does not allow, each fault with the section it is in."""
+    validator = Draft202012Validator(yaml.safe_load(Path(schema).read_text(encoding="utf-8")))
+    faults = sorted(validator.iter_errors(dict(config)), key=lambda fault: fault.json_path)
+    return "; ".join(
+        f"in {fault.json_path.removeprefix('$.').replace('$', 'the profile')}: {fault.message}" for fault in faults
+    )
 
 
 def notebook_failure(path):
@@ -27,8 +39,11 @@ def notebook_failure(path):
     return None
 
 
-def explanation(run, since=0.0):
-    """Explain the failures of a run's jobs that wrote their logs after `since` (seconds of the epoch)."""
+def explanation(run, since=0.0, names=None):
+    """Explain the failures of a run's jobs that wrote their logs after `since` (seconds of the epoch).
+
+    `names` says what paths are called where the user stands: notebooks see them from their own folder.
+    """
     sentences = []
     for log in sorted(Path(run, "logs").glob("*")):
         if log.stat().st_mtime < since:
@@ -40,4 +55,7 @@ def explanation(run, since=0.0):
         elif not Path(run, "marks", log.stem).exists():
             lines = [line for line in log.read_text(encoding="utf-8").splitlines() if line.strip()]
             sentences.append(f"{log.stem} failed: {lines[-1] if lines else 'no output'} (log: {log})")
-    return "\n".join(sentences) or f"The run stopped before a notebook could say why; see the log above and {run}/logs."
+    text = "\n".join(sentences)
+    for there, here in (names or {}).items():
+        text = text.replace(there, here)
+    return text or f"The run stopped before a notebook could say why; see the log above and {run}/logs."
