@@ -4,6 +4,7 @@ VENV    ?= .venv
 PROFILE ?= quick
 DATA    ?= standin
 KERNEL  ?= galaxynb
+BACKEND ?= tensorflow
 RUNS    ?= runs
 CORES   ?= all
 PYTEST_ARGS ?=
@@ -26,6 +27,8 @@ book: profile $(VENV)/ready ## set up, run the study, render the book, print its
 
 # Asked before the environment is made, which takes minutes.
 profile:
+	@case "$(DATA)" in standin|galaxy10) ;; *) test -f "$(DATA)" || { echo "DATA=$(DATA) is not a file: give" \
+		"standin, galaxy10 or the path of a file in the Galaxy10 DECaLS layout." >&2; exit 2; };; esac
 	@test -f "config/$(PROFILE).yaml" || { echo "PROFILE=$(PROFILE) has no config/$(PROFILE).yaml: choose one of" \
 		$$(ls config | sed -n '/schema/d; s/\.yaml$$//p') >&2; exit 2; }
 
@@ -35,8 +38,13 @@ test: $(VENV)/ready ## run all tests, the smoke study and its book among them
 lab: $(VENV)/ready ## open JupyterLab on notebooks/
 	@"$(BIN)"/jupyter lab --notebook-dir=. notebooks/01_data.ipynb
 
-kernel: $(VENV)/ready ## register the kernelspec galaxynb for your user, so that any Jupyter finds it
-	@"$(BIN)"/python -m ipykernel install --user --name galaxynb --display-name "galaxynb" --env TF_CPP_MIN_LOG_LEVEL 3
+kernel: $(VENV)/ready ## register a kernel for your user: galaxynb, or galaxynb-jax with BACKEND=jax
+	@case "$(BACKEND)" in tensorflow|jax|torch) ;; *) echo "BACKEND=$(BACKEND) is none of Keras's:" \
+		"choose tensorflow, jax or torch" >&2; exit 2;; esac
+	@"$(BIN)"/python -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("$(BACKEND)") is None and \
+		"$(BACKEND) is not installed: run $(VENV)/bin/python -m pip install $(BACKEND), then this again")'
+	@"$(BIN)"/python -m ipykernel install --user --name galaxynb$(patsubst %,-%,$(filter-out tensorflow,$(BACKEND))) \
+		--display-name "galaxynb ($(BACKEND))" --env TF_CPP_MIN_LOG_LEVEL 3 --env KERAS_BACKEND $(BACKEND)
 
 # The stand-in first: what the others write would mark its records as made with uncommitted changes.
 reference: $(VENV)/ready ## measure anew what book/reference/ holds (after make book; REAL=file.h5 for what needs real images)

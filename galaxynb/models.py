@@ -1,8 +1,8 @@
 """The two networks of the study: a DenseNet121 classifier and a light denoising autoencoder.
 
 Functions here build, compile, save and load Keras models and nothing else; training them is
-`galaxynb.training`'s part. Models take and give float32 images in [0, 1] and run on any Keras
-backend.
+`galaxynb.training`'s part. Models take and give float32 images in [0, 1], in whatever precision they
+compute, and run on any Keras backend.
 """
 
 import zipfile
@@ -11,6 +11,7 @@ from pathlib import Path
 import keras
 import pandas as pd
 
+from galaxynb.compute import in_precision
 from galaxynb.files import written_aside
 from galaxynb.layout import CLASS_NAMES
 
@@ -25,7 +26,7 @@ DAMAGE = (ValueError, OSError, KeyError, TypeError, RuntimeError, NotImplemented
 _SMALLEST_SIDE = 32  # below it DenseNet121's five halvings leave no pixel
 
 
-def classifier(image_size, weights=None, bn_momentum=0.99, seed=0):
+def classifier(image_size, weights=None, bn_momentum=0.99, seed=0, precision="float32"):
     """Build the DenseNet121 classifier of ten galaxy classes, not compiled.
 
     Parameters
@@ -40,6 +41,8 @@ def classifier(image_size, weights=None, bn_momentum=0.99, seed=0):
         needs some hundreds of steps to settle; short trainings need less.
     seed : int
         Seeds Keras's global generator, from which the initial weights are drawn.
+    precision : str
+        Keras dtype policy of all layers but the last, which is float32; see `galaxynb.compute.execution`.
 
     Returns
     -------
@@ -63,26 +66,30 @@ def classifier(image_size, weights=None, bn_momentum=0.99, seed=0):
     if weights not in (None, "imagenet") and not Path(weights).is_file():
         raise FileNotFoundError(f"weights file {weights} does not exist: give null, 'imagenet' or an existing file")
     keras.utils.set_random_seed(seed)
-    images = keras.Input((image_size, image_size, 3), name="cutout")
-    scaled = images
-    if weights is not None:
-        variance = [std**2 for std in _IMAGENET_STD]
-        scaled = keras.layers.Normalization(mean=_IMAGENET_MEAN, variance=variance, name="imagenet_scale")(images)
-    try:
-        base = keras.applications.DenseNet121(include_top=False, weights=weights, input_tensor=scaled, pooling="avg")
-    except DAMAGE as error:
-        raise ValueError(
-            f"weights {weights} cannot be read as DenseNet121's without its top ({type(error).__name__}): "
-            f"give null, 'imagenet' or such a file"
-        ) from error
+    with in_precision(precision):
+        images = keras.Input((image_size, image_size, 3), name="cutout", dtype="float32")
+        scaled = images
+        if weights is not None:
+            variance = [std**2 for std in _IMAGENET_STD]
+            scaled = keras.layers.Normalization(mean=_IMAGENET_MEAN, variance=variance, name="imagenet_scale")(images)
+        try:
+            base = keras.applications.DenseNet121(
+                include_top=False, weights=weights, input_tensor=scaled, pooling="avg"
+            )
+        except DAMAGE as error:
+            raise ValueError(
+                f"weights {weights} cannot be read as DenseNet121's without its top ({type(error).__name__}): "
+                f"give null, 'imagenet' or such a file"
+            ) from error
     for layer in base.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = bn_momentum
-    probabilities = keras.layers.Dense(len(CLASS_NAMES), activation="softmax", name="classes")(base.output)
+    last = keras.layers.Dense(len(CLASS_NAMES), activation="softmax", name="classes", dtype="float32")
+    probabilities = last(base.output)
     return keras.Model(images, probabilities, name="densenet121")
 
 
-def autoencoder(image_size, filters=(32,), width=48, depth=3, seed=0):
+def autoencoder(image_size, filters=(32,), width=48, depth=3, seed=0, precision="float32"):
     """Build the light convolutional denoising autoencoder, not compiled.
 
     The encoder halves the side once a filter number with strided Conv2D layers, then looks around with
@@ -100,6 +107,9 @@ def autoencoder(image_size, filters=(32,), width=48, depth=3, seed=0):
         Filters and number of the layers at the reduced size.
     seed : int
         Seeds Keras's global generator, from which the initial weights are drawn.
+    precision : str
+        Keras dtype policy of all layers but the last two, which are float32: eight bits of mantissa would
+        be coarser than the 8-bit images themselves.
 
     Returns
     -------
@@ -123,23 +133,23 @@ def autoencoder(image_size, filters=(32,), width=48, depth=3, seed=0):
     keras.utils.set_random_seed(seed)
     layers = keras.layers
     options = {"padding": "same", "activation": "relu", "kernel_initializer": "he_normal"}
-    images = keras.Input((image_size, image_size, 3), name="noisy")
-    x = images
-    for level, number in enumerate(filters, start=1):
-        x = layers.Conv2D(number, 5, strides=2, name=f"halve_{level}", **options)(x)
-    for number in range(1, depth + 1):
-        x = layers.Conv2D(width, 3, name=f"middle_{number}", **options)(x)
-    for level, number in reversed(list(enumerate(filters, start=1))):
-        # A kernel that is a multiple of the stride leaves no chequerboard.
-        x = layers.Conv2DTranspose(number, 4, strides=2, name=f"double_{level}", **options)(x)
+    with in_precision(precision):
+        images = keras.Input((image_size, image_size, 3), name="noisy", dtype="float32")
+        x = images
+        for level, number in enumerate(filters, start=1):
+            x = layers.Conv2D(number, 5, strides=2, name=f"halve_{level}", **options)(x)
+        for number in range(1, depth + 1):
+            x = layers.Conv2D(width, 3, name=f"middle_{number}", **options)(x)
+        for level, number in reversed(list(enumerate(filters, start=1))):
+            # A kernel that is a multiple of the stride leaves no chequerboard.
+            x = layers.Conv2DTranspose(number, 4, strides=2, name=f"double_{level}", **options)(x)
     # The bias starts at about a sky's level, where the cut at 0 lets gradients through.
-    x = layers.Conv2DTranspose(
-        3, 3, padding="same", bias_initializer=keras.initializers.Constant(0.15), name="denoised"
-    )(x)
-    return keras.Model(images, layers.ReLU(max_value=1.0, name="clip")(x), name="autoencoder")
+    bias = keras.initializers.Constant(0.15)
+    x = layers.Conv2DTranspose(3, 3, padding="same", bias_initializer=bias, name="denoised", dtype="float32")(x)
+    return keras.Model(images, layers.ReLU(max_value=1.0, name="clip", dtype="float32")(x), name="autoencoder")
 
 
-def compile_model(model, loss, learning_rate=1e-3, decay_steps=None, metrics=(), run_eagerly=False):
+def compile_model(model, loss, learning_rate=1e-3, decay_steps=None, metrics=(), run_eagerly=False, jit=False):
     """Compile with Adam, in place.
 
     Parameters
@@ -153,6 +163,8 @@ def compile_model(model, loss, learning_rate=1e-3, decay_steps=None, metrics=(),
     metrics : sequence of str
     run_eagerly : bool
         Skip compilation of the training step: slower steps, but no minute of tracing. For tests.
+    jit : bool
+        Compile steps by XLA or what else the backend has; see `galaxynb.compute.execution`. Not if `run_eagerly`.
 
     Returns
     -------
@@ -162,8 +174,6 @@ def compile_model(model, loss, learning_rate=1e-3, decay_steps=None, metrics=(),
     rate = learning_rate
     if decay_steps is not None:
         rate = keras.optimizers.schedules.CosineDecay(learning_rate, decay_steps)
-    # XLA halves DenseNet121's speed on a CPU under TensorFlow, while jax is nothing without it.
-    jit = keras.backend.backend() == "jax"
     model.compile(
         optimizer=keras.optimizers.Adam(rate),
         loss=loss,

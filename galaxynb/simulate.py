@@ -21,7 +21,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from galaxynb import __version__, files, layout, render
+from galaxynb import __version__, compute, files, layout, render
 from galaxynb.measure import compare
 from galaxynb.recipes import NEIGHBOURS, TWINS
 from galaxynb.render import survey_rgb
@@ -112,7 +112,7 @@ def make_standin(path, n_images, image_size=256, seed=0, workers=None, progress=
         raise ValueError(f"seed is {seed}: give an integer of at least 0")
     if workers is None:
         # A process takes about as long to start as 64 images to render.
-        workers = min(_available_cores(), math.ceil(n_images / 64))
+        workers = min(compute.cores(), math.ceil(n_images / 64))
     elif workers < 1:
         raise ValueError(f"workers is {workers}: give at least 1, or None for all cores")
     path = Path(path)
@@ -186,13 +186,6 @@ class _Disk(io.FileIO):
         """Raise the first failure."""
         if self._failure is not None:
             raise self._failure
-
-
-def _available_cores():
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on every system
-        return os.cpu_count() or 1
 
 
 def _rendered(tasks, workers):

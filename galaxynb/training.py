@@ -1,10 +1,11 @@
 """Feeding and training the networks: batches, epochs, checkpoints and early stopping.
 
 Batches are `keras.utils.PyDataset`s over memory-mapped uint8 images: conversion, augmentation and
-noise happen once a batch. Noise depends on (seed, epoch, index) alone; order and orientation on the
-seed, the epoch and the rows given. Training keeps one checkpoint an epoch in Keras's own format
-and goes on from the last whole one. What the networks look like is `galaxynb.models`'s part, how
-good they are `galaxynb.evaluation`'s.
+noise happen once a batch, off the training thread, or on the networks' device (`galaxynb.ondevice`).
+Noise made here depends on (seed, epoch, index) alone; order and orientation on the seed, the epoch and
+the rows given. Training keeps one checkpoint an epoch in Keras's own format and goes on from the last
+whole one. What the networks look like is `galaxynb.models`'s part, how good they are
+`galaxynb.evaluation`'s.
 """
 
 import hashlib
@@ -20,15 +21,26 @@ import pandas as pd
 from galaxynb import models
 from galaxynb.data import to_float
 from galaxynb.files import write_json
+from galaxynb.ondevice import Feed
 
-__all__ = ["Cutouts", "Pairs", "Phase", "best_epoch", "fit", "recipe_digest"]
+__all__ = [
+    "Cutouts",
+    "Pairs",
+    "Phase",
+    "Rows",
+    "best_epoch",
+    "classifier_phase",
+    "denoiser_phase",
+    "fit",
+    "recipe_digest",
+]
 
 
 class _Epochs(keras.utils.PyDataset):
     """Batches in an order of their own each epoch; `epoch` counts from 1 and is set by `fit`."""
 
-    def __init__(self, indices, batch_size, seed, shuffle):
-        super().__init__()
+    def __init__(self, indices, batch_size, seed, shuffle, workers=1):
+        super().__init__(workers=workers)
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}, but a batch needs 1 image or more")
         self.indices = np.asarray(indices)
@@ -69,10 +81,12 @@ class Cutouts(_Epochs):
     training : bool
         Shuffle each epoch, and turn and mirror the images if `augment`.
     augment : bool
+    workers : int
+        Threads that make batches. TensorFlow's one runs beside the steps; other backends need two for that.
     """
 
-    def __init__(self, images, labels, indices, batch_size, seed, training=True, augment=True):
-        super().__init__(indices, batch_size, seed, shuffle=training)
+    def __init__(self, images, labels, indices, batch_size, seed, training=True, augment=True, workers=1):
+        super().__init__(indices, batch_size, seed, training, workers)
         self.images = images
         self.labels = labels
         self.augment = training and augment
@@ -103,10 +117,12 @@ class Pairs(_Epochs):
     training : bool
         Shuffle, augment if `augment`, and draw fresh noise each epoch; else the noise of epoch 0 each time.
     augment : bool
+    workers : int
+        As for `Cutouts`.
     """
 
-    def __init__(self, images, indices, batch_size, seed, noise=None, training=True, augment=False):
-        super().__init__(indices, batch_size, seed, shuffle=training)
+    def __init__(self, images, indices, batch_size, seed, noise=None, training=True, augment=False, workers=1):
+        super().__init__(indices, batch_size, seed, training, workers)
         self.images = images
         self.noise = noise
         self.training = training
@@ -121,6 +137,30 @@ class Pairs(_Epochs):
         if self.noise is None:
             return raw, raw
         return self.noise.apply(raw, self.seed, rows, epoch=self.epoch if self.training else 0), raw
+
+
+class Rows(_Epochs):
+    """Batches of rows and orientations for a `galaxynb.ondevice.Feed`, in the order `Cutouts` and `Pairs` have them.
+
+    Parameters
+    ----------
+    labels : ndarray of int, shape (N,), or None
+        The targets, where there are any beside the images themselves.
+    indices : ndarray of int
+        The rows to use.
+    batch_size : int
+    seed : int
+    """
+
+    def __init__(self, labels, indices, batch_size, seed):
+        super().__init__(indices, batch_size, seed, shuffle=True)
+        self.labels = labels
+
+    def __getitem__(self, number):
+        """Return batch `number`: a dict of ``row`` and ``orientation``, int32, and the targets."""
+        rows, orientations = self.batch(number)
+        inputs = {"row": rows.astype(np.int32), "orientation": orientations.astype(np.int32)}
+        return inputs, inputs["row"] if self.labels is None else self.labels[rows]
 
 
 def _turned(images, orientations):
@@ -144,12 +184,15 @@ class Phase:
         >= 0.
     training, validation : keras.utils.PyDataset
         With a method ``set_epoch(epoch)``.
+    feed : galaxynb.ondevice.Feed or None
+        What makes training images out of `training` if that gives rows.
     """
 
     name: str
     epochs: int
     training: keras.utils.PyDataset = field(repr=False)
     validation: keras.utils.PyDataset = field(repr=False)
+    feed: Feed | None = field(default=None, repr=False)
 
     def __post_init__(self):
         """Refuse a negative length."""
@@ -157,11 +200,65 @@ class Phase:
             raise ValueError(f"epochs of phase {self.name!r} is {self.epochs}, but 0 or more is needed")
 
 
+def classifier_phase(images, labels, split, epochs, batch_size, seed, augment, how):
+    """Put together the classifier's training.
+
+    Parameters
+    ----------
+    images : ndarray, shape (N, H, H, 3), uint8
+    labels : ndarray of int, shape (N,)
+    split : galaxynb.data.Split
+    epochs, batch_size, seed : int
+    augment : bool
+    how : galaxynb.compute.Execution
+        Says where batches are made.
+
+    Returns
+    -------
+    Phase
+        Named "classify".
+    """
+    validation = Cutouts(images, labels, split.validation, 64, seed, training=False, workers=how.workers)
+    if how.supply == "device":
+        feed = Feed(images, augment=augment, seed=seed)
+        return Phase("classify", epochs, Rows(labels, split.train, batch_size, seed), validation, feed)
+    training = Cutouts(images, labels, split.train, batch_size, seed, augment=augment, workers=how.workers)
+    return Phase("classify", epochs, training, validation)
+
+
+def denoiser_phase(name, images, split, epochs, batch_size, seed, noise, augment, how):
+    """Put together one of the autoencoder's two phases.
+
+    Parameters
+    ----------
+    name : str
+    images : ndarray, shape (N, H, H, 3), uint8
+    split : galaxynb.data.Split
+    epochs, batch_size, seed : int
+    noise : galaxynb.noise.NoiseModel or None
+        None trains raw to raw.
+    augment : bool
+    how : galaxynb.compute.Execution
+        Says where training batches are made; validation images always get their noise from OpenCV.
+
+    Returns
+    -------
+    Phase
+    """
+    options = {"noise": noise, "workers": how.workers}
+    validation = Pairs(images, split.validation, batch_size, seed, training=False, **options)
+    if how.supply == "device":
+        feed = Feed(images, pairs=True, noise=noise, augment=augment, seed=seed)
+        return Phase(name, epochs, Rows(None, split.train, batch_size, seed), validation, feed)
+    training = Pairs(images, split.train, batch_size, seed, augment=augment, **options)
+    return Phase(name, epochs, training, validation)
+
+
 def recipe_digest(**recipe):
     """Hash what decides a training's outcome, so that a checkpoint of another recipe is not gone on from.
 
-    The source of the modules that a training uses is hashed too, since code is part of a recipe; that of
-    `galaxynb.noise` only if the recipe has a `noise`.
+    The source of the modules that a training uses is hashed too, since code is part of a recipe; that of the
+    noise only if the recipe has a `noise`.
 
     Parameters
     ----------
@@ -175,7 +272,8 @@ def recipe_digest(**recipe):
     """
     digest = hashlib.sha256(json.dumps(recipe, sort_keys=True, default=asdict).encode())
     digest.update(keras.backend.backend().encode() + keras.__version__.encode())
-    for module in ("data", "models", "training", *(["noise"] if "noise" in recipe else [])):
+    noise = ["noise", "noise_ops"] if "noise" in recipe else []
+    for module in ("data", "models", "ondevice", "training", *noise):
         digest.update((Path(__file__).parent / f"{module}.py").read_bytes())
     return digest.hexdigest()
 
@@ -227,7 +325,9 @@ def fit(model, phases, folder, digest, patience=None, monitor="val_loss", say=pr
     -------
     model : keras.Model
     history : pandas.DataFrame
-        A row an epoch: epoch, phase, losses and metrics, and seconds.
+        A row an epoch: epoch, phase, losses and metrics, and seconds. ``history.attrs["seconds"]`` says where this
+        call's time went: ``epochs``, ``start`` (compiling, as far as a phase's first epoch took longer than its
+        later ones) and ``checkpoints``.
 
     Raises
     ------
@@ -245,13 +345,15 @@ def fit(model, phases, folder, digest, patience=None, monitor="val_loss", say=pr
     if resumed is not None:
         say(f"going on after epoch {len(rows)} of {total}, from {folder / _checkpoint_name(len(rows))}")
         model = resumed
-    keeper = _Keeper(folder, digest, rows, total, patience, monitor, say)
+    keeper = _Keeper(model, folder, digest, rows, total, patience, monitor, say)
+    begun = len(rows)
     begin = 0
     for phase in phases:
         end = begin + phase.epochs
         if len(rows) < end and not keeper.has_stopped():
             keeper.phase = phase
-            model.fit(
+            trainer = model if phase.feed is None else phase.feed.trainer(model)
+            trainer.fit(
                 phase.training,
                 validation_data=phase.validation,
                 initial_epoch=len(rows),
@@ -273,26 +375,41 @@ def fit(model, phases, folder, digest, patience=None, monitor="val_loss", say=pr
                     f"{path}, the best epoch's weights, is missing or damaged: delete {folder} and run again"
                 ) from error
     history = pd.DataFrame(rows)
+    history.attrs["seconds"] = _spent(rows[begun:], keeper.saving)
     # In an order of its own, since a history read back comes in alphabetical order.
     measures = history.columns.difference(["epoch", "phase", "seconds"])
     return model, history[["epoch", "phase", *measures, "seconds"]]
 
 
+def _spent(rows, saving):
+    """Tell the seconds of epochs, of starting and of saving apart; `rows` are the epochs of one process."""
+    start = 0.0
+    for phase in {row["phase"] for row in rows}:
+        first, *later = [row["seconds"] for row in rows if row["phase"] == phase]
+        start += max(first - float(np.median(later)), 0.0) if later else 0.0
+    epochs = sum(row["seconds"] for row in rows) - start
+    return {name: round(value, 1) for name, value in (("epochs", epochs), ("start", start), ("checkpoints", saving))}
+
+
 class _Keeper(keras.callbacks.Callback):
     """Write checkpoint and history after each epoch, print a line, and stop early."""
 
-    def __init__(self, folder, digest, rows, total, patience, monitor, say):
+    def __init__(self, network, folder, digest, rows, total, patience, monitor, say):
         super().__init__()
+        self.network = network  # which is not the model that is fitted where a feed stands in front of it
         self.folder, self.digest, self.rows, self.total = folder, digest, rows, total
         self.patience, self.monitor, self.say = patience, monitor, say
         self.phase = None
+        self.saving = 0.0  # seconds
 
     def has_stopped(self):
         """Tell whether early stopping has struck; a function of the history alone, so it survives a restart."""
         return self.patience is not None and len(self.rows) - best_epoch(self.rows, self.monitor) >= self.patience
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.phase.training.set_epoch(epoch + 1)
+        for part in (self.phase.training, self.phase.feed):
+            if part is not None:
+                part.set_epoch(epoch + 1)
         self.start = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
@@ -300,9 +417,10 @@ class _Keeper(keras.callbacks.Callback):
         for key, value in logs.items():
             if not np.isfinite(value):
                 raise ValueError(f"{key} of epoch {epoch + 1} is {value}: lower learning_rate and run again")
-        seconds = time.perf_counter() - self.start
+        ended = time.perf_counter()
+        seconds = ended - self.start
         self.rows.append({"epoch": epoch + 1, "phase": self.phase.name, **logs, "seconds": seconds})
-        models.save(self.model, self.folder / _checkpoint_name(epoch + 1))
+        models.save(self.network, self.folder / _checkpoint_name(epoch + 1))
         write_json(self.folder / "history.json", {"digest": self.digest, "epochs": self.rows})
         kept = {_checkpoint_name(epoch + 1), _checkpoint_name(epoch)}
         if self.patience is not None:
@@ -311,6 +429,7 @@ class _Keeper(keras.callbacks.Callback):
         for old in self.folder.glob("epoch-*.keras"):
             if old.name not in kept:
                 old.unlink()
+        self.saving += time.perf_counter() - ended
         numbers = "  ".join(f"{key} {value:.4f}" for key, value in logs.items())
         self.say(f"epoch {epoch + 1:>3}/{self.total} {self.phase.name}  {numbers}  {seconds:.0f} s")
         if self.has_stopped():

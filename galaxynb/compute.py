@@ -1,0 +1,156 @@
+"""What a machine offers and how networks run on it: cores, GPUs, compilation, precision, supply of batches.
+
+Nothing here chooses a backend: Keras reads that from the environment variable KERAS_BACKEND when it is imported,
+which only the functions that ask it do.
+"""
+
+import contextlib
+import os
+import sys
+from dataclasses import dataclass
+
+__all__ = ["JIT", "PRECISIONS", "SUPPLIES", "Execution", "cores", "execution", "gpus", "in_precision"]
+
+#: What the choice of compilation by XLA can be.
+JIT = ("auto", True, False)
+#: What the choice of precision can be: Keras's names of dtype policies.
+PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
+#: Where training batches can be made: by the CPU with OpenCV, or by the networks' own device.
+SUPPLIES = ("auto", "host", "device")
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How networks are run.
+
+    Attributes
+    ----------
+    backend : str
+        Keras's backend: tensorflow, jax or torch.
+    device : str
+        "gpu" or "cpu".
+    jit : bool
+        Whether steps are compiled by XLA (jax, tensorflow) or TorchDynamo (torch).
+    precision : str
+        Name of a Keras dtype policy.
+    supply : str
+        Where training batches are turned, mirrored and made noisy: "host" or "device".
+    workers : int
+        Threads that make batches on the host.
+    reason : str
+        Why these are what they are: a sentence, on a line of its own, for each.
+    """
+
+    backend: str
+    device: str
+    jit: bool
+    precision: str
+    supply: str
+    workers: int
+    reason: str
+
+
+def gpus():
+    """Return the names of the GPUs that Keras's backend sees, as the backend names them.
+
+    Returns
+    -------
+    list of str
+        Empty without one.
+    """
+    import keras
+
+    if keras.backend.backend() == "torch":  # for which Keras lists no devices
+        cuda = sys.modules["torch"].cuda
+        return [f"gpu:{number}" for number in range(cuda.device_count())]
+    # Those of the default kind: asked for GPUs, jax raises where there are none.
+    return [name for name in keras.distribution.list_devices() if name.lower().startswith("gpu")]
+
+
+def cores():
+    """Return how many CPU cores this process may use: fewer than the machine has where a scheduler lends us some."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def execution(jit="auto", precision="auto", supply="auto"):
+    """Choose how to run networks on the backend and device at hand.
+
+    Parameters
+    ----------
+    jit : {"auto", True, False}
+    precision : {"auto", "float32", "mixed_bfloat16", "mixed_float16"}
+    supply : {"auto", "host", "device"}
+
+    Returns
+    -------
+    Execution
+
+    Raises
+    ------
+    ValueError
+        If one of them is another word.
+    """
+    import keras
+
+    asked = {"jit": (jit, JIT), "precision": (precision, PRECISIONS), "supply": (supply, SUPPLIES)}
+    for name, (value, known) in asked.items():
+        if value not in known:
+            raise ValueError(f"{name} is {value!r}, but one of {', '.join(map(str, known))} is expected: choose one")
+    backend = keras.backend.backend()
+    device = "gpu" if gpus() else "cpu"
+    choice = {"jit": _jit(backend, device), "precision": _precision(device), "supply": _supply(device)}
+    for name, (value, _) in asked.items():
+        if value != "auto":
+            choice[name] = value, f"{name.capitalize()} is {value}, as asked for."
+    # Keras makes batches beside the steps under TensorFlow; elsewhere only in threads of their own.
+    workers = 1 if backend == "tensorflow" and device == "cpu" else max(2, min(8, cores()))
+    return Execution(
+        backend,
+        device,
+        jit=choice["jit"][0],
+        precision=choice["precision"][0],
+        supply=choice["supply"][0],
+        workers=workers,
+        reason="\n".join(reason for _, reason in choice.values()),
+    )
+
+
+def _jit(backend, device):
+    if backend == "jax":
+        return True, "Steps are compiled: jax runs operation by operation without."
+    if backend == "torch":
+        return False, "Steps are not compiled: Keras's torch backend gains little for the minutes it takes."
+    if device == "gpu":
+        return True, "Steps are compiled: XLA joins the many small operations between DenseNet121's convolutions."
+    return False, "Steps are not compiled: XLA's convolutions halve DenseNet121's speed on a CPU under TensorFlow."
+
+
+def _precision(device):
+    if device == "gpu":
+        return "mixed_bfloat16", "Convolutions run in bfloat16, which has float32's range and so needs no loss scaling."
+    return "float32", "Numbers are float32: a CPU gains nothing from fewer bits."
+
+
+def _supply(device):
+    if device == "gpu":
+        return "device", "Batches are made on the GPU, which would wait for the CPU's."
+    return "host", "Batches are made by OpenCV, beside the steps."
+
+
+@contextlib.contextmanager
+def in_precision(precision):
+    """Let the layers built within compute in a precision; weights stay float32.
+
+    Parameters
+    ----------
+    precision : str
+        Name of a Keras dtype policy.
+    """
+    import keras
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)

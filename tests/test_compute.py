@@ -1,0 +1,82 @@
+"""How networks run: what is chosen on which backend and device, and that it can be overruled."""
+
+import keras
+import pytest
+
+from galaxynb import compute, models
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Return a function that pretends to be on a backend with or without a GPU."""
+
+    def pretend(backend, gpus):
+        monkeypatch.setattr(keras.backend, "backend", lambda: backend)
+        monkeypatch.setattr(compute, "gpus", lambda: ["gpu:0"] * gpus)
+        monkeypatch.setattr(compute, "cores", lambda: 16)
+
+    return pretend
+
+
+@pytest.mark.parametrize(
+    ("backend", "gpus", "jit", "precision", "supply", "workers"),
+    [
+        ("tensorflow", 0, False, "float32", "host", 1),
+        ("jax", 0, True, "float32", "host", 8),
+        ("torch", 0, False, "float32", "host", 8),
+        ("tensorflow", 1, True, "mixed_bfloat16", "device", 8),
+        ("jax", 2, True, "mixed_bfloat16", "device", 8),
+        ("torch", 1, False, "mixed_bfloat16", "device", 8),
+    ],
+)
+def test_backend_and_device_decide(machine, backend, gpus, jit, precision, supply, workers):
+    machine(backend, gpus)
+    how = compute.execution()
+    assert (how.backend, how.device) == (backend, "gpu" if gpus else "cpu")
+    assert (how.jit, how.precision, how.supply, how.workers) == (jit, precision, supply, workers)
+    assert [line[-1] for line in how.reason.splitlines()] == ["."] * 3
+
+
+def test_a_choice_can_be_overruled(machine):
+    machine("tensorflow", 0)
+    how = compute.execution(jit=True, precision="mixed_float16", supply="device")
+    assert (how.jit, how.precision, how.supply) == (True, "mixed_float16", "device")
+    assert how.reason.count("as asked for") == 3
+
+
+@pytest.mark.parametrize(("name", "value"), [("jit", "on"), ("precision", "float8"), ("supply", "gpu")])
+def test_an_unknown_choice_is_named(name, value):
+    with pytest.raises(ValueError, match=rf"^{name} is '{value}', but one of auto, .* is expected: choose one$"):
+        compute.execution(**{name: value})
+
+
+def test_gpus_are_none_where_keras_sees_cpus_alone(monkeypatch):
+    monkeypatch.setattr(keras.distribution, "list_devices", lambda: ["CPU:0"])
+    assert compute.gpus() == []
+    monkeypatch.setattr(keras.distribution, "list_devices", lambda: ["gpu:0", "gpu:1"])
+    assert compute.gpus() == ["gpu:0", "gpu:1"]
+
+
+def test_cores_are_those_this_process_may_use(monkeypatch):
+    monkeypatch.setattr(compute.os, "sched_getaffinity", lambda pid: {1, 5, 6}, raising=False)
+    assert compute.cores() == 3
+    monkeypatch.delattr(compute.os, "sched_getaffinity")
+    monkeypatch.setattr(compute.os, "cpu_count", lambda: None)
+    assert compute.cores() == 1
+
+
+def test_a_precision_ends_with_its_block():
+    before = keras.config.dtype_policy().name
+    with compute.in_precision("mixed_bfloat16"):
+        assert keras.layers.Dense(1).compute_dtype == "bfloat16"
+    with pytest.raises(ValueError, match="nonsense"), compute.in_precision("mixed_bfloat16"):
+        keras.layers.Dense(1, activation="nonsense")
+    assert keras.config.dtype_policy().name == before
+
+
+def test_a_network_in_mixed_precision_takes_and_gives_float32():
+    model = models.autoencoder(32, filters=(4,), width=4, depth=1, precision="mixed_bfloat16")
+    assert {layer.compute_dtype for layer in model.layers if layer.name[:3] in ("hal", "mid", "dou")} == {"bfloat16"}
+    assert {weight.dtype for weight in model.weights} == {"float32"}
+    assert model.input.dtype == model.output.dtype == model.get_layer("denoised").compute_dtype == "float32"
+    assert keras.layers.Dense(1).compute_dtype == "float32"
