@@ -510,7 +510,7 @@ class Targets(keras.utils.PyDataset):
 
 
 def one_weight():
-    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros")])
     model.compile(keras.optimizers.SGD(0.5), loss="mse", run_eagerly=True)
     return model
 
