@@ -652,6 +652,25 @@ def test_a_kill_between_checkpoint_and_history_loses_an_epoch_at_most(tmp_path, 
     assert files_in(tmp_path) == ["epoch-0002.keras", "epoch-0003.keras", "history.json"]
 
 
+def test_a_kill_before_the_clearing_up_leaves_no_old_checkpoint(tmp_path, monkeypatch):
+    """After the last epoch, too, when no later one clears up."""
+
+    def unlink(path, *args, **kwargs):
+        if path.name == "epoch-0002.keras":
+            raise KeyboardInterrupt
+        real(path, *args, **kwargs)
+
+    real = Path.unlink
+    monkeypatch.setattr(Path, "unlink", unlink)
+    with pytest.raises(KeyboardInterrupt):
+        follow([1, 2, 3, 4], tmp_path)
+    monkeypatch.undo()
+    assert files_in(tmp_path) == ["epoch-0002.keras", *WHOLE]
+    model, _ = follow([1, 2, 3, 4], tmp_path)
+    assert weight_of(model) == pytest.approx(4)
+    assert files_in(tmp_path) == WHOLE
+
+
 @pytest.mark.parametrize(
     ("targets", "validation", "message"),
     [
