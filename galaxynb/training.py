@@ -336,8 +336,8 @@ def _last_checkpoint(folder, digest, say):
         return None, []
     except ValueError:
         kept = {}
-    if kept.get("digest") == digest:
-        rows = kept["epochs"]
+    if isinstance(kept, dict) and kept.get("digest") == digest:
+        rows = kept.get("epochs", [])
         while rows:
             path = folder / _checkpoint_name(len(rows))
             try:

@@ -619,10 +619,12 @@ def test_another_recipe_starts_afresh(tmp_path):
     assert files_in(tmp_path) == ["epoch-0001.keras", "epoch-0002.keras", "history.json"]
 
 
-@pytest.mark.parametrize("content", ["{", "{}"])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"{}", b"[]", b"null", b'{"digest": "recipe"}', bytes(500), b"\xff\xfe"]
+)
 def test_a_damaged_history_starts_afresh(tmp_path, content):
     follow([1, 2, 3], tmp_path)
-    (tmp_path / "history.json").write_text(content)
+    (tmp_path / "history.json").write_bytes(content)
     said = []
     _, history = follow([4, 5], tmp_path, say=said.append)
     assert said[0].endswith("training starts afresh")
