@@ -2,12 +2,8 @@
 
 import json
 import math
-import os
 import random
 import shutil
-import signal
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -388,64 +384,6 @@ def test_an_interrupted_training_comes_to_the_same(whole, tmp_path, after):
     assert_same_training(result, whole.result)
     assert said[0].startswith(f"going on after epoch {after} of 4")
     assert [line.split("/")[0] for line in said[1:]] == [f"epoch   {n}" for n in range(after + 1, 5)]
-    assert files_in(tmp_path) == WHOLE
-
-
-KILLED = """
-import sys, time
-from pathlib import Path
-import keras
-sys.path.insert(0, sys.argv[1])
-import test_training as this
-
-def hang():
-    print("hanging", flush=True)
-    time.sleep(600)
-
-class Hanging(this.Pairs):
-    def __getitem__(self, number):
-        if where == "batch" and (self.training, self.epoch, number) == (True, 2, 1):
-            hang()
-        return super().__getitem__(number)
-
-whole_save = keras.Model.save
-
-def save(self, path):
-    whole_save(self, path)
-    if where == "save" and "epoch-0002" in path.name:
-        path.write_bytes(path.read_bytes()[:3000])
-        hang()
-
-keras.Model.save = save
-folder, where = sys.argv[2:]
-this.fit(this.tiny_autoencoder(), this.two_phases(Hanging), folder, "recipe")
-"""
-
-
-@pytest.mark.skipif(os.name != "posix", reason="signals")
-@pytest.mark.parametrize("where", ["batch", "save"])
-def test_a_killed_training_comes_to_the_same(whole, tmp_path, where):
-    """SIGKILL in the middle of the second epoch, or in the middle of writing its checkpoint."""
-    command = [sys.executable, "-c", KILLED, str(Path(__file__).parent), str(tmp_path), where]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1]
-    ) as process:
-        lines = []
-        for line in process.stdout:
-            lines.append(line.strip())
-            if lines[-1] == "hanging":
-                break
-        process.kill()
-        errors = process.stderr.read()
-    assert process.returncode == -signal.SIGKILL, errors
-    assert lines[-1] == "hanging"
-    assert len(json.loads((tmp_path / "history.json").read_text())["epochs"]) == 1
-    assert any("partial" in name for name in files_in(tmp_path)) == (where == "save")
-
-    said = []
-    result = fit(tiny_autoencoder(seed=0), two_phases(), tmp_path, "recipe", say=said.append)
-    assert_same_training(result, whole.result)
-    assert said[0].startswith("going on after epoch 1 of 4")
     assert files_in(tmp_path) == WHOLE
 
 
