@@ -363,6 +363,7 @@ def fit(model, phases, folder, digest, patience=None, monitor="val_loss", say=pr
                 verbose=0,
             )
         begin = end
+    keeper.clear_up()  # what a run that was killed at its very end had no time for
     if patience is not None:
         best = best_epoch(rows, monitor)
         if best != len(rows):
@@ -422,19 +423,24 @@ class _Keeper(keras.callbacks.Callback):
         self.rows.append({"epoch": epoch + 1, "phase": self.phase.name, **logs, "seconds": seconds})
         models.save(self.network, self.folder / _checkpoint_name(epoch + 1))
         write_json(self.folder / "history.json", {"digest": self.digest, "epochs": self.rows})
-        kept = {_checkpoint_name(epoch + 1), _checkpoint_name(epoch)}
-        if self.patience is not None:
-            # The best before this epoch too: it is needed again where this epoch's file turns out damaged.
-            kept |= {_checkpoint_name(best_epoch(rows, self.monitor)) for rows in (self.rows, self.rows[:-1])}
-        for old in self.folder.glob("epoch-*.keras"):
-            if old.name not in kept:
-                old.unlink()
+        self.clear_up()
         self.saving += time.perf_counter() - ended
         numbers = "  ".join(f"{key} {value:.4f}" for key, value in logs.items())
         self.say(f"epoch {epoch + 1:>3}/{self.total} {self.phase.name}  {numbers}  {seconds:.0f} s")
         if self.has_stopped():
             self.say(f"stopped early: {self.patience} epochs without a lower {self.monitor}")
             self.model.stop_training = True
+
+    def clear_up(self):
+        """Remove the checkpoints that no run will go on from."""
+        last = len(self.rows)
+        kept = {_checkpoint_name(last), _checkpoint_name(last - 1)}
+        if self.patience is not None:
+            # The best before this epoch too: it is needed again where this epoch's file turns out damaged.
+            kept |= {_checkpoint_name(best_epoch(rows, self.monitor)) for rows in (self.rows, self.rows[:-1])}
+        for old in self.folder.glob("epoch-*.keras"):
+            if old.name not in kept:
+                old.unlink()
 
 
 def _checkpoint_name(epoch):
@@ -449,8 +455,8 @@ def _last_checkpoint(folder, digest, say):
         return None, []
     except ValueError:
         kept = {}
-    if kept.get("digest") == digest:
-        rows = kept["epochs"]
+    if isinstance(kept, dict) and kept.get("digest") == digest:
+        rows = kept.get("epochs", [])
         while rows:
             path = folder / _checkpoint_name(len(rows))
             try:

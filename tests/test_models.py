@@ -173,6 +173,17 @@ def test_a_size_that_cannot_be_halved_is_refused_with_sizes_that_can(side, filte
         assert models.autoencoder(other, filters=filters).output_shape[1] == other
 
 
+# --- going on from a checkpoint
+
+
+def test_all_that_a_network_has_is_in_a_checkpoint(denoiser, densenet):
+    """Keras saves no state of random layers: one dropout more, and a training that goes on would not be the same."""
+    for model in (denoiser, densenet):
+        assert {id(variable) for variable in model.variables} == {id(variable) for variable in model.weights}
+    with_dropout = keras.Sequential([keras.Input((2,)), layers.Dropout(0.5, seed=1)])
+    assert len(with_dropout.variables) > len(with_dropout.weights)
+
+
 # --- compiling and describing
 
 
