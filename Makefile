@@ -33,7 +33,7 @@ profile:
 		$$(ls config | sed -n '/schema/d; s/\.yaml$$//p') >&2; exit 2; }
 
 test: $(VENV)/ready ## run all tests, the smoke study and its book among them
-	@"$(BIN)"/python -m pytest $(PYTEST_ARGS)
+	@"$(BIN)"/python -m pytest --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
 
 lab: $(VENV)/ready ## open JupyterLab on notebooks/
 	@"$(BIN)"/jupyter lab --notebook-dir=. notebooks/01_data.ipynb

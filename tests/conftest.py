@@ -43,6 +43,11 @@ def write_galaxy10(path, n=20, size=64, truth=False, standin=None, seed=0, label
     return path
 
 
+def pytest_collection_modifyitems(items):
+    """Begin with the study, which takes as long as all the rest: of two processes one runs it beside the other."""
+    items.sort(key=lambda item: item.get_closest_marker("study") is None)
+
+
 @pytest.fixture
 def tiny_galaxy10():
     """Return the writer of tiny files: `tiny_galaxy10(path, n=20, size=64, truth=False, ...)`."""
