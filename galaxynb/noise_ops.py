@@ -108,8 +108,8 @@ class DeviceNoise:
         low, high = model.n_stars
         number = keras.random.randint((n_images, 1), low, high + 1, dtype="int32", seed=generator)
         u = keras.random.uniform((n_images, high, 9), dtype="float32", seed=generator)
-        edges = np.cumsum(model.proportions)[:2] / np.sum(model.proportions)
-        colour = ops.sum(ops.cast(u[..., 5:6] >= edges.astype(np.float32), "int32"), axis=-1)
+        edges = ops.convert_to_tensor(np.cumsum(model.proportions)[:2] / np.sum(model.proportions), dtype="float32")
+        colour = ops.sum(ops.cast(u[..., 5:6] >= edges, "int32"), axis=-1)
         ranges = ops.take(np.array([getattr(model, name) for name in STAR_COLOURS], np.float32), colour, axis=0)
         return {
             "x": u[..., 0] * side - 0.5,
@@ -170,14 +170,14 @@ class DeviceNoise:
         """
         reach = ops.cast(radius[:, :, None] + radius[:, None, :], "float32") / _SCALE + _RIM
         apart = sum(ops.square(stars[axis][:, :, None] - stars[axis][:, None, :]) for axis in "xy")
-        later = np.arange(self.most)[:, None] < np.arange(self.most)
+        later = ops.arange(self.most)[:, None] < ops.arange(self.most)
         covers = later & stars["present"][:, None, :] & (kernel[:, :, None] == kernel[:, None, :])
         found, other = ops.top_k(ops.cast(covers & (apart < ops.square(reach)), "int32"), self._depth)
         return found > 0, other
 
     def _blurred(self, lines, kernel, start):
         """Return what the blur makes of each of a stamp's lines: (N, K, P, side)."""
-        position = (start - self._before + self._margin)[..., None] + np.arange(self._stamps.shape[1], dtype=np.int32)
+        position = (start - self._before + self._margin)[..., None] + ops.arange(self._stamps.shape[1], dtype="int32")
         position = ops.clip(position, 0, lines.shape[1] - 1)
         index = ((kernel - self._kernels[0]) // 2)[..., None] * lines.shape[1] + position
         return ops.take(ops.reshape(lines, (-1, self.side)), index, axis=0)
