@@ -228,8 +228,7 @@ def classifier_epoch(sample):
 def _classifier(sizes, side):
     if not sizes.small_networks:
         return models.classifier(side, bn_momentum=0.9, seed=SEED)
-    layers = [keras.Input((side, side, 3)), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(10, "softmax")]
-    return keras.Sequential(layers)
+    return bare.small_classifier(side)
 
 
 # --- preparing
@@ -399,16 +398,21 @@ def _fit(self, *arguments, callbacks=(), fit=keras.Model.fit, **options):
 keras.Model.fit = _fit
 """
 
+_SMALL = """
+import bare, galaxynb.models
+galaxynb.models.classifier = lambda side, **_: bare.small_classifier(side)
+"""
+
 
 def start_up(sample):
     """From starting notebook 03's kernel to the end of the first training step."""
     sizes, (side, batch) = sample.sizes, sample.sizes.first_step
     run = run_folder(sample, 3000 if not sizes.small_networks else 100, side)
-    values = {"run_dir": str(run), "batch_size": batch, "run_eagerly": sizes.small_networks}
+    values = {"run_dir": str(run), "batch_size": batch}
     rounds = in_turn(
         "start-up",
         sizes.rounds,
-        lambda: _notebook_to_first_step("03_classifier.ipynb", values),
+        lambda: _notebook_to_first_step("03_classifier.ipynb", values, sizes.small_networks),
         lambda: _script_to_first_step(side, batch, sizes.small_networks),
     )
     yield compare(
@@ -423,10 +427,12 @@ def start_up(sample):
     )
 
 
-def _notebook_to_first_step(notebook, values):
+def _notebook_to_first_step(notebook, values, small):
     """Start a kernel and run a notebook's cells until `fit` has made a step; return the seconds."""
     cells, parameters = code_cells(notebook)
     assign = "\n".join(f"{name} = {value!r}" for name, value in values.items())
+    if small:
+        assign += f"\nimport sys\nsys.path.insert(0, {str(Path(__file__).parent)!r}){_SMALL}"
     cells = [*cells[: parameters + 1], assign + _STOP, *cells[parameters + 1 :]]
     start = time.perf_counter()
     manager, client = start_new_kernel(kernel_name="python3", cwd=str(ROOT / "notebooks"))
@@ -443,9 +449,9 @@ def _notebook_to_first_step(notebook, values):
         manager.shutdown_kernel(now=True)
 
 
-def _script_to_first_step(side, batch, run_eagerly):
+def _script_to_first_step(side, batch, small):
     """Run `bare.py first-step`; return the seconds until it says that the step is done."""
-    command = [sys.executable, bare.__file__, "first-step", str(side), str(batch), *(["--eager"] * run_eagerly)]
+    command = [sys.executable, bare.__file__, "first-step", str(side), str(batch), *(["--small"] * small)]
     start = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as script:
         for line in script.stdout:
