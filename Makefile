@@ -6,6 +6,7 @@ DATA    ?= standin
 KERNEL  ?= galaxynb
 BACKEND ?= tensorflow
 RUNS    ?= runs
+BENCH   ?=
 CORES   ?= all
 PYTEST_ARGS ?=
 
@@ -15,7 +16,7 @@ SNAKEMAKE = PATH="$(BIN):$$PATH" TF_CPP_MIN_LOG_LEVEL=3 snakemake --snakefile wo
 	--config profile="$(PROFILE)" source="$(DATA)" kernel="$(KERNEL)" runs="$(RUNS)"
 
 .DEFAULT_GOAL := help
-.PHONY: help book profile test lab kernel reference lint lock unlock clean
+.PHONY: help book profile test lab kernel reference bench lint lock unlock clean
 
 help: ## list the targets
 	@echo "make TARGET [PROFILE=quick|paper|smoke] [DATA=standin|galaxy10|file.h5] [KERNEL=galaxynb] [CORES=all]"
@@ -52,6 +53,9 @@ reference: $(VENV)/ready ## measure anew what book/reference/ holds (after make 
 		$(if $(REAL),--real "$(REAL)")
 	@"$(BIN)"/python workflow/calibrate.py $(RUNS)/quick-standin book/reference/noise_calibration.csv
 	@"$(BIN)"/python workflow/trials.py $(RUNS)/quick-standin book/reference/autoencoder_trials.csv
+
+bench: $(VENV)/ready ## measure speed beside other ways to the same end (BENCH="pairs start-up" for some rows, study among them)
+	@TF_CPP_MIN_LOG_LEVEL=3 "$(BIN)"/python benchmarks/bench.py $(BENCH) --out "$(RUNS)/benchmarks"
 
 lint: $(VENV)/ready ## check style
 	@"$(BIN)"/ruff check . && "$(BIN)"/ruff format --check .

@@ -1,0 +1,130 @@
+"""The study's trainings and predictions with plain `fit` and `predict` on arrays in memory, and nothing else.
+
+Usage: python benchmarks/bare.py classifier|autoencoder|evaluation PROFILE.yaml CACHE_FOLDER OUT_FOLDER
+       python benchmarks/bare.py first-step SIDE BATCH [--small]
+
+Networks, epochs, batch sizes, losses, noise and split are the study's. There are no checkpoints, records, tables or
+figures, no early stopping and no turned images; a network is kept as one file, since the next stage loads it.
+"""
+
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+
+STAGES = ("classifier", "autoencoder", "evaluation")
+
+
+def first_step(side, batch, small):
+    """Build and compile DenseNet121 and train it one step on random images."""
+    model = small_classifier(side) if small else densenet121(side)
+    # XLA, Keras's default, would take longer still on a CPU.
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=False)
+    rng = np.random.default_rng(0)
+    images = rng.random((batch, side, side, 3), dtype=np.float32)
+    model.fit(images, rng.integers(10, size=batch), batch_size=batch, verbose=0)
+    print("first step done", flush=True)
+
+
+def densenet121(side):
+    base = keras.applications.DenseNet121(include_top=False, weights=None, input_shape=(side, side, 3), pooling="avg")
+    return keras.Model(base.input, keras.layers.Dense(10, activation="softmax")(base.output))
+
+
+def small_classifier(side):
+    """Build a network that compiles at once, for the benchmarks' own tests."""
+    layers = [keras.Input((side, side, 3)), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(10, "softmax")]
+    return keras.Sequential(layers)
+
+
+class Noisy(keras.utils.PyDataset):
+    """Batches of (noisy, raw) from arrays in memory."""
+
+    def __init__(self, images, rows, batch_size, seed, noise):
+        super().__init__()
+        self.images, self.rows, self.batch_size, self.seed, self.noise = images, rows, batch_size, seed, noise
+        self.epoch = 0
+
+    def __len__(self):
+        return -(-len(self.rows) // self.batch_size)
+
+    def __getitem__(self, number):
+        part = slice(number * self.batch_size, (number + 1) * self.batch_size)
+        return self.noise.apply(self.images[part], self.seed, self.rows[part], epoch=self.epoch), self.images[part]
+
+    def on_epoch_end(self):
+        self.epoch += 1
+
+
+def classifier(settings, images, labels, split, _, out):
+    from galaxynb import models
+
+    chosen = settings["classifier"]
+    model = models.classifier(images.shape[1], chosen["weights"], chosen["bn_momentum"], settings["seed"])
+    steps = -(-len(split.train) // chosen["batch_size"]) * chosen["epochs"]
+    models.compile_model(
+        model,
+        "sparse_categorical_crossentropy",
+        chosen["learning_rate"],
+        steps if chosen["cosine_decay"] else None,
+        metrics=["accuracy"],
+        run_eagerly=chosen.get("run_eagerly", False),
+    )
+    train, validation = ((images[rows], labels[rows]) for rows in (split.train, split.validation))
+    model.fit(*train, chosen["batch_size"], chosen["epochs"], validation_data=validation, verbose=0)
+    model.save(out / "classifier.keras")
+
+
+def autoencoder(settings, images, _, split, noise, out):
+    from galaxynb import models
+
+    chosen, seed = settings["autoencoder"], settings["seed"]
+    model = models.autoencoder(images.shape[1], chosen["filters"], chosen["width"], chosen["depth"], seed)
+    batch, raw_epochs, noisy_epochs = (chosen[name] for name in ("batch_size", "raw_epochs", "noisy_epochs"))
+    steps = -(-len(split.train) // batch) * (raw_epochs + noisy_epochs)
+    models.compile_model(
+        model, "mean_absolute_error", chosen["learning_rate"], steps if chosen["cosine_decay"] else None
+    )
+    train, validation = images[split.train], images[split.validation]
+    model.fit(train, train, batch, raw_epochs, validation_data=(validation, validation), verbose=0)
+    noisy = Noisy(train, split.train, batch, seed, noise)
+    against = (noise.apply(validation, seed, split.validation), validation)
+    model.fit(noisy, epochs=noisy_epochs, validation_data=against, verbose=0)
+    model.save(out / "autoencoder.keras")
+
+
+def evaluation(settings, images, _, split, noise, out):
+    networks = {name: keras.models.load_model(out / f"{name}.keras") for name in ("classifier", "autoencoder")}
+    clean, test = images[split.test], split.test
+    noisy = noise.apply(clean, settings["seed"], test)
+    versions = [clean, noisy]
+    versions += [networks["autoencoder"].predict(version, batch_size=64, verbose=0) for version in (noisy, clean)]
+    versions += [type(noise)(sigma=0, n_stars=noise.n_stars).apply(clean, settings["seed"], test)]
+    versions += [type(noise)(sigma=noise.sigma, n_stars=(0, 0)).apply(clean, settings["seed"], test)]
+    for version in versions:
+        networks["classifier"].predict(version, batch_size=64, verbose=0)
+
+
+def main(stage, profile, cache, out):
+    import yaml
+
+    from galaxynb import data
+    from galaxynb.noise import NoiseModel
+
+    settings = yaml.safe_load(Path(profile).read_text(encoding="utf-8"))
+    cache, out = Path(cache), Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    images = np.load(cache / "images.npy") / np.float32(255)
+    labels = np.load(cache / "labels.npy")
+    chosen = settings["noise"]
+    noise = NoiseModel(sigma=chosen["sigma"], n_stars=(chosen["fewest_stars"], chosen["most_stars"]))
+    stages = {"classifier": classifier, "autoencoder": autoencoder, "evaluation": evaluation}
+    stages[stage](settings, images, labels, data.paper_split(labels), noise, out)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "first-step":
+        first_step(int(sys.argv[2]), int(sys.argv[3]), small="--small" in sys.argv)
+    else:
+        main(*sys.argv[1:])

@@ -1,0 +1,616 @@
+"""The rows of the table: each a function that measures two sides and yields its results."""
+
+import contextlib
+import io
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from unittest import mock
+
+import bare
+import h5py
+import keras
+import matplotlib.pyplot as plt
+import numpy as np
+import paper_recipe
+from jupyter_client.manager import start_new_kernel
+from measuring import SEED, Result, compare, in_turn, say, seconds
+from sample import CHUNKS, class_labels, shrink
+
+from galaxynb import data, evaluation, layout, models, provenance, training
+from galaxynb.noise import NoiseModel
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured; the defaults are those of a whole run."""
+
+    rounds: int = 3
+    small_networks: bool = False  # in place of DenseNet121, whose tracing takes a minute
+    rendered: int = 256  # distinct galaxies, each used in the eight orientations of a square
+    pairs: int = 1024
+    short_rounds: int = 5  # of what takes seconds
+    autoencoder: tuple = ((64, 8, 240, 60), (128, 32, 20, 5))  # side, batch, steps and validation steps an epoch
+    classifier: tuple = (64, 16, 120, 8)  # the same; validation is in batches of 64
+    file_images: int = 2000
+    file_side: int = 256
+    large_file_images: int = 17736
+    prepared_side: int = 128
+    test_images: int = 17736  # a fifth of them is the test set
+    test_side: int = 64
+    evaluation_rounds: int = 2
+    first_step: tuple = (64, 16)  # side, batch
+    growth: tuple = (1000, 2000, 4000, 8000, 16000)
+    growth_side: int = 128
+    study_profile: str = "quick"
+
+
+QUICK = Sizes(
+    rounds=1,
+    small_networks=True,
+    rendered=16,
+    pairs=32,
+    short_rounds=1,
+    autoencoder=((32, 8, 4, 1),),
+    classifier=(32, 8, 4, 1),
+    file_images=40,
+    file_side=64,
+    large_file_images=80,
+    prepared_side=32,
+    test_images=200,
+    test_side=32,
+    evaluation_rounds=1,
+    first_step=(32, 8),
+    growth=(40, 80),
+    growth_side=64,
+    study_profile="smoke",
+)
+
+
+# --- noisy pairs
+
+
+class _Sink(keras.Model):
+    """A model that takes batches and does nothing with them."""
+
+    def train_step(self, batch):
+        return {"last": batch[1][-1, 0, 0, 0]}
+
+
+class _Clock(keras.callbacks.Callback):
+    """Keep the seconds of each epoch; setting up a fit is in none."""
+
+    def on_train_begin(self, logs=None):
+        self.epochs = []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.start = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.epochs.append(time.perf_counter() - self.start)
+
+
+def delivered(dataset, sink):
+    """Return the seconds in which `fit` gets all batches of a data set, threads and prefetching as in training."""
+    clock = _Clock()
+    sink.fit(dataset, shuffle=False, verbose=0, callbacks=[clock])
+    return clock.epochs[0]
+
+
+def pairs(sample):
+    """Noisy training pairs a second, as `fit` gets them."""
+    sizes, side, batch, model = sample.sizes, 128, 32, NoiseModel()
+    sink = _Sink()
+    sink.compile()
+    files = sample.folder / "jpeg"
+    originals = sample.images(sizes.pairs, 256)
+    paper_recipe.write_files(originals, files)
+    cutouts = shrink(originals, side)
+    del originals
+    ours = training.Pairs(cutouts, np.arange(sizes.pairs), batch, SEED, noise=model)
+    with contextlib.redirect_stdout(io.StringIO()):
+        theirs = paper_recipe.Pairs(files, side, batch, SEED, model)
+
+    def rate(dataset):
+        return sizes.pairs / delivered(dataset, sink)
+
+    def fresh():
+        ours.set_epoch(ours.epoch + 1)
+        return rate(ours)
+
+    few = training.Pairs(cutouts, np.arange(batch), batch, SEED, noise=model)
+    delivered(few, sink)  # traces the empty step
+    rounds = in_turn("pairs", sizes.short_rounds, fresh, lambda: rate(theirs))
+    yield compare(
+        "pairs",
+        "noisy pairs of 128 px delivered to fit",
+        "JPEG, ImageDataGenerator, a blur a star",
+        "pairs/s",
+        rounds,
+        ">= 20",
+        pairs=sizes.pairs,
+        batch=batch,
+    )
+
+
+# --- epochs
+
+
+class _Still(keras.utils.PyDataset):
+    """The same batch, in memory, again and again."""
+
+    def __init__(self, batch, steps):
+        super().__init__()
+        self.one, self.steps = batch, steps
+
+    def __len__(self):
+        return self.steps
+
+    def __getitem__(self, number):
+        return self.one
+
+
+def epochs(row, what, rounds, model, train, validation, goal):
+    """Compare `training.fit`'s epoch, validation and checkpoint included, with fit on a batch in memory."""
+
+    def ours():
+        marks = {}
+
+        def begin(epoch, set_epoch=train.set_epoch):
+            marks["begin"] = time.perf_counter()
+            set_epoch(epoch)
+
+        with tempfile.TemporaryDirectory() as folder, mock.patch.object(train, "set_epoch", begin):
+            phase = training.Phase("measured", 1, train, validation)
+            training.fit(model, [phase], folder, "measured", say=lambda _: marks.update(end=time.perf_counter()))
+        return marks["end"] - marks["begin"]
+
+    still, still_validation = (_Still(part[0], len(part)) for part in (train, validation))
+
+    def theirs():
+        clock = _Clock()
+        model.fit(still, validation_data=still_validation, shuffle=False, verbose=0, callbacks=[clock])
+        return clock.epochs[0]
+
+    say(f"{row}: compiling the step, {what}")
+    few = _Still(train[0], 2)
+    model.fit(few, validation_data=few, verbose=0, shuffle=False)
+    with tempfile.TemporaryDirectory() as folder:
+        save = seconds(models.save, model, Path(folder) / "model.keras")
+    found = in_turn(row, rounds, ours, theirs)
+    return compare(
+        row,
+        f"{what}, {len(train)} + {len(validation)} steps",
+        "fit on one batch in memory",
+        "s",
+        found,
+        goal,
+        batch_s=seconds(lambda: train[1]),
+        save_s=save,
+    )
+
+
+def autoencoder_epoch(sample):
+    """An epoch of the noisy phase."""
+    noise = NoiseModel()
+    for side, batch, steps, validation_steps in sample.sizes.autoencoder:
+        cutouts = sample.images(batch * (steps + validation_steps), side)
+        rows = np.arange(len(cutouts))
+        train = training.Pairs(cutouts, rows[: batch * steps], batch, SEED, noise=noise)
+        validation = training.Pairs(cutouts, rows[batch * steps :], batch, SEED, noise=noise, training=False)
+        model = models.compile_model(models.autoencoder(side, seed=SEED), "mean_absolute_error")
+        what = f"{side} px, batches of {batch}"
+        yield epochs("autoencoder-epoch", what, sample.sizes.rounds, model, train, validation, "<= 1.05")
+
+
+def classifier_epoch(sample):
+    """An epoch of the classifier."""
+    side, batch, steps, validation_steps = sample.sizes.classifier
+    cutouts = sample.images(batch * steps + 64 * validation_steps, side)
+    labels, rows = np.arange(len(cutouts)) % 10, np.arange(len(cutouts))
+    train = training.Cutouts(cutouts, labels, rows[: batch * steps], batch, SEED)
+    validation = training.Cutouts(cutouts, labels, rows[batch * steps :], 64, SEED, training=False)
+    model = models.compile_model(
+        _classifier(sample.sizes, side), "sparse_categorical_crossentropy", metrics=["accuracy"]
+    )
+    what = f"{side} px, batches of {batch}"
+    yield epochs("classifier-epoch", what, sample.sizes.rounds, model, train, validation, "<= 1.03")
+
+
+def _classifier(sizes, side):
+    if not sizes.small_networks:
+        return models.classifier(side, bn_momentum=0.9, seed=SEED)
+    return bare.small_classifier(side)
+
+
+# --- preparing
+
+_PREPARE_ALONE = """
+import resource, sys
+from pathlib import Path
+from galaxynb import data
+data.prepare(sys.argv[1], sys.argv[2], image_size=int(sys.argv[3]), progress=False)
+status = Path("/proc/self/status")  # the peak of this process alone; ru_maxrss may carry over its parent's
+if status.exists():
+    print(next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) / 1024)
+else:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(peak / (2**20 if sys.platform == "darwin" else 2**10))
+"""
+
+
+def read_only(path):
+    """Read a file's images in order, in whole chunks, and do nothing with them."""
+    with h5py.File(path) as file:
+        images = file[layout.IMAGES]
+        for start in range(0, len(images), images.chunks[0]):
+            images[start : start + images.chunks[0]]
+
+
+def prepare(sample):
+    """Shrink a file of the published layout, and the memory it takes."""
+    sizes = sample.sizes
+    path = sample.file("original", sizes.file_images, sizes.file_side)
+    with h5py.File(path) as file:
+        stored = file[layout.IMAGES].id.get_storage_size() / file[layout.IMAGES].nbytes
+    out = sample.folder / "cache"
+    rounds = in_turn(
+        "prepare",
+        sizes.short_rounds,
+        lambda: seconds(data.prepare, path, out, image_size=sizes.prepared_side, progress=False),
+        lambda: seconds(read_only, path),
+    )
+    yield compare(
+        "prepare",
+        f"{sizes.file_images:,} gzipped images, {sizes.file_side} to {sizes.prepared_side} px",
+        "reading the file in order",
+        "s",
+        rounds,
+        "<= 1.25",
+        stored_share=stored,
+    )
+    say(f"prepare: peak memory with {sizes.file_images:,} and with {sizes.large_file_images:,} images")
+    few = _peak(path, out, sizes.prepared_side)
+    path.unlink()
+    large = sample.file("large", sizes.large_file_images, sizes.file_side)
+    many = _peak(large, out, sizes.prepared_side)
+    large.unlink()
+    yield compare(
+        "prepare",
+        f"peak memory, {sizes.large_file_images:,} images",
+        f"peak memory, {sizes.file_images:,} images",
+        "MB",
+        [(many, few)],
+        "<= 1.1",
+    )
+
+
+def _peak(path, out, side):
+    command = [sys.executable, "-c", _PREPARE_ALONE, str(path), str(out), str(side)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    return float(done.stdout)
+
+
+# --- evaluation
+
+
+def code_cells(notebook):
+    """Return the sources of a notebook's code cells, and the parameters cell's place among them."""
+    cells = json.loads((ROOT / "notebooks" / notebook).read_text(encoding="utf-8"))["cells"]
+    cells = [cell for cell in cells if cell["cell_type"] == "code"]
+    (place,) = (n for n, cell in enumerate(cells) if "parameters" in cell["metadata"].get("tags", []))
+    return ["".join(cell["source"]) for cell in cells], place
+
+
+def run_folder(sample, number, side):
+    """Make a run's folder as notebooks 01 and 02 leave it: the cache and the noise."""
+    run = sample.folder / "run"
+    path = sample.file("run", number, side, truth=True)
+    data.prepare(path, run / "data" / "cache", image_size=side, progress=False)
+    path.unlink()
+    NoiseModel().write(run / "noise.json")
+    return run
+
+
+def evaluate(sample):
+    """All of notebook 05 after loading the models, its predictions timed where they happen."""
+    sizes = sample.sizes
+    run = run_folder(sample, sizes.test_images, sizes.test_side)
+    networks = {"03": _classifier(sizes, sizes.test_side), "04": models.autoencoder(sizes.test_side, seed=SEED)}
+    few = sample.images(64, sizes.test_side) / np.float32(255)
+    say("evaluation: compiling the predictions")
+    for network in networks.values():
+        network.predict(few, batch_size=64, verbose=0)
+    cells, parameters = code_cells("05_evaluation.ipynb")
+    found, shares = [], {}
+    for number in range(sizes.evaluation_rounds):
+        whole, predicting, shares = _evaluation(cells, parameters, run, networks)
+        found.append((whole, predicting))
+        say(f"evaluation: round {number + 1} of {sizes.evaluation_rounds}: {whole:.3g} s, predict {predicting:.3g} s")
+    n_test = len(data.paper_split(class_labels(sizes.test_images)).test)
+    yield compare(
+        "evaluation",
+        f"notebook 05, {n_test:,} test images of {sizes.test_side} px",
+        "its predictions alone",
+        "s",
+        found,
+        "<= 1.2",
+        cells_s=shares,
+    )
+
+
+def _evaluation(cells, parameters, run, networks):
+    """Run the notebook's cells; return the seconds of all, those of `predict`, and those of each slow cell without."""
+    predicting = 0.0
+    predict = keras.Model.predict
+
+    def timed(*arguments, **options):
+        nonlocal predicting
+        start = time.perf_counter()
+        try:
+            return predict(*arguments, **options)
+        finally:
+            predicting += time.perf_counter() - start
+
+    def loaded(_, made_by):
+        return next(network for number, network in networks.items() if number in made_by)
+
+    names, whole, shares = {"__name__": "notebook"}, 0.0, {}
+    with (
+        mock.patch.object(keras.Model, "predict", timed),
+        mock.patch.object(models, "load", loaded),
+        contextlib.redirect_stdout(io.StringIO()),
+    ):
+        for number, cell in enumerate(cells):
+            before, start = predicting, time.perf_counter()
+            exec(cell, names)
+            taken = time.perf_counter() - start
+            if number == parameters:
+                names.update(run_dir=str(run), profile="bench", seed=SEED)
+            elif number > parameters + 1:  # after what loads the models
+                whole += taken
+                rest = taken - (predicting - before)
+                if rest > 0.5:
+                    shares[cell.strip().splitlines()[0]] = round(rest, 2)
+    plt.close("all")
+    return whole, predicting, shares
+
+
+# --- start-up
+
+_STOP = """
+import keras
+class FirstStepDone(Exception):
+    pass
+class _Stop(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        raise FirstStepDone
+def _fit(self, *arguments, callbacks=(), fit=keras.Model.fit, **options):
+    return fit(self, *arguments, callbacks=[*callbacks, _Stop()], **options)
+keras.Model.fit = _fit
+"""
+
+_SMALL = """
+import bare, galaxynb.models
+galaxynb.models.classifier = lambda side, **_: bare.small_classifier(side)
+"""
+
+
+def start_up(sample):
+    """From starting notebook 03's kernel to the end of the first training step."""
+    sizes, (side, batch) = sample.sizes, sample.sizes.first_step
+    run = run_folder(sample, 3000 if not sizes.small_networks else 100, side)
+    values = {"run_dir": str(run), "batch_size": batch}
+    rounds = in_turn(
+        "start-up",
+        sizes.rounds,
+        lambda: _notebook_to_first_step("03_classifier.ipynb", values, sizes.small_networks),
+        lambda: _script_to_first_step(side, batch, sizes.small_networks),
+    )
+    yield compare(
+        "start-up",
+        "notebook 03, kernel start to first step",
+        "a script: import, build, compile, one step",
+        "s",
+        rounds,
+        "<= 1.1",
+        side=side,
+        batch=batch,
+    )
+
+
+def _notebook_to_first_step(notebook, values, small):
+    """Start a kernel and run a notebook's cells until `fit` has made a step; return the seconds."""
+    cells, parameters = code_cells(notebook)
+    assign = "\n".join(f"{name} = {value!r}" for name, value in values.items())
+    if small:
+        assign += f"\nimport sys\nsys.path.insert(0, {str(Path(__file__).parent)!r}){_SMALL}"
+    cells = [*cells[: parameters + 1], assign + _STOP, *cells[parameters + 1 :]]
+    start = time.perf_counter()
+    manager, client = start_new_kernel(kernel_name="python3", cwd=str(ROOT / "notebooks"))
+    try:
+        for cell in cells:
+            content = client.execute(cell, reply=True)["content"]
+            if content["status"] == "error":
+                if content["ename"] == "FirstStepDone":
+                    return time.perf_counter() - start
+                raise RuntimeError(f"{notebook} failed before its first step: {content['ename']}: {content['evalue']}")
+        raise RuntimeError(f"{notebook} ended without a training step: give it data that it has not been trained on")
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+
+
+def _script_to_first_step(side, batch, small):
+    """Run `bare.py first-step`; return the seconds until it says that the step is done."""
+    command = [sys.executable, bare.__file__, "first-step", str(side), str(batch), *(["--small"] * small)]
+    start = time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as script:
+        for line in script.stdout:
+            if line.strip() == "first step done":
+                return time.perf_counter() - start
+    raise RuntimeError(f"bare.py first-step ended with exit status {script.returncode} and without a step")
+
+
+# --- growth
+
+
+def growth(sample):
+    """Prepare, deliver an epoch of noisy pairs and compute the metrics, from few images to many."""
+    sizes = sample.sizes
+    counts = sizes.growth
+    sink = _Sink()
+    sink.compile()
+    costs = {number: [] for number in counts}
+    parts = {number: [] for number in counts}
+    files = {
+        # None of the chunks reaches beyond the last image, as many would in a small file with chunks of 555.
+        number: sample.file(f"growth-{number}", number, sizes.growth_side, chunks=(counts[0] // 2, *CHUNKS[1:]))
+        for number in counts
+    }
+    _grown(files[counts[0]], sample.folder / "cache", sizes.growth_side // 2, sink)  # traces the empty step
+    for turn in range(sizes.rounds):
+        # The small ones more often: what a measurement takes must not be lost in what else the machine does.
+        for number in (each for each in counts for _ in range(max(1, counts[-1] // 4 // each))):
+            taken = _grown(files[number], sample.folder / "cache", sizes.growth_side // 2, sink)
+            costs[number].append(sum(taken.values()) / number)
+            parts[number].append(taken)
+        per_image = {number: f"{1e3 * statistics.median(costs[number]):.2f}" for number in counts}
+        say(f"growth: round {turn + 1} of {sizes.rounds}: ms an image {per_image}")
+    cost = {number: 1e3 * statistics.median(values) for number, values in costs.items()}
+    detail = {
+        str(number): {part: 1e3 * statistics.median(taken[part] for taken in parts[number]) / number for part in taken}
+        for number, (taken, *_) in parts.items()
+    }
+    what = f"prepare, an epoch of noisy pairs, metrics, {sizes.growth_side} to {sizes.growth_side // 2} px"
+    first, last = counts[0], counts[-1]
+    ratios = [1e3 * one / cost[first] for one in costs[last]]
+    yield Result(
+        "growth",
+        f"{what}: an image of {last:,}",
+        f"an image of {first:,}",
+        "ms",
+        cost[last],
+        cost[first],
+        cost[last] / cost[first],
+        min(ratios),
+        max(ratios),
+        len(ratios),
+        "<= 1.1",
+        {"ms_an_image": detail},
+    )
+    # The line through the origin that fits best in relative terms has the mean cost of an image.
+    mean = statistics.mean(cost.values())
+    worst = max(counts, key=lambda number: abs(cost[number] / mean - 1))
+    yield Result(
+        "growth",
+        f"furthest from a line through 0: an image of {worst:,}",
+        f"the line, {len(counts)} sizes",
+        "ms",
+        cost[worst],
+        mean,
+        cost[worst] / mean,
+        min(cost.values()) / mean,
+        max(cost.values()) / mean,
+        len(ratios),
+        "within 0.1",
+    )
+
+
+def _grown(path, out, side, sink):
+    """Return the seconds that each part takes with one file."""
+    taken = {}
+    start = time.perf_counter()
+    cache = data.prepare(path, out, image_size=side, progress=False)
+    split = data.paper_split(cache.labels)
+    taken["prepare"] = time.perf_counter() - start
+    noise = NoiseModel()
+    start = time.perf_counter()
+    delivered(training.Pairs(cache.images, split.train, 32, SEED, noise=noise), sink)
+    taken["pairs"] = time.perf_counter() - start
+    # Predictions cost the same whatever the package does: they are drawn, not made.
+    labels, rng = cache.labels[split.test], np.random.default_rng(SEED)
+    clean = data.to_float(cache.images[split.test])
+    noisy = noise.apply(cache.images[split.test], SEED, split.test)
+    predicted = [np.where(rng.random(len(labels)) < share, labels, (labels + 1) % 10) for share in (0.7, 0.3, 0.6)]
+    start = time.perf_counter()
+    for one in predicted:
+        evaluation.report(labels, one)
+        evaluation.confusion(labels, one)
+        evaluation.accuracy_interval(one == labels)
+    evaluation.recovery(*(one == labels for one in predicted), seed=SEED)
+    evaluation.image_quality(clean, noisy)
+    taken["metrics"] = time.perf_counter() - start
+    return taken
+
+
+# --- the study
+
+
+def study(sample):
+    """The five notebooks through Snakemake beside `bare.py`, stage by stage."""
+    profile = sample.sizes.study_profile
+    runs, plain = sample.folder / "runs", sample.folder / "bare"
+    run = runs / f"{profile}-standin"
+    notebooks = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
+    stages = dict(zip(provenance.STAGES, notebooks, strict=True))
+    ours, theirs = {}, {}
+    for stage, notebook in stages.items():
+        say(f"study: {notebook}")
+        ours[stage] = seconds(_snakemake, runs, profile, run / "marks" / notebook)
+        if stage in bare.STAGES:
+            say(f"study: bare {stage}")
+            theirs[stage] = seconds(_bare, stage, profile, run, plain)
+    yield from beside_bare(profile, ours, theirs)
+
+
+def beside_bare(profile, ours, theirs):
+    """Make the rows of the study: its whole, then its stages."""
+    whole = [(sum(ours.values()), sum(theirs.values()))]
+    yield compare("study", f"{profile}: five notebooks by Snakemake", "bare.py, three stages", "s", whole)
+    for stage, taken in ours.items():
+        if stage in theirs:
+            yield compare("study", f"{profile}: {stage}", f"bare.py {stage}", "s", [(taken, theirs[stage])])
+        else:
+            yield Result("study", f"{profile}: {stage}", "no counterpart", "s", taken, None, None, None, None, 1)
+
+
+def _snakemake(runs, profile, target):
+    command = [sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile", "--cores", "all"]
+    command += ["--quiet", "all", "--configfile", f"config/{profile}.yaml"]
+    command += ["--config", f"profile={profile}", "source=standin", "kernel=python3", f"runs={runs}", "--", str(target)]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    _quietly(command, os.environ | {"PATH": path, "TF_CPP_MIN_LOG_LEVEL": "3"})
+
+
+def _bare(stage, profile, run, out):
+    command = [sys.executable, bare.__file__, stage, f"config/{profile}.yaml", str(run / "data" / "cache"), str(out)]
+    _quietly(command, os.environ)
+
+
+def _quietly(command, environment):
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{command[1:3]} failed:\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
+
+
+ROWS = {
+    "pairs": pairs,
+    "autoencoder-epoch": autoencoder_epoch,
+    "classifier-epoch": classifier_epoch,
+    "prepare": prepare,
+    "evaluation": evaluate,
+    "start-up": start_up,
+    "growth": growth,
+    "study": study,
+}
+#: Left out unless asked for by name: it takes as long as all others together.
+ON_REQUEST = ("study",)

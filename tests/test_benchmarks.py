@@ -1,0 +1,225 @@
+"""The benchmarks, at sizes whose numbers mean nothing: that every row runs, and what the table says of it."""
+
+import importlib
+import json
+import math
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+
+from galaxynb import data, models
+from galaxynb.noise import NoiseModel
+
+ROOT = Path(__file__).resolve().parents[1]
+ROWS = ["pairs", "autoencoder-epoch", "classifier-epoch", "prepare", "evaluation", "start-up", "growth"]
+
+
+@pytest.fixture(scope="module")
+def program():
+    """Return a function that imports a program of benchmarks/, which is no package."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "benchmarks")
+        yield importlib.import_module
+
+
+@pytest.fixture
+def result(program):
+    """Return a function that makes a result of one round."""
+    return lambda ours, theirs, goal="": program("measuring").compare("row", "a", "b", "s", [(ours, theirs)], goal)
+
+
+def test_every_row_is_tested_here_but_the_study(program):
+    assert [*ROWS, "study"] == list(program("rows").ROWS)
+    assert program("rows").ON_REQUEST == ("study",)
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_a_row_runs_and_gives_ratios(program, tmp_path, row):
+    results = list(program("bench").measure([row], program("rows").QUICK))
+    assert results
+    for one in results:
+        assert one.row == row
+        assert one.ours > 0
+        assert one.theirs > 0
+        assert math.isclose(one.ratio, one.ours / one.theirs)
+        assert one.low <= one.ratio <= one.high
+        assert one.met in (True, False)
+    text = program("measuring").table(results)
+    assert (text["Ratio"].astype(float) > 0).all()
+
+
+def test_a_ratio_is_the_median_of_its_rounds(program):
+    one = program("measuring").compare("row", "a", "b", "s", [(1, 1), (4, 2), (30, 10)], "<= 1.9", steps=3)
+    assert (one.ours, one.theirs, one.ratio, one.low, one.high, one.rounds) == (4, 2, 2, 1, 3, 3)
+    assert not one.met
+    assert one.notes == {"steps": 3}
+
+
+def test_both_sides_are_measured_in_turn(program):
+    called = []
+
+    def side(name, value):
+        return lambda: called.append(name) or value
+
+    pairs = program("measuring").in_turn("row", 3, side("ours", 1), side("theirs", 2))
+    assert pairs == [(1, 2)] * 3
+    assert called == ["ours", "theirs", "theirs", "ours", "ours", "theirs"]
+
+
+@pytest.mark.parametrize(
+    ("ours", "goal", "met"),
+    [
+        (1.05, "<= 1.05", True),
+        (1.06, "<= 1.05", False),
+        (20, ">= 20", True),
+        (19, ">= 20", False),
+        (0.95, "within 0.1", True),
+        (0.8, "within 0.1", False),
+        (1.2, "within 0.1", False),
+        (1.2, "", None),
+    ],
+)
+def test_a_goal_is_met_or_not(result, ours, goal, met):
+    assert result(ours, 1, goal).met is met
+
+
+def test_the_table_and_its_record(program, result, tmp_path):
+    measuring = program("measuring")
+    lone = measuring.Result("study", "data", "no counterpart", "s", 1234, None, None, None, None, 1)
+    measuring.write([result(0.5, 0.4, "<= 1.25"), lone], tmp_path, quick=True)
+    table = pd.read_csv(tmp_path / "benchmarks.csv", dtype=str, keep_default_na=False)
+    assert table.to_dict("records") == [
+        {
+            "Row": "row",
+            "Ours": "a",
+            "Against": "b",
+            "Ours, median": "0.5",
+            "Against, median": "0.4",
+            "Unit": "s",
+            "Ratio": "1.250",
+            "Spread": "1.250 to 1.250",
+            "Rounds": "1",
+            "Goal": "<= 1.25",
+            "Met": "yes",
+        },
+        {
+            "Row": "study",
+            "Ours": "data",
+            "Against": "no counterpart",
+            "Ours, median": "1,234",
+            "Against, median": "",
+            "Unit": "s",
+            "Ratio": "",
+            "Spread": "",
+            "Rounds": "1",
+            "Goal": "",
+            "Met": "",
+        },
+    ]
+    record = json.loads((tmp_path / "provenance" / "benchmarks.json").read_text())
+    assert {"commit", "dirty", "versions", "device"} <= set(record)
+    assert record["device"]["cores"] >= 1
+    assert record["parameters"] == {"quick": True, "rows": ["row", "study"]}
+    assert record["extra"]["results"][0]["ratio"] == 1.25
+
+
+def test_the_program_writes_and_prints_its_table(program, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("os.sched_setaffinity", lambda *_: None, raising=False)
+    program("bench").main(["growth", "--quick", "--out", str(tmp_path)])
+    printed, said = capsys.readouterr()
+    assert printed.count("growth") == len(pd.read_csv(tmp_path / "benchmarks.csv")) == 2
+    assert "growth: round 1 of 1" in said
+
+
+def test_an_unknown_row_is_refused(program, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        program("bench").main(["pears"])
+    assert "no row pears: choose from pairs, " in capsys.readouterr().err
+
+
+def test_the_papers_recipe_adds_noise_to_one_side_only(program, tmp_path, capsys):
+    recipe, sample = program("paper_recipe"), program("sample").Sample(tmp_path, program("rows").QUICK)
+    originals = sample.images(8, 256)
+    recipe.write_files(originals, tmp_path / "jpeg")
+    pairs = recipe.Pairs(tmp_path / "jpeg", 128, 4, 0, NoiseModel(sigma=0.15, n_stars=(3, 3)))
+    assert len(pairs) == 2
+    noisy, raw = pairs[0]
+    assert noisy.shape == raw.shape == (4, 128, 128, 3)
+    assert raw.min() >= 0
+    assert raw.max() <= 1
+    # The dark half of the differences is cut off at black: what is left tells that sigma is near.
+    assert 0.1 < (noisy - raw)[raw > 0.4].std() < 0.2
+    close = [np.abs(raw[0] - program("sample").shrink(originals, 128)[n] / 255).mean() for n in range(8)]
+    assert min(close) < 0.05
+    capsys.readouterr()
+
+
+def test_files_have_the_published_layout(program, tmp_path):
+    sample = program("sample").Sample(tmp_path, program("rows").QUICK)
+    path = sample.file("file", 50, 64, chunks=(20, 16, 16, 1), truth=True)
+    catalog = data.load_catalog(path)
+    assert (catalog.n_images, catalog.image_shape, catalog.has_truth) == (50, (64, 64, 3), True)
+    images = np.concatenate([images for _, images in catalog.batches()])
+    np.testing.assert_array_equal(images, sample.images(20, 64)[np.arange(50) % 20])
+
+
+def test_bare_trains_and_predicts_what_the_study_does(program, tmp_path, monkeypatch):
+    """Its predictions are counted against notebook 05's, and its steps against the profile's."""
+    bare, rows = program("bare"), program("rows")
+    sample = program("sample").Sample(tmp_path, rows.QUICK)
+    run = rows.run_folder(sample, 100, 32)
+    settings = {
+        "seed": 1,
+        "classifier": {
+            "weights": None,
+            "epochs": 2,
+            "batch_size": 16,
+            "learning_rate": 0.001,
+            "cosine_decay": True,
+            "bn_momentum": 0.9,
+        },
+        "autoencoder": {
+            "filters": [4],
+            "width": 4,
+            "depth": 1,
+            "raw_epochs": 1,
+            "noisy_epochs": 2,
+            "batch_size": 8,
+            "learning_rate": 0.001,
+            "cosine_decay": True,
+        },
+    }
+    monkeypatch.setattr(models, "classifier", lambda *_: rows._classifier(rows.QUICK, 32))
+    cache = data.open_cache(run / "data" / "cache")
+    split = data.paper_split(cache.labels)
+    given = (settings, data.to_float(cache.images), cache.labels, split, NoiseModel(), tmp_path)
+    bare.classifier(*given)
+    bare.autoencoder(*given)
+    networks = {name: keras.models.load_model(tmp_path / f"{name}.keras") for name in ("classifier", "autoencoder")}
+    assert networks["classifier"].optimizer.iterations == 2 * math.ceil(len(split.train) / 16)
+    assert networks["autoencoder"].optimizer.iterations == 3 * math.ceil(len(split.train) / 8)
+
+    predicted, predict = [], keras.Model.predict
+
+    def counted(self, images, **options):
+        predicted.append((self.output_shape[1:], len(images), options))
+        return predict(self, images, **options)
+
+    monkeypatch.setattr(keras.Model, "predict", counted)
+    bare.evaluation(*given)
+    bares, predicted[:] = list(predicted), []
+    cells, parameters = rows.code_cells("05_evaluation.ipynb")
+    rows._evaluation(cells, parameters, run, {"03": networks["classifier"], "04": networks["autoencoder"]})
+    assert sorted(map(str, predicted)) == sorted(map(str, bares))
+    assert len(bares) == 8
+
+
+def test_the_study_beside_bare(program):
+    stages = {"data": 30.0, "noise": 10.0, "classifier": 60.0, "autoencoder": 50.0, "evaluation": 40.0}
+    bares = {"classifier": 50.0, "autoencoder": 40.0, "evaluation": 10.0}
+    whole, *parts = program("rows").beside_bare("quick", stages, bares)
+    assert (whole.ours, whole.theirs, whole.ratio) == (190, 100, 1.9)
+    assert [part.ratio for part in parts] == [None, None, 1.2, 1.25, 4.0]
