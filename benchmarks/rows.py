@@ -101,7 +101,8 @@ class _Clock(keras.callbacks.Callback):
 def delivered(dataset, sink):
     """Return the seconds in which `fit` gets all batches of a data set, threads and prefetching as in training."""
     clock = _Clock()
-    sink.fit(dataset, shuffle=False, verbose=0, callbacks=[clock])
+    with training.one_opencv_thread():
+        sink.fit(dataset, shuffle=False, verbose=0, callbacks=[clock])
     return clock.epochs[0]
 
 
@@ -115,7 +116,7 @@ def pairs(sample):
     paper_recipe.write_files(originals, files)
     cutouts = shrink(originals, side)
     del originals
-    ours = training.Pairs(cutouts, np.arange(sizes.pairs), batch, SEED, noise=model)
+    ours = training.Pairs(cutouts, np.arange(sizes.pairs), batch, SEED, noise=model, workers=2)
     with contextlib.redirect_stdout(io.StringIO()):
         theirs = paper_recipe.Pairs(files, side, batch, SEED, model)
 

@@ -8,12 +8,14 @@ whole one. What the networks look like is `galaxynb.models`'s part, how good the
 `galaxynb.evaluation`'s.
 """
 
+import contextlib
 import hashlib
 import json
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import cv2
 import keras
 import numpy as np
 import pandas as pd
@@ -32,8 +34,12 @@ __all__ = [
     "classifier_phase",
     "denoiser_phase",
     "fit",
+    "one_opencv_thread",
     "recipe_digest",
 ]
+
+
+_MOST_KEPT = 256 * 2**20  # bytes
 
 
 class _Epochs(keras.utils.PyDataset):
@@ -94,10 +100,10 @@ class Cutouts(_Epochs):
     def __getitem__(self, number):
         """Return batch `number`: float32 images in [0, 1] and their labels."""
         rows, orientations = self.batch(number)
-        images = to_float(self.images[rows])
+        images = self.images[rows]
         if self.augment:
             images = _turned(images, orientations)
-        return images, self.labels[rows]
+        return to_float(images), self.labels[rows]
 
 
 class Pairs(_Epochs):
@@ -126,17 +132,26 @@ class Pairs(_Epochs):
         self.images = images
         self.noise = noise
         self.training = training
+        # Noise that is the same each time is made once, unless it fills the memory.
+        fixed = noise is not None and not training and 4 * images[0].size * len(self.indices) <= _MOST_KEPT
+        self.kept = {} if fixed else None
         self.augment = training and augment
 
     def __getitem__(self, number):
         """Return batch `number`: float32 inputs and targets in [0, 1]."""
         rows, orientations = self.batch(number)
-        raw = to_float(self.images[rows])
+        images = self.images[rows]
         if self.augment:
-            raw = _turned(raw, orientations)
+            images = _turned(images, orientations)
+        raw = to_float(images)
         if self.noise is None:
             return raw, raw
-        return self.noise.apply(raw, self.seed, rows, epoch=self.epoch if self.training else 0), raw
+        if self.kept is not None and number in self.kept:
+            return self.kept[number], raw
+        noisy = self.noise.apply(images, self.seed, rows, epoch=self.epoch if self.training else 0)
+        if self.kept is not None:
+            self.kept[number] = noisy
+        return noisy, raw
 
 
 class Rows(_Epochs):
@@ -353,15 +368,16 @@ def fit(model, phases, folder, digest, patience=None, monitor="val_loss", say=pr
         if len(rows) < end and not keeper.has_stopped():
             keeper.phase = phase
             trainer = model if phase.feed is None else phase.feed.trainer(model)
-            trainer.fit(
-                phase.training,
-                validation_data=phase.validation,
-                initial_epoch=len(rows),
-                epochs=end,
-                shuffle=False,  # Keras would shuffle the batches by Python's global generator
-                callbacks=[keeper],
-                verbose=0,
-            )
+            with one_opencv_thread():
+                trainer.fit(
+                    phase.training,
+                    validation_data=phase.validation,
+                    initial_epoch=len(rows),
+                    epochs=end,
+                    shuffle=False,  # Keras would shuffle the batches by Python's global generator
+                    callbacks=[keeper],
+                    verbose=0,
+                )
         begin = end
     keeper.clear_up()  # what a run that was killed at its very end had no time for
     if patience is not None:
@@ -380,6 +396,17 @@ def fit(model, phases, folder, digest, patience=None, monitor="val_loss", say=pr
     # In an order of its own, since a history read back comes in alphabetical order.
     measures = history.columns.difference(["epoch", "phase", "seconds"])
     return model, history[["epoch", "phase", *measures, "seconds"]]
+
+
+@contextlib.contextmanager
+def one_opencv_thread():
+    """Keep OpenCV from spreading the small work of one image over cores that the network's own threads are using."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
 
 
 def _spent(rows, saving):

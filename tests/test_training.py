@@ -7,6 +7,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import keras
 import numpy as np
 import pandas as pd
@@ -147,6 +148,53 @@ def test_noise_is_fresh_each_epoch_and_targets_stay_raw(augment):
             of_epoch |= dict(zip(rows.tolist(), noisy, strict=True))
         inputs.append(of_epoch)
     assert all(not np.array_equal(inputs[0][row], inputs[1][row]) for row in range(12))
+
+
+@pytest.mark.parametrize("room", [0, 2**20])
+def test_validation_noise_is_made_once_where_there_is_room_for_it(monkeypatch, room):
+    monkeypatch.setattr(training, "_MOST_KEPT", room)
+    made = []
+
+    class Counted(NoiseModel):
+        def apply(self, images, *args, **options):
+            made.append(len(images))
+            return super().apply(images, *args, **options)
+
+    images = random_images(10)
+    validation = Pairs(images, np.arange(4, 10), 4, 0, noise=Counted(n_stars=(1, 3)), training=False)
+    first, again = ([validation[number][0] for number in (0, 1)] for _ in range(2))
+    assert made == ([4, 2] if room else [4, 2, 4, 2])
+    for one, other, rows in zip(first, again, ([4, 5, 6, 7], [8, 9]), strict=True):
+        np.testing.assert_array_equal(one, other)
+        np.testing.assert_array_equal(one, NoiseModel(n_stars=(1, 3)).apply(images[rows], 0, rows))
+
+
+def test_opencv_gets_its_threads_back():
+    before = cv2.getNumThreads()
+    with pytest.raises(KeyError), training.one_opencv_thread():
+        raise KeyError(cv2.getNumThreads())
+    with training.one_opencv_thread():
+        assert cv2.getNumThreads() == 1
+    assert cv2.getNumThreads() == before
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_batches_do_not_depend_on_the_threads_that_make_them(workers):
+    """What Keras's own loop gets, with prefetching and threads, is what the data set gives by number."""
+
+    class Seen(keras.Model):
+        def train_step(self, data):
+            return {"sum": keras.ops.sum(data[0])}
+
+    images = random_images(12)
+    data = Pairs(images, np.arange(12), 4, 5, noise=NoiseModel(n_stars=(1, 3)), workers=workers)
+    data.set_epoch(3)
+    sums = []
+    keep = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: sums.append(float(logs["sum"])))
+    model = Seen()
+    model.compile(run_eagerly=True)
+    model.fit(data, verbose=0, shuffle=False, callbacks=[keep])
+    assert sums == pytest.approx([data[number][0].sum() for number in range(3)], rel=1e-5)
 
 
 def test_validation_always_has_the_noise_of_epoch_0():
