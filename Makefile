@@ -28,7 +28,8 @@ book: profile $(VENV)/ready ## set up, run the study, render the book, print its
 
 # Asked before the environment is made, which takes minutes.
 profile:
-	@case "$(DATA)" in standin|galaxy10) ;; *) test -f "$(DATA)" || { echo "DATA=$(DATA) is not a file: give" \
+	@file="$(DATA)"; case "$$file" in "~/"*) file="$$HOME/$${file#??}";; esac; \
+		case "$$file" in standin|galaxy10) ;; *) test -f "$$file" || { echo "DATA=$(DATA) is not a file: give" \
 		"standin, galaxy10 or the path of a file in the Galaxy10 DECaLS layout." >&2; exit 2; };; esac
 	@test -f "config/$(PROFILE).yaml" || { echo "PROFILE=$(PROFILE) has no config/$(PROFILE).yaml: choose one of" \
 		$$(ls config | sed -n '/schema/d; s/\.yaml$$//p') >&2; exit 2; }

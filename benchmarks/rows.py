@@ -116,7 +116,7 @@ def pairs(sample):
     paper_recipe.write_files(originals, files)
     cutouts = shrink(originals, side)
     del originals
-    ours = training.Pairs(cutouts, np.arange(sizes.pairs), batch, SEED, noise=model, workers=2)
+    ours = training.Pairs(cutouts, np.arange(sizes.pairs), batch, SEED, noise=model)
     with contextlib.redirect_stdout(io.StringIO()):
         theirs = paper_recipe.Pairs(files, side, batch, SEED, model)
 
@@ -401,7 +401,7 @@ keras.Model.fit = _fit
 
 _SMALL = """
 import bare, galaxynb.models
-galaxynb.models.classifier = lambda side, **_: bare.small_classifier(side)
+galaxynb.models.classifier = lambda side, *_: bare.small_classifier(side)
 """
 
 

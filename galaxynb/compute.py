@@ -13,8 +13,8 @@ __all__ = ["JIT", "PRECISIONS", "SUPPLIES", "Execution", "cores", "execution", "
 
 #: What the choice of compilation by XLA can be.
 JIT = ("auto", True, False)
-#: What the choice of precision can be: Keras's names of dtype policies.
-PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
+#: What the choice of precision can be: Keras's names of dtype policies. float16 would need its losses scaled.
+PRECISIONS = ("auto", "float32", "mixed_bfloat16")
 #: Where training batches can be made: by the CPU with OpenCV, or by the networks' own device.
 SUPPLIES = ("auto", "host", "device")
 
@@ -35,8 +35,6 @@ class Execution:
         Name of a Keras dtype policy.
     supply : str
         Where training batches are turned, mirrored and made noisy: "host" or "device".
-    workers : int
-        Threads that make batches on the host.
     reason : str
         Why these are what they are: a sentence, on a line of its own, for each.
     """
@@ -46,7 +44,6 @@ class Execution:
     jit: bool
     precision: str
     supply: str
-    workers: int
     reason: str
 
 
@@ -78,7 +75,7 @@ def execution(jit="auto", precision="auto", supply="auto"):
     Parameters
     ----------
     jit : {"auto", True, False}
-    precision : {"auto", "float32", "mixed_bfloat16", "mixed_float16"}
+    precision : {"auto", "float32", "mixed_bfloat16"}
     supply : {"auto", "host", "device"}
 
     Returns
@@ -92,6 +89,7 @@ def execution(jit="auto", precision="auto", supply="auto"):
     """
     import keras
 
+    jit = {"true": True, "false": False}.get(jit, jit)  # as text, from a notebook or a command line
     asked = {"jit": (jit, JIT), "precision": (precision, PRECISIONS), "supply": (supply, SUPPLIES)}
     for name, (value, known) in asked.items():
         if value not in known:
@@ -102,15 +100,12 @@ def execution(jit="auto", precision="auto", supply="auto"):
     for name, (value, _) in asked.items():
         if value != "auto":
             choice[name] = value, f"{name.capitalize()} is {value}, as asked for."
-    # Keras makes batches beside the steps under TensorFlow; elsewhere only in threads of their own.
-    workers = 1 if backend == "tensorflow" and device == "cpu" else max(2, min(8, cores()))
     return Execution(
         backend,
         device,
         jit=choice["jit"][0],
         precision=choice["precision"][0],
         supply=choice["supply"][0],
-        workers=workers,
         reason="\n".join(reason for _, reason in choice.values()),
     )
 
@@ -119,7 +114,7 @@ def _jit(backend, device):
     if backend == "jax":
         return True, "Steps are compiled: jax runs operation by operation without."
     if backend == "torch":
-        return False, "Steps are not compiled: Keras's torch backend gains little for the minutes it takes."
+        return False, "Steps are not compiled: TorchDynamo would take minutes before the first."
     if device == "gpu":
         return True, "Steps are compiled: XLA joins the many small operations between DenseNet121's convolutions."
     return False, "Steps are not compiled: XLA's convolutions halve DenseNet121's speed on a CPU under TensorFlow."
@@ -134,7 +129,7 @@ def _precision(device):
 def _supply(device):
     if device == "gpu":
         return "device", "Batches are made on the GPU, which would wait for the CPU's."
-    return "host", "Batches are made by OpenCV, beside the steps."
+    return "host", "Batches are made by OpenCV."
 
 
 @contextlib.contextmanager

@@ -725,7 +725,7 @@ def stage_times(frame):
     matplotlib.figure.Figure
     """
     parts = [name for name in frame.columns if name != "Stage"]
-    figure, ax = plt.subplots(figsize=(_WIDTH, 1.1 + 0.42 * len(frame)))
+    figure, ax = plt.subplots(figsize=(_WIDTH, 1.6 + 0.42 * len(frame)))
     left = np.zeros(len(frame))
     for part, colour in zip(parts, sns.color_palette("colorblind", len(parts)), strict=True):
         ax.barh(frame["Stage"], frame[part], left=left, color=colour, label=part, edgecolor="white", linewidth=0.5)
@@ -737,7 +737,7 @@ def stage_times(frame):
     ax.set_xlim(left=0)
     ax.set_xlabel("Seconds")
     ax.grid(axis="y", visible=False)
-    figure.legend(loc="outside upper center", ncols=4)
+    figure.legend(loc="outside upper center", ncols=2)
     return figure
 
 

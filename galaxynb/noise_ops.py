@@ -32,8 +32,8 @@ class DeviceNoise:
     """Injected stars and Gaussian noise, as `NoiseModel` has them, in Keras operations.
 
     Calls can be traced and compiled on every backend; the number of images may be unknown while tracing.
-    All numbers are float32, whatever the dtype policy. The tables take 2 MB for the default model at 128 px, and eight
-    times as much at twice the side.
+    All numbers are float32, whatever the dtype policy. The tables take 4 MB for the default model at 128 px, 20 MB at
+    256 px.
 
     Parameters
     ----------
@@ -108,8 +108,9 @@ class DeviceNoise:
         low, high = model.n_stars
         number = keras.random.randint((n_images, 1), low, high + 1, dtype="int32", seed=generator)
         u = keras.random.uniform((n_images, high, 9), dtype="float32", seed=generator)
-        edges = ops.convert_to_tensor(np.cumsum(model.proportions)[:2] / np.sum(model.proportions), dtype="float32")
-        colour = ops.sum(ops.cast(u[..., 5:6] >= edges, "int32"), axis=-1)
+        # The edges between colours that a number passes, 0 to 2, are its colour.
+        blue, red = (np.cumsum(model.proportions)[:2] / np.sum(model.proportions)).tolist()
+        colour = _whole(u[..., 5] >= blue) + _whole(u[..., 5] >= red)
         ranges = ops.take(np.array([getattr(model, name) for name in STAR_COLOURS], np.float32), colour, axis=0)
         return {
             "x": u[..., 0] * side - 0.5,
@@ -117,9 +118,9 @@ class DeviceNoise:
             "radius": _between(model.radius, u[..., 2]) * side,
             "brightness": _between(model.brightness, u[..., 3]),
             "rgb": ranges[..., 0] + u[..., 6:9] * (ranges[..., 1] - ranges[..., 0]),
-            "kernel": ops.cast(_kernel(_between(model.blur, u[..., 4]) * side, ops), "int32"),
+            "kernel": _whole(_kernel(_between(model.blur, u[..., 4]) * side, ops)),
             "colour": colour,
-            "present": ops.arange(high) < number,
+            "present": _whole(np.arange(high)) < _whole(number),
         }
 
     def render(self, stars):
@@ -138,15 +139,14 @@ class DeviceNoise:
         """
         row, row_phase = _on_grid(stars["y"])
         column, column_phase = _on_grid(stars["x"])
-        radius = _whole(ops.maximum(stars["radius"] - 0.5, 0.0) * _SCALE)
-        radius = ops.clip(radius, self._radii[0], self._radii[-1])
-        kernel = ops.clip(ops.cast(stars["kernel"], "int32"), self._kernels[0], self._kernels[-1])
+        radius = ops.round(ops.maximum(stars["radius"] - 0.5, 0.0) * _SCALE)
+        radius = _whole(ops.clip(radius, self._radii[0], self._radii[-1]))
+        kernel = ops.clip(_whole(stars["kernel"]), self._kernels[0], self._kernels[-1])
         stamp = ((radius - self._radii[0]) * _SCALE + row_phase) * _SCALE + column_phase
         stamps, lines = ops.convert_to_tensor(self._stamps), ops.convert_to_tensor(self._lines)
 
         found, other = self._later_neighbours(stars, kernel, radius)
-        disk = _share(ops.take(stamps, stamp, axis=0))
-        disk = disk * _uncovered(stamps, stamp, row, column, found, other)
+        disk = _share(ops.take(stamps, stamp, axis=0)) * _uncovered(stamps, stamp, row, column, found, other)
 
         # Disks are small and the blur is separable: (lines of a disk) x (what blur makes of each line) along
         # either axis. Stars add up within the second product, so no pixel is written twice.
@@ -165,19 +165,20 @@ class DeviceNoise:
         Returns
         -------
         found : tensor of bool, shape (N, K, M)
-        other : tensor of int32, shape (N, K, M)
+        other : tensor of int, shape (N, K, M)
             The covering star's number, where `found`. Few cover any: all pairs would take ten times the memory.
         """
         reach = ops.cast(radius[:, :, None] + radius[:, None, :], "float32") / _SCALE + _RIM
         apart = sum(ops.square(stars[axis][:, :, None] - stars[axis][:, None, :]) for axis in "xy")
-        later = ops.arange(self.most)[:, None] < ops.arange(self.most)
+        number = _whole(np.arange(self.most))
+        later = number[:, None] < number
         covers = later & stars["present"][:, None, :] & (kernel[:, :, None] == kernel[:, None, :])
-        found, other = ops.top_k(ops.cast(covers & (apart < ops.square(reach)), "int32"), self._depth)
-        return found > 0, other
+        found, other = ops.top_k(ops.cast(covers & (apart < ops.square(reach)), "float32"), self._depth)
+        return found > 0, _whole(other)
 
     def _blurred(self, lines, kernel, start):
         """Return what the blur makes of each of a stamp's lines: (N, K, P, side)."""
-        position = (start - self._before + self._margin)[..., None] + ops.arange(self._stamps.shape[1], dtype="int32")
+        position = (start - self._before + self._margin)[..., None] + _whole(np.arange(self._margin))
         position = ops.clip(position, 0, lines.shape[1] - 1)
         index = ((kernel - self._kernels[0]) // 2)[..., None] * lines.shape[1] + position
         return ops.take(ops.reshape(lines, (-1, self.side)), index, axis=0)
@@ -187,7 +188,7 @@ class DeviceNoise:
         model, side = self.model, self.side
         low, high = (round(max(limit * side - 0.5, 0) * _SCALE) for limit in model.radius)
         self._radii = range(low, high + 1)
-        size = len(self._radii) * _SCALE**2 * (2 * high / _SCALE + 3) ** 2
+        size = 2 * len(self._radii) * (_SCALE * (2 * high / _SCALE + 6)) ** 2
         if size > _MOST_BYTES:
             raise ValueError(
                 f"radius {model.radius} at {side} px needs a table of {size / 2**20:.0f} MB, but "
@@ -220,18 +221,20 @@ def _kernel(length, array):
 
 
 def _whole(number):
-    return ops.cast(ops.round(number), "int32")
+    """Turn round numbers, or truth values, into integers."""
+    # With int32 TensorFlow would compute on the host, whatever the device.
+    return ops.cast(number, "int64" if keras.backend.backend() == "tensorflow" else "int32")
 
 
 def _on_grid(position):
     """Round positions to the drawing's grid; return the pixel and the part of it, in grid steps."""
-    steps = _whole(position * _SCALE)
+    steps = _whole(ops.round(position * _SCALE))
     pixel = steps // _SCALE
     return pixel, steps - pixel * _SCALE
 
 
 def _share(level):
-    """Turn 8-bit levels into shares of 1."""
+    """Turn levels of 255 into shares of 1."""
     return ops.cast(level, "float32") / 255
 
 
@@ -246,7 +249,7 @@ def _uncovered(stamps, stamp, row, column, found, other):
 
     def seen_from(corner):
         """Line of the other's stamp at each line of this one's; where there is none, the last, which is empty."""
-        line = (corner[:, :, None] - of_other(corner))[..., None] + np.arange(size, dtype=np.int32)
+        line = (corner[:, :, None] - of_other(corner))[..., None] + _whole(np.arange(size))
         return ops.where(found[..., None] & (line >= 0) & (line < size), line, size - 1)
 
     lines = of_other(stamp)[..., None] * size + seen_from(row)
@@ -259,8 +262,9 @@ def _draw_stamps(radii):
 
     Returns
     -------
-    stamps : ndarray, shape (len(radii) * _SCALE**2, P, P), uint8
-        Coverage in 1/255, by radius, row phase and column phase. The last row and column are empty.
+    stamps : ndarray, shape (len(radii) * _SCALE**2, P, P), float16
+        Coverage in 1/255, by radius, row phase and column phase. The last row and column are empty. Half precision
+        holds 8 bits, and TensorFlow cannot look up bytes on a GPU.
     before : int
         Row and column of the pixel that a disk's centre is in.
     """
@@ -271,9 +275,9 @@ def _draw_stamps(radii):
     stars["y"] = before + np.arange(_SCALE)[:, None] / _SCALE
     stars["x"] = before + np.arange(_SCALE) / _SCALE
     stamps = np.stack([_draw_layers(star[None], 2 * before + 2)[0][..., 0] for star in stars.ravel()])
-    lit = np.flatnonzero(stamps.any(axis=(0, 1)) | stamps.any(axis=(0, 2)))
-    first, last = (lit[0], lit[-1]) if lit.size else (before, before)
-    return np.pad(stamps[:, first : last + 1, first : last + 1], ((0, 0), (0, 1), (0, 1))), before - first
+    first, *_, last = np.flatnonzero(stamps.any(axis=(0, 1)) | stamps.any(axis=(0, 2)))
+    stamps = np.pad(stamps[:, first : last + 1, first : last + 1], ((0, 0), (0, 1), (0, 1)))
+    return stamps.astype(np.float16), before - first
 
 
 def _blur_lines(kernel, side):

@@ -44,7 +44,7 @@ class Feed:
     Parameters
     ----------
     images : ndarray, shape (N, H, H, 3), uint8
-        Copied to the device by the first `trainer`; N x H x H x 3 bytes.
+        Copied to the device by `trainer`; N x H x H x 3 bytes.
     pairs : bool
         Whether the image is also the target, as for an autoencoder.
     noise : galaxynb.noise.NoiseModel or None

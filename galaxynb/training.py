@@ -1,7 +1,7 @@
 """Feeding and training the networks: batches, epochs, checkpoints and early stopping.
 
 Batches are `keras.utils.PyDataset`s over memory-mapped uint8 images: conversion, augmentation and
-noise happen once a batch, off the training thread, or on the networks' device (`galaxynb.ondevice`).
+noise happen once a batch, beside the steps under TensorFlow, or on the networks' device (`galaxynb.ondevice`).
 Noise made here depends on (seed, epoch, index) alone; order and orientation on the seed, the epoch and
 the rows given. Training keeps one checkpoint an epoch in Keras's own format and goes on from the last
 whole one. What the networks look like is `galaxynb.models`'s part, how good they are
@@ -9,6 +9,7 @@ whole one. What the networks look like is `galaxynb.models`'s part, how good the
 """
 
 import contextlib
+import gc
 import hashlib
 import json
 import time
@@ -43,10 +44,14 @@ _MOST_KEPT = 256 * 2**20  # bytes
 
 
 class _Epochs(keras.utils.PyDataset):
-    """Batches in an order of their own each epoch; `epoch` counts from 1 and is set by `fit`."""
+    """Batches in an order of their own each epoch; `epoch` counts from 1 and is set by `fit`.
 
-    def __init__(self, indices, batch_size, seed, shuffle, workers=1):
-        super().__init__(workers=workers)
+    Not for more than one worker: Keras's threads make some of an epoch's batches before `set_epoch` is called on
+    backends other than TensorFlow, whose one thread runs beside the steps and begins with the epoch.
+    """
+
+    def __init__(self, indices, batch_size, seed, shuffle):
+        super().__init__()
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}, but a batch needs 1 image or more")
         self.indices = np.asarray(indices)
@@ -87,12 +92,10 @@ class Cutouts(_Epochs):
     training : bool
         Shuffle each epoch, and turn and mirror the images if `augment`.
     augment : bool
-    workers : int
-        Threads that make batches. TensorFlow's one runs beside the steps; other backends need two for that.
     """
 
-    def __init__(self, images, labels, indices, batch_size, seed, training=True, augment=True, workers=1):
-        super().__init__(indices, batch_size, seed, training, workers)
+    def __init__(self, images, labels, indices, batch_size, seed, training=True, augment=True):
+        super().__init__(indices, batch_size, seed, shuffle=training)
         self.images = images
         self.labels = labels
         self.augment = training and augment
@@ -123,12 +126,10 @@ class Pairs(_Epochs):
     training : bool
         Shuffle, augment if `augment`, and draw fresh noise each epoch; else the noise of epoch 0 each time.
     augment : bool
-    workers : int
-        As for `Cutouts`.
     """
 
-    def __init__(self, images, indices, batch_size, seed, noise=None, training=True, augment=False, workers=1):
-        super().__init__(indices, batch_size, seed, training, workers)
+    def __init__(self, images, indices, batch_size, seed, noise=None, training=True, augment=False):
+        super().__init__(indices, batch_size, seed, shuffle=training)
         self.images = images
         self.noise = noise
         self.training = training
@@ -233,11 +234,11 @@ def classifier_phase(images, labels, split, epochs, batch_size, seed, augment, h
     Phase
         Named "classify".
     """
-    validation = Cutouts(images, labels, split.validation, 64, seed, training=False, workers=how.workers)
+    validation = Cutouts(images, labels, split.validation, 64, seed, training=False)
     if how.supply == "device":
         feed = Feed(images, augment=augment, seed=seed)
         return Phase("classify", epochs, Rows(labels, split.train, batch_size, seed), validation, feed)
-    training = Cutouts(images, labels, split.train, batch_size, seed, augment=augment, workers=how.workers)
+    training = Cutouts(images, labels, split.train, batch_size, seed, augment=augment)
     return Phase("classify", epochs, training, validation)
 
 
@@ -260,12 +261,11 @@ def denoiser_phase(name, images, split, epochs, batch_size, seed, noise, augment
     -------
     Phase
     """
-    options = {"noise": noise, "workers": how.workers}
-    validation = Pairs(images, split.validation, batch_size, seed, training=False, **options)
+    validation = Pairs(images, split.validation, batch_size, seed, noise, training=False)
     if how.supply == "device":
         feed = Feed(images, pairs=True, noise=noise, augment=augment, seed=seed)
         return Phase(name, epochs, Rows(None, split.train, batch_size, seed), validation, feed)
-    training = Pairs(images, split.train, batch_size, seed, augment=augment, **options)
+    training = Pairs(images, split.train, batch_size, seed, noise, augment=augment)
     return Phase(name, epochs, training, validation)
 
 
@@ -378,6 +378,11 @@ def fit(model, phases, folder, digest, patience=None, monitor="val_loss", say=pr
                     callbacks=[keeper],
                     verbose=0,
                 )
+            if phase.feed is not None:
+                # Lets go of the images on the device before the next phase puts them there again.
+                keeper.set_model(model)
+                del trainer
+                gc.collect()
         begin = end
     keeper.clear_up()  # what a run that was killed at its very end had no time for
     if patience is not None:

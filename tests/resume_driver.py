@@ -17,7 +17,7 @@ import keras
 import numpy as np
 import tensorflow  # noqa: F401 -- Keras imports it to save a model, whichever its backend: here, so not in each child
 
-from galaxynb import models
+from galaxynb import compute, models
 from galaxynb.noise import NoiseModel
 from galaxynb.training import Cutouts, Pairs, Phase, fit
 
@@ -60,7 +60,9 @@ def classifier(tell):
             layers.Dense(10, activation="softmax"),
         ]
     )
-    models.compile_model(model, "sparse_categorical_crossentropy", learning_rate=2e-3, metrics=["accuracy"])
+    models.compile_model(
+        model, "sparse_categorical_crossentropy", learning_rate=2e-3, metrics=["accuracy"], jit=compute.execution().jit
+    )
     data, images = telling(Cutouts, tell), random_images(20)
     labels = np.random.default_rng(6).integers(0, 2, len(images))
     training = data(images, labels, np.arange(20), 8, seed=7)
@@ -71,7 +73,7 @@ def classifier(tell):
 def autoencoder(tell):
     """Two phases, noise in the second one, and a learning rate that decays through both."""
     model = models.autoencoder(32, filters=(4,), depth=0, seed=3)
-    models.compile_model(model, "mse", learning_rate=0.01, decay_steps=6 * 3)
+    models.compile_model(model, "mse", learning_rate=0.01, decay_steps=6 * 3, jit=compute.execution().jit)
     data, images = telling(Pairs, tell), random_images(24)
     phases = []
     for name, noise in (("raw", None), ("noisy", NoiseModel(n_stars=(1, 3)))):

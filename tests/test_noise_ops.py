@@ -23,7 +23,6 @@ from galaxynb.noise_ops import DeviceNoise
 
 MODEL = NoiseModel()
 STARS_ONLY = NoiseModel(sigma=0)
-GAUSSIAN_ONLY = NoiseModel(n_stars=(0, 0))
 LEVEL = 1e-3
 SIDES = (64, 128)
 MARGIN = 16  # pixels around a frame in which no disk is cut
@@ -493,6 +492,21 @@ def test_a_compiled_model_takes_a_smaller_last_batch():
     state = generator(5)
     parts = [noise.noise(images[i : i + 4], state) for i in (0, 4, 8)]
     np.testing.assert_allclose(first, np.concatenate([ops.convert_to_numpy(part) for part in parts]), atol=1e-4)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow alone has this trap")
+def test_tensorflow_has_no_reason_to_leave_the_device():
+    """It computes int32 on the host, and looks up bytes there: neither may occur but in shapes and seeds."""
+    import tensorflow as tf  # slow to load, and only here
+
+    noise, state = DeviceNoise(MODEL, 32), generator()
+    traced = tf.function(lambda images: noise(images, state)).get_concrete_function(tf.TensorSpec((None, 32, 32, 3)))
+    tensors = [tensor for operation in traced.graph.get_operations() for tensor in operation.outputs]
+    large = [tensor for tensor in tensors if tensor.shape.rank and tensor.shape.rank > 1 and tensor.shape[-1] != 1]
+    fine = (tf.float16, tf.float32, tf.int64, tf.bool)
+    assert len(large) > 100
+    # These leave their result on the device.
+    assert {tensor.op.type for tensor in large if tensor.dtype not in fine} <= {"TopKV2", "StatelessRandomUniformIntV2"}
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])

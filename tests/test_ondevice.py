@@ -12,8 +12,8 @@ from galaxynb.noise import NoiseModel
 from galaxynb.ondevice import Feed, turned
 
 SIDE = 32
-HOST = Execution("any", "cpu", False, "float32", "host", 1, "")
-DEVICE = Execution("any", "cpu", False, "float32", "device", 1, "")
+HOST = Execution("any", "cpu", False, "float32", "host", "")
+DEVICE = Execution("any", "cpu", False, "float32", "device", "")
 SPLIT = Split(np.arange(24)[::-1], np.arange(24, 32), np.arange(32, 40))
 NOISE = NoiseModel(n_stars=(2, 5))
 

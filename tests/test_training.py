@@ -178,25 +178,6 @@ def test_opencv_gets_its_threads_back():
     assert cv2.getNumThreads() == before
 
 
-@pytest.mark.parametrize("workers", [1, 2, 3])
-def test_batches_do_not_depend_on_the_threads_that_make_them(workers):
-    """What Keras's own loop gets, with prefetching and threads, is what the data set gives by number."""
-
-    class Seen(keras.Model):
-        def train_step(self, data):
-            return {"sum": keras.ops.sum(data[0])}
-
-    images = random_images(12)
-    data = Pairs(images, np.arange(12), 4, 5, noise=NoiseModel(n_stars=(1, 3)), workers=workers)
-    data.set_epoch(3)
-    sums = []
-    keep = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: sums.append(float(logs["sum"])))
-    model = Seen()
-    model.compile(run_eagerly=True)
-    model.fit(data, verbose=0, shuffle=False, callbacks=[keep])
-    assert sums == pytest.approx([data[number][0].sum() for number in range(3)], rel=1e-5)
-
-
 def test_validation_always_has_the_noise_of_epoch_0():
     images = random_images(4)
     data = Pairs(images, np.arange(4), 4, seed=7, noise=NOISE, training=False)

@@ -22,7 +22,7 @@ from galaxynb.files import written_aside
 
 ROOT = Path(__file__).resolve().parents[1]
 #: A line of a cell of parameters: `name: kind = value  # comment`.
-_PARAMETER = re.compile(r"(?P<name>\w+)(?P<kind>: \w+)? = .*?(?P<comment>  # .*)?")
+_PARAMETER = re.compile(r"(?P<name>\w+)(?P<kind>: [^=]+?)? = .*?(?P<comment>  # .*)?")
 NOTEBOOKS = ("01_data", "02_noise", "03_classifier", "04_autoencoder", "05_evaluation")
 
 
@@ -75,6 +75,8 @@ def as_given(source, given):
     lines = []
     for line in source.splitlines():
         found = _PARAMETER.fullmatch(line)
+        if not found and (name := re.match(r"\w*", line)[0]) in given:
+            raise ValueError(f"the line of the parameter {name} is not of the form `{name}: type = value  # comment`")
         if found and found["name"] in given:
             line = f"{found['name']}{found['kind'] or ''} = {given[found['name']]!r}{found['comment'] or ''}"
         lines.append(line)
@@ -123,7 +125,9 @@ def gather(run, source):
         shutil.copytree(run / folder, source / "book" / folder)
     records = provenance.load(run)
     spent = times(run, records)
-    evaluation.save_table(spent, source / "book" / "tables" / "times", decimals=1)
+    # Stages side by side: few narrow columns fit a phone.
+    table = spent.set_index("Stage").T.rename_axis("Part")
+    evaluation.save_table(table, source / "book" / "tables" / "times", decimals=1)
     figures.save(figures.stage_times(spent), source / "book" / "figures" / "times.png")
     config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
     record = records["data"]

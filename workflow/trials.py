@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from galaxynb import data, evaluation, models, provenance, training
+from galaxynb import compute, data, evaluation, models, provenance, training
 from galaxynb.files import write_json, written_aside
 from galaxynb.noise import NoiseModel
 
@@ -39,7 +39,8 @@ def train(cache, noise, seed, settings):
     validation = pairs(split.validation, noise=noise, training=False)
     noisy = training.Phase("noisy", noisy_epochs, pairs(split.train, noise=noise), validation)
     steps = len(raw.training) * (1 + noisy_epochs)
-    models.compile_model(model, settings["loss"], settings["learning_rate"], steps)
+    how = compute.execution()
+    models.compile_model(model, settings["loss"], settings["learning_rate"], steps, jit=how.jit)
     with tempfile.TemporaryDirectory() as folder:
         model, _ = training.fit(model, [raw, noisy], folder, digest="trial")
     return model, steps
