@@ -1,14 +1,13 @@
 """Training batches made on the networks' own device, so that an accelerator never waits for the CPU.
 
 The uint8 images are copied to the device once. A batch that comes from the host is then a few bytes, which rows to
-take and how to turn them; taking, turning and noise (`galaxynb.noise_ops`) are part of the training step.
+take and how to turn them; taking, turning and noise are part of the training step. Noise is handed in ready to use,
+so that what trains without it does not depend on its code.
 """
 
 import keras
 import numpy as np
 from keras import ops
-
-from galaxynb.noise_ops import DeviceNoise
 
 __all__ = ["Feed", "turned"]
 
@@ -47,8 +46,8 @@ class Feed:
         Copied to the device by `trainer`; N x H x H x 3 bytes.
     pairs : bool
         Whether the image is also the target, as for an autoencoder.
-    noise : galaxynb.noise.NoiseModel or None
-        Put on the input.
+    noise : callable or None
+        Puts noise on the input, such as a `galaxynb.noise_ops.DeviceNoise`.
     augment : bool
         Turn and mirror.
     seed : int
@@ -60,7 +59,7 @@ class Feed:
         self.pairs = pairs
         self.augment = augment
         self.seed = seed
-        self.noise = None if noise is None else DeviceNoise(noise, images.shape[1])
+        self.noise = noise
         self.generator = keras.random.SeedGenerator(0)
         self.set_epoch(0)
 

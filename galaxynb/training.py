@@ -242,7 +242,7 @@ def classifier_phase(images, labels, split, epochs, batch_size, seed, augment, h
     return Phase("classify", epochs, training, validation)
 
 
-def denoiser_phase(name, images, split, epochs, batch_size, seed, noise, augment, how):
+def denoiser_phase(name, images, split, epochs, batch_size, seed, noise, augment, how, device_noise):
     """Put together one of the autoencoder's two phases.
 
     Parameters
@@ -256,6 +256,8 @@ def denoiser_phase(name, images, split, epochs, batch_size, seed, noise, augment
     augment : bool
     how : galaxynb.compute.Execution
         Says where training batches are made; validation images always get their noise from OpenCV.
+    device_noise : callable
+        Makes of `noise` and the images' side what puts such noise on on the device: `galaxynb.noise_ops.DeviceNoise`.
 
     Returns
     -------
@@ -263,7 +265,8 @@ def denoiser_phase(name, images, split, epochs, batch_size, seed, noise, augment
     """
     validation = Pairs(images, split.validation, batch_size, seed, noise, training=False)
     if how.supply == "device":
-        feed = Feed(images, pairs=True, noise=noise, augment=augment, seed=seed)
+        made = None if noise is None else device_noise(noise, images.shape[1])
+        feed = Feed(images, pairs=True, noise=made, augment=augment, seed=seed)
         return Phase(name, epochs, Rows(None, split.train, batch_size, seed), validation, feed)
     training = Pairs(images, split.train, batch_size, seed, noise, augment=augment)
     return Phase(name, epochs, training, validation)

@@ -25,7 +25,7 @@ OTHERS = [
 #: Loads what this process saved, predicts, trains on, and leaves both.
 ELSEWHERE = """
 import sys, numpy as np, keras
-from galaxynb import compute, data, models, noise, training
+from galaxynb import compute, data, models, noise, noise_ops, training
 
 folder, backend = sys.argv[1:]
 assert keras.backend.backend() == backend
@@ -39,7 +39,8 @@ for supply in ("host", "device"):
     how = compute.execution(supply=supply)
     network = models.autoencoder(32, filters=(4,), width=4, depth=1, seed=1)
     models.compile_model(network, "mean_absolute_error", jit=how.jit)
-    phase = training.denoiser_phase("noisy", images, split, 1, 4, 1, noise.NoiseModel(n_stars=(1, 3)), True, how)
+    model = noise.NoiseModel(n_stars=(1, 3))
+    phase = training.denoiser_phase("noisy", images, split, 1, 4, 1, model, True, how, noise_ops.DeviceNoise)
     network, history = training.fit(network, [phase], f"{folder}/{backend}-{supply}", "recipe", say=lambda line: None)
     assert np.isfinite(history["val_loss"]).all()
     made[supply] = network.predict(images / np.float32(255), batch_size=8, verbose=0)

@@ -9,6 +9,7 @@ from galaxynb import models, training
 from galaxynb.compute import Execution
 from galaxynb.data import Split
 from galaxynb.noise import NoiseModel
+from galaxynb.noise_ops import DeviceNoise
 from galaxynb.ondevice import Feed, turned
 
 SIDE = 32
@@ -46,8 +47,8 @@ def tiny_classifier():
 
 def denoise(images, folder, how, noise=None, epochs=2, seed=3, augment=False):
     phases = [
-        training.denoiser_phase(name, images, SPLIT, epochs, 5, seed, noise if name == "noisy" else None, augment, how)
-        for name in ("raw", "noisy")
+        training.denoiser_phase(name, images, SPLIT, epochs, 5, seed, its_noise, augment, how, DeviceNoise)
+        for name, its_noise in (("raw", None), ("noisy", noise))
     ]
     return training.fit(denoiser(), phases, folder, "recipe", say=lambda line: None)
 
@@ -97,7 +98,7 @@ def test_noise_follows_from_seed_and_epoch(images, tmp_path):
 
 
 def test_epochs_have_noise_of_their_own(images):
-    feed = Feed(images, pairs=True, noise=NOISE, seed=1)
+    feed = Feed(images, pairs=True, noise=DeviceNoise(NOISE, SIDE), seed=1)
     trainer = feed.trainer(denoiser())
     trainer.network = keras.layers.Identity()
     batch = {"row": np.arange(4, dtype=np.int32), "orientation": np.zeros(4, np.int32)}
@@ -124,7 +125,7 @@ def test_an_interrupted_training_ends_like_an_uninterrupted_one(images, tmp_path
             raise Killed
 
     phases = [
-        training.denoiser_phase(name, images, SPLIT, 2, 5, 3, noise, False, DEVICE)
+        training.denoiser_phase(name, images, SPLIT, 2, 5, 3, noise, False, DEVICE, DeviceNoise)
         for name, noise in (("raw", None), ("noisy", NOISE))
     ]
     with pytest.raises(Killed):
