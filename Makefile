@@ -16,11 +16,11 @@ SNAKEMAKE = PATH="$(BIN):$$PATH" TF_CPP_MIN_LOG_LEVEL=3 snakemake --snakefile wo
 	--config profile="$(PROFILE)" source="$(DATA)" kernel="$(KERNEL)" runs="$(RUNS)"
 
 .DEFAULT_GOAL := help
-.PHONY: help book profile test lab kernel reference bench lint lock unlock clean
+.PHONY: help book profile test lab kernel reference reference-run bench lint lock unlock clean
 
 help: ## list the targets
-	@echo "make TARGET [PROFILE=quick|paper|smoke] [DATA=standin|galaxy10|file.h5] [KERNEL=galaxynb] [CORES=all]"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "make TARGET [PROFILE=quick|half|paper|smoke] [DATA=standin|galaxy10|file.h5] [KERNEL=galaxynb] [CORES=all]"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 book: profile $(VENV)/ready ## set up, run the study, render the book, print its path
 	@$(SNAKEMAKE)
@@ -54,6 +54,11 @@ reference: $(VENV)/ready ## measure anew what book/reference/ holds (after make 
 		$(if $(REAL),--real "$(REAL)")
 	@"$(BIN)"/python workflow/calibrate.py $(RUNS)/quick-standin book/reference/noise_calibration.csv
 	@"$(BIN)"/python workflow/trials.py $(RUNS)/quick-standin book/reference/autoencoder_trials.csv
+
+reference-run: PROFILE = half
+reference-run: book ## run PROFILE=half, hours on a CPU, and keep it in book/reference/run/
+	@"$(BIN)"/python workflow/keep.py "$$("$(BIN)"/python workflow/where.py --folder "$(RUNS)" "$(PROFILE)" "$(DATA)")" \
+		book/reference/run
 
 bench: $(VENV)/ready ## measure speed beside other ways to the same end (BENCH="pairs start-up" for some rows, study among them)
 	@TF_CPP_MIN_LOG_LEVEL=3 "$(BIN)"/python benchmarks/bench.py $(BENCH) --out "$(RUNS)/benchmarks"

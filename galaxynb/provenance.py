@@ -36,6 +36,7 @@ __all__ = [
     "STAGES",
     "banner",
     "checkout",
+    "device_text",
     "glue",
     "load",
     "record",
@@ -78,6 +79,7 @@ PARTS = ("kernel", "imports", "images", "start", "networks", "checkpoints", "res
 _PROFILES = {
     "smoke": "the smallest run that goes through every step, whose numbers mean nothing",
     "quick": "sizes and epochs are reduced to take minutes on a CPU",
+    "half": "the paper's image counts and epochs at half its image side",
     "paper": "the paper's own sizes and epochs",
 }
 
@@ -209,7 +211,7 @@ def table(records):
             "Stage": stage,
             "Commit": _commit_text(entry),
             "Backend": entry["backend"] or "none",
-            "Device": _device_text(entry["device"]),
+            "Device": device_text(entry["device"]),
             "Wall time": _time_text(entry["wall_s"]),
             "Peak memory": _memory_text(entry["peak_memory_bytes"]),
         }
@@ -289,7 +291,7 @@ def summary(record):
         rows += [(f"{title}: {name}", value) for name, value in _flat(record[part])]
     rows += [
         ("Backend", record["backend"] or "none"),
-        ("Device", _device_text(record["device"])),
+        ("Device", device_text(record["device"])),
         ("Platform", record["device"]["platform"]),
         ("Wall time", _time_text(record["wall_s"])),
         ("Peak memory", _memory_text(record["peak_memory_bytes"])),
@@ -508,7 +510,18 @@ def _commit_text(entry):
     return entry["commit"][:10] + (" with changes" if entry["dirty"] else "")
 
 
-def _device_text(device):
+def device_text(device):
+    """Name a machine in a few words, such as "1 x NVIDIA H100; AMD EPYC, 16 cores".
+
+    Parameters
+    ----------
+    device : dict
+        The ``device`` of a record.
+
+    Returns
+    -------
+    str
+    """
     # One kind of GPU is the rule: name it once.
     gpus = list(dict.fromkeys(device["gpus"]))
     cores = f"{device['cpu']}, {device['cores']} core{'s' if device['cores'] != 1 else ''}"

@@ -272,7 +272,7 @@ def test_the_page_on_running_states_the_profiles_as_they_are():
             title, *cells = [cell.strip() for cell in line.strip("|").split("|")]
             rows[title] = cells
     names = [cell.strip("`") for cell in rows["Profile"]]
-    assert sorted(names) == ["paper", "quick", "smoke"]
+    assert sorted(names) == ["half", "paper", "quick", "smoke"]
     stated = {
         "Stand-in images": ("data", "n_images"),
         "Image side, px": ("data", "image_size"),

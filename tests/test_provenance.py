@@ -244,7 +244,7 @@ def test_times_carry_over(seconds, text):
     assert provenance._time_text(seconds) == text
 
 
-@given(st.sampled_from(["smoke", "quick", "paper", "my own"]), st.sampled_from([None, GALAXY10_SHA256, "00"]))
+@given(st.sampled_from(["smoke", "quick", "half", "paper", "my own"]), st.sampled_from([None, GALAXY10_SHA256, "00"]))
 def test_banner_never_passes_synthetic_off_as_real(profile, sha256):
     standin = provenance.banner("standin", profile, sha256)
     assert standin.startswith("Synthetic stand-in data")

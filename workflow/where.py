@@ -1,4 +1,4 @@
-"""Where a run's results lie: runs/<profile>-<data>/. As a script, print the path of its rendered book."""
+"""Where a run's results lie: runs/<profile>-<data>/. As a script, print the path of its rendered book, or with --folder its own."""
 
 import re
 import sys
@@ -18,4 +18,7 @@ def run_folder(runs, profile, source):
 
 
 if __name__ == "__main__":
+    if sys.argv[1] == "--folder":
+        print(run_folder(*sys.argv[2:]))
+        sys.exit()
     print(f"The book is ready: {Path(run_folder(*sys.argv[1:]), 'book', 'index.html').resolve()}")

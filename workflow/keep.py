@@ -1,0 +1,83 @@
+"""Keep what a finished run made, small, as the book's reference run: tables, figures, metrics and records.
+
+Usage: python workflow/keep.py runs/half-standin book/reference/run
+"""
+
+import json
+import math
+import shutil
+import sys
+from pathlib import Path
+
+from build_book import times
+
+from galaxynb import evaluation, provenance
+from galaxynb.files import written_aside
+
+TABLES = (
+    "table1_clean",
+    "table2_noisy",
+    "table3_denoised",
+    "effect",
+    "accuracies",
+    "image_quality",
+    "classifier_history",
+    "autoencoder_history",
+)
+FIGURES = ("accuracy", "confusion", "figure2", "figure5", "classifier_curves", "autoencoder_curves")
+
+
+def sentences(metrics, records):
+    """Return what the chapter says of the run: what it ran on, in all, and what came out."""
+    data, evaluated = records["data"], records["evaluation"]
+    estimates = {
+        name: evaluation.Estimate(*(math.nan if number is None else number for number in found.values()))
+        for name, found in metrics["estimates"].items()
+    }
+    devices = sorted({provenance.device_text(record["device"]) for record in records.values()})
+    hours = sum(record["wall_s"] for record in records.values()) / 3600
+    ran = (
+        f"{provenance.banner(data['data']['kind'], data['profile'], data['data'].get('sha256'))} "
+        f"{data['data']['n_images']:,} images of {data['parameters']['image_size']} px a side, on {' and '.join(devices)}, "
+        f"backend {evaluated['backend']}; the five notebooks together took {hours:.1f} hours."
+    )
+    return [ran, " ".join(evaluation.verdict(estimates, estimates))]
+
+
+def keep(run, out):
+    """Copy what is kept of `run` to `out`, in place of what was kept there.
+
+    Raises
+    ------
+    ValueError
+        If a stage ran with uncommitted changes, which no commit could then be named for.
+    FileNotFoundError
+        If the run is not finished.
+    """
+    run = Path(run)
+    if not (run / "metrics.json").is_file():
+        raise FileNotFoundError(f"{run} holds no finished run: `make book` makes one")
+    metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    records = provenance.load(run)
+    changed = [stage for stage, record in records.items() if record["dirty"]]
+    if changed:
+        raise ValueError(f"{run}: {', '.join(changed)} ran with uncommitted changes; commit them and run the study again")
+    with written_aside(out) as aside:
+        aside.mkdir()
+        for name in TABLES:
+            shutil.copy(run / "tables" / f"{name}.csv", aside)
+        for name in FIGURES:
+            shutil.copy(run / "figures" / f"{name}.png", aside)
+        shutil.copy(run / "metrics.json", aside)
+        shutil.copytree(run / "provenance", aside / "provenance")
+        provenance.table(records).to_csv(aside / "stages.csv", index=False, lineterminator="\n")
+        spent = times(run, records).set_index("Stage").T.rename_axis("Part")
+        spent.to_csv(aside / "times.csv", lineterminator="\n")
+        (aside / "ran.md").write_text("\n\n".join(sentences(metrics, records)) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    try:
+        keep(*sys.argv[1:])
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(str(error))
