@@ -904,8 +904,12 @@ def _rows_at_once(dataset):
 
 
 def _shrunk(batches, image_size, bar):
+    """Yield each batch shrunk, in memory that the next one uses again: fresh memory would pile up for a while."""
+    memory = np.empty((0, image_size, image_size, 3), np.uint8)
     for rows, images in batches:
-        small = np.empty((len(images), image_size, image_size, 3), np.uint8)
+        if len(memory) < len(images):
+            memory = np.empty((len(images), *memory.shape[1:]), np.uint8)
+        small = memory[: len(images)]
         for image, target in zip(images, small, strict=True):
             cv2.resize(image, (image_size, image_size), dst=target, interpolation=cv2.INTER_AREA)
         del images

@@ -1,17 +1,19 @@
 """The kept measurements: they must be of the noise model, and of the stand-in, that are the default now."""
 
 import dataclasses
-import importlib.util
+import importlib
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from galaxynb import __version__, evaluation, measure, recipes
+from galaxynb import __version__, evaluation, measure, provenance, recipes
 from galaxynb.files import write_json
+from galaxynb.layout import CLASS_COUNTS
 from galaxynb.noise import NoiseModel
 
 REFERENCE = Path(__file__).resolve().parents[1] / "book" / "reference"
@@ -87,12 +89,16 @@ def test_the_standin_is_about_as_hard_as_the_published_images(parts):
 
 
 @pytest.fixture(scope="module")
-def program():
-    """Return workflow/closeness.py, which is in no package."""
-    spec = importlib.util.spec_from_file_location("closeness_program", REFERENCE.parents[1] / "workflow/closeness.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def workflow():
+    """Return a function that imports a program of workflow/, which is no package."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(REFERENCE.parents[1] / "workflow")
+        yield importlib.import_module
+
+
+@pytest.fixture(scope="module")
+def program(workflow):
+    return workflow("closeness")
 
 
 def test_tables_for_reading_are_those_of_the_record(parts, program):
@@ -154,3 +160,63 @@ def test_a_part_measured_alone_leaves_the_others_as_they_were(program, tmp_path,
     assert record["hardness"]["training images"] == 40
     assert record["hardness"]["seed"] == 3
     assert sorted(path.name for path in tmp_path.glob("*.csv")) == sorted(f"out{ending}.csv" for ending in ENDINGS)
+
+
+# The run at the paper's scale, and the benchmarks
+
+
+kept_run = pytest.mark.skipif(not (REFERENCE / "run" / "metrics.json").is_file(), reason="no run is kept yet")
+
+
+@pytest.fixture
+def kept_records():
+    return provenance.load(REFERENCE / "run")
+
+
+@kept_run
+def test_kept_run_is_at_the_papers_scale_and_from_committed_code(kept_records):
+    assert list(kept_records) == list(provenance.STAGES)
+    assert kept_records["data"]["data"]["n_images"] == sum(CLASS_COUNTS)
+    assert kept_records["autoencoder"]["parameters"]["raw_epochs"] == 20
+    assert kept_records["autoencoder"]["parameters"]["noisy_epochs"] == 60
+    assert len(pd.read_csv(REFERENCE / "run" / "classifier_history.csv")) >= 18
+    assert len(pd.read_csv(REFERENCE / "run" / "autoencoder_history.csv")) == 80
+    for record in kept_records.values():
+        assert record["dirty"] is False
+
+
+@kept_run
+def test_kept_run_says_of_itself_what_its_records_and_metrics_say(kept_records, workflow):
+    metrics = json.loads((REFERENCE / "run" / "metrics.json").read_text())
+    said = (REFERENCE / "run" / "ran.md").read_text()
+    assert said == "\n\n".join(workflow("keep").sentences(metrics, kept_records)) + "\n"
+    shown = pd.read_csv(REFERENCE / "run" / "accuracies.csv").set_index("Test images")["Accuracy"]
+    for name, text in shown.items():
+        assert evaluation.Estimate(**metrics["estimates"][name]).text() == text
+
+
+@kept_run
+def test_only_a_finished_run_of_committed_code_is_kept(tmp_path, workflow):
+    keep = workflow("keep").keep
+    with pytest.raises(FileNotFoundError, match="holds no finished run"):
+        keep(tmp_path, tmp_path / "out")
+    shutil.copytree(REFERENCE / "run" / "provenance", tmp_path / "provenance")
+    shutil.copy(REFERENCE / "run" / "metrics.json", tmp_path)
+    record = json.loads((tmp_path / "provenance" / "noise.json").read_text())
+    write_json(tmp_path / "provenance" / "noise.json", record | {"dirty": True})
+    with pytest.raises(ValueError, match="noise ran with uncommitted changes"):
+        keep(tmp_path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_kept_benchmarks_hold_every_row_at_full_size_and_from_committed_code(workflow):
+    record = provenance.load(REFERENCE / "benchmarks")["benchmarks"]
+    assert record["dirty"] is False
+    assert record["parameters"]["quick"] is False
+    rows = {result["row"] for result in record["extra"]["results"]}
+    readme = (REFERENCE.parents[1] / "README.md").read_text(encoding="utf-8").partition("## Benchmarks")[2]
+    named = re.findall(r"`([a-z-]+)`", "".join(re.findall(r"^\| (`.*?) \|", readme, re.MULTILINE)))
+    assert rows == set(named) - {"study"}
+    table, made = workflow("build_book").benchmarks(REFERENCE / "benchmarks")
+    assert set(table["Row"]) == rows
+    assert {"Commit", "Device", "Version: tensorflow"} <= set(made["What"])

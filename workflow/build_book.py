@@ -21,6 +21,19 @@ from galaxynb import evaluation, figures, provenance
 from galaxynb.files import written_aside
 
 ROOT = Path(__file__).resolve().parents[1]
+#: What was measured once and is shown in every book.
+KEPT = ROOT / "book" / "reference"
+#: Titles of the kept sweeps' pages, and the question that each answers.
+SWEEPS = {
+    "seeds": "Other seeds\n\n*How much of what one run shows would another run show?*\n\n"
+    "The page shows runs of the same study with other seeds: each draws its own stand-in, noise, initial weights and "
+    "order of training. "
+    "It was made before, once, and kept; nothing on it comes from the run that the line at the top speaks of.",
+    "noise": "More noise and less\n\n*How much noise can be undone?*\n\n"
+    "The page shows one classifier, trained on clean images, facing noise of many levels, with an autoencoder trained "
+    "on each. "
+    "It was made before, once, and kept; nothing on it comes from the run that the line at the top speaks of.",
+}
 #: A line of a cell of parameters: `name: kind = value  # comment`.
 _PARAMETER = re.compile(r"(?P<name>\w+)(?P<kind>: [^=]+?)? = .*?(?P<comment>  # .*)?")
 NOTEBOOKS = ("01_data", "02_noise", "03_classifier", "04_autoencoder", "05_evaluation")
@@ -106,6 +119,23 @@ def times(run, records):
     return pd.DataFrame(rows)
 
 
+def benchmarks(folder):
+    """Return the kept benchmarks for reading, few columns for a phone, and what made them."""
+    measured = pd.read_csv(Path(folder) / "benchmarks.csv", dtype=str, keep_default_na=False)
+    table = pd.DataFrame(
+        {
+            "Row": measured["Row"],
+            "Ours": measured["Ours"] + ": " + measured["Ours, median"] + " " + measured["Unit"],
+            "Against": measured["Against"] + (": " + measured["Against, median"]).where(measured["Ratio"] != "", ""),
+            "Ratio": measured["Ratio"] + (" (" + measured["Spread"] + ")").where(measured["Ratio"] != "", ""),
+            "Goal": measured["Goal"] + (", met: " + measured["Met"]).where(measured["Met"] != "", ""),
+        }
+    )
+    made = provenance.summary(provenance.load(folder)["benchmarks"])
+    kept = made["What"].str.fullmatch(r"Ended \(UTC\)|Commit|Device|Platform|Backend|Wall time|Version: .*")
+    return table, made[kept]
+
+
 def gather(run, source):
     """Lay out the book's sources for one run in folder `source`."""
     run, source = Path(run), Path(source)
@@ -121,6 +151,13 @@ def gather(run, source):
         current = json.loads((ROOT / "notebooks" / path.name).read_text(encoding="utf-8"))
         text = json.dumps(with_current_prose(executed, current), indent=1)
         (source / "book" / "notebooks" / path.name).write_text(text, encoding="utf-8")
+    (source / "book" / "sweep.ipynb").unlink()  # the kept sweeps' pages are its executed copies
+    for path in sorted(run.glob("sweeps/*.ipynb")):
+        gate(path)
+        executed = json.loads(path.read_text(encoding="utf-8"))
+        executed["cells"][0]["source"] = "# " + SWEEPS[path.stem]
+        (source / "book" / "sweeps").mkdir(exist_ok=True)
+        (source / "book" / "sweeps" / path.name).write_text(json.dumps(executed, indent=1), encoding="utf-8")
     for folder in ("tables", "figures"):
         shutil.copytree(run / folder, source / "book" / folder)
     records = provenance.load(run)
@@ -129,6 +166,8 @@ def gather(run, source):
     table = spent.set_index("Stage").T.rename_axis("Part")
     evaluation.save_table(table, source / "book" / "tables" / "times", decimals=1)
     figures.save(figures.stage_times(spent), source / "book" / "figures" / "times.png")
+    for name, table in zip(("benchmarks", "benchmarks_made"), benchmarks(KEPT / "benchmarks"), strict=True):
+        evaluation.save_table(table, source / "book" / "tables" / name)
     config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
     record = records["data"]
     options = config["sphinx"]["config"].setdefault("html_theme_options", {})
