@@ -8,15 +8,21 @@ BACKEND ?= tensorflow
 RUNS    ?= runs
 BENCH   ?=
 CORES   ?= all
+SWEEP   ?= config/sweeps/seeds.yaml
+EXECUTOR ?= local
+DRY_RUN ?=
 PYTEST_ARGS ?=
+SNAKEMAKE_ARGS ?=
 
 BIN := $(abspath $(VENV))/bin
 SNAKEMAKE = PATH="$(BIN):$$PATH" TF_CPP_MIN_LOG_LEVEL=3 snakemake --snakefile workflow/Snakefile --cores $(CORES) \
 	--rerun-incomplete --quiet host --configfile "config/$(PROFILE).yaml" \
 	--config profile="$(PROFILE)" source="$(DATA)" kernel="$(KERNEL)" runs="$(RUNS)"
+SNAKEMAKE_SWEEP = PATH="$(BIN):$$PATH" TF_CPP_MIN_LOG_LEVEL=3 snakemake --snakefile workflow/Snakefile \
+	--workflow-profile "workflow/profiles/$(EXECUTOR)" --config sweep="$(SWEEP)" kernel="$(KERNEL)" runs="$(RUNS)"
 
 .DEFAULT_GOAL := help
-.PHONY: help book profile test lab kernel reference reference-run bench lint lock unlock clean
+.PHONY: help book profile test test-slurm lab kernel reference reference-run bench sweep lint lock unlock clean
 
 help: ## list the targets
 	@echo "make TARGET [PROFILE=quick|half|paper|smoke] [DATA=standin|galaxy10|file.h5] [KERNEL=galaxynb] [CORES=all]"
@@ -36,6 +42,9 @@ profile:
 
 test: $(VENV)/ready ## run all tests, the smoke study and its book among them
 	@"$(BIN)"/python -m pytest --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
+
+test-slurm: $(VENV)/ready ## run the smoke sweep through a Slurm of its own on this machine (as root on Debian)
+	@GALAXYNB_TEST_SLURM=1 "$(BIN)"/python -m pytest tests/test_slurm.py
 
 lab: $(VENV)/ready ## open JupyterLab on notebooks/
 	@"$(BIN)"/jupyter lab --notebook-dir=. notebooks/01_data.ipynb
@@ -63,15 +72,21 @@ reference-run: book ## run PROFILE=half, hours on a CPU, and keep it in book/ref
 bench: $(VENV)/ready ## measure speed beside other ways to the same end (BENCH="pairs start-up" for some rows, study among them)
 	@TF_CPP_MIN_LOG_LEVEL=3 "$(BIN)"/python benchmarks/bench.py $(BENCH) --out "$(RUNS)/benchmarks"
 
+# Memory limits how many jobs run side by side on this machine; a cluster's scheduler sees to it there.
+sweep: $(VENV)/ready ## run SWEEP=config/sweeps/NAME.yaml (EXECUTOR=slurm for a cluster, DRY_RUN=1 to see its jobs)
+	@$(SNAKEMAKE_SWEEP) $(if $(DRY_RUN),--dry-run --quiet rules) \
+		$(if $(filter local,$(EXECUTOR)),--cores $(CORES) --resources mem_mb=$$("$(BIN)"/python -c \
+			'import psutil; print(psutil.virtual_memory().total >> 20)')) $(SNAKEMAKE_ARGS)
+
 lint: $(VENV)/ready ## check style
 	@"$(BIN)"/ruff check . && "$(BIN)"/ruff format --check .
 
 lock: ## pin all versions anew in requirements.lock (needs uv)
-	@uv pip compile pyproject.toml --extra book --extra test --universal --python-version 3.11 --fork-strategy fewest \
+	@uv pip compile pyproject.toml --extra book --extra test --extra slurm --extra kubernetes --universal --python-version 3.11 --fork-strategy fewest \
 		--no-header --no-annotate --no-emit-find-links --upgrade -o requirements.lock
 
-unlock: $(VENV)/ready ## after a killed make: let the next one go on
-	@$(SNAKEMAKE) --unlock
+unlock: $(VENV)/ready ## after a killed make: let the next one go on (SWEEP=... for a sweep's)
+	@$(if $(filter-out file,$(origin SWEEP)),$(SNAKEMAKE_SWEEP),$(SNAKEMAKE)) --unlock
 
 clean: ## remove all results; keeps the environment and downloads
 	@rm -rf $(RUNS) .snakemake

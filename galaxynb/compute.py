@@ -65,8 +65,13 @@ def gpus():
 
 
 def cores():
-    """Return how many CPU cores this process may use: fewer than the machine has where a scheduler lends us some."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return how many CPU cores this process may use: fewer than the machine has where a scheduler lends us some.
+
+    Schedulers say so by the cores that a process may run on, or, as Snakemake and most queues do, by OMP_NUM_THREADS.
+    """
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    lent = os.environ.get("OMP_NUM_THREADS", "")
+    return min(there, int(lent)) if lent.isdigit() and int(lent) else there
 
 
 def execution(jit="auto", precision="auto", supply="auto"):

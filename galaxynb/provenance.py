@@ -112,8 +112,9 @@ def record(stage, run_dir, parameters, seeds, data, extra=None, profile=None):
     dict
         The record as written. ``commit`` is "unknown" and ``dirty`` None without git or outside a checkout.
         ``backend`` is None unless the process has imported Keras. ``wall_s`` counts from the start of the
-        process, in seconds. ``peak_memory_bytes`` is the resident peak of the process or of its largest ended
-        child, whichever is larger.
+        process, in seconds. ``job`` names the scheduler's job, such as "slurm 17", and is None without one.
+        ``peak_memory_bytes`` is the resident peak of the process or of its largest ended child, whichever is
+        larger.
 
     Raises
     ------
@@ -143,6 +144,7 @@ def record(stage, run_dir, parameters, seeds, data, extra=None, profile=None):
         "versions": _versions(),
         "backend": _backend(),
         "device": _device(),
+        "job": _job(),
         "wall_s": round(time.time() - psutil.Process().create_time(), 1),
         "peak_memory_bytes": peak,
         "extra": extra or {},
@@ -293,6 +295,7 @@ def summary(record):
         ("Backend", record["backend"] or "none"),
         ("Device", device_text(record["device"])),
         ("Platform", record["device"]["platform"]),
+        ("Job", record.get("job") or "none"),
         ("Wall time", _time_text(record["wall_s"])),
         ("Peak memory", _memory_text(record["peak_memory_bytes"])),
     ]
@@ -442,6 +445,14 @@ def _device():
         "cores": compute.cores(),
         "gpus": gpus,
     }
+
+
+def _job():
+    """Return which job of a cluster's scheduler this process belongs to, or None."""
+    if number := os.environ.get("SLURM_JOB_ID"):
+        return f"slurm {number}"
+    # A pod's host name is the job's.
+    return f"kubernetes {platform.node()}" if "KUBERNETES_SERVICE_HOST" in os.environ else None
 
 
 def _cpu_model():

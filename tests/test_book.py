@@ -36,6 +36,7 @@ MODULES = (
     "ondevice",
     "training",
     "evaluation",
+    "spread",
     "figures",
     "provenance",
 )

@@ -69,6 +69,9 @@ TIMES = pd.DataFrame(
     {"Stage": ["data", "classifier"], "Imports": [1.5, 4.0], "Networks": [0.0, 300.0], "Checkpoints": [0.0, 9.0]}
 )
 
+_X, _Y = np.meshgrid([0, 0.1, 0.3], [0, 35, 105])
+ALONG = pd.DataFrame({"sigma": _X.ravel(), "stars": _Y.ravel(), "value": 0.5, "low": 0.4, "high": 0.7})
+
 #: Each figure with the number of axes that it must have.
 DRAWN = {
     "class_samples": (10, lambda: figures.class_samples(IMAGES, LABELS)),
@@ -102,6 +105,9 @@ DRAWN = {
     "stage_times": (1, lambda: figures.stage_times(TIMES)),
     "accuracy_bars": (1, lambda: figures.accuracy_bars(ESTIMATES)),
     "accuracy_bars_paper": (1, lambda: figures.accuracy_bars(ESTIMATES, evaluation.paper_summary())),
+    "sweep_curves": (1, lambda: figures.sweep_curves({"clean": ALONG[:3], "noisy": ALONG[:3]}, "sigma")),
+    "sweep_curves_in_panels": (4, lambda: figures.sweep_curves({"clean": ALONG}, "sigma", "stars", {"clean": 0.7})),
+    "sweep_map": (2, lambda: figures.sweep_map(ALONG[1:], "sigma", "stars", "Recovery", missing=[(0.0, 0)])),
     "calibration_map": (2, lambda: figures.calibration_map(SWEEP, chosen=(0.1, 8), paper_drop=0.41)),
 }
 

@@ -38,8 +38,8 @@ def sentences(metrics, records):
     hours = sum(record["wall_s"] for record in records.values()) / 3600
     ran = (
         f"{provenance.banner(data['data']['kind'], data['profile'], data['data'].get('sha256'))} "
-        f"{data['data']['n_images']:,} images of {data['parameters']['image_size']} px a side, on {' and '.join(devices)}, "
-        f"backend {evaluated['backend']}; the five notebooks together took {hours:.1f} hours."
+        f"{data['data']['n_images']:,} images of {data['parameters']['image_size']} px a side, on "
+        f"{' and '.join(devices)}, backend {evaluated['backend']}; the five notebooks together took {hours:.1f} hours."
     )
     return [ran, " ".join(evaluation.verdict(estimates, estimates))]
 
@@ -61,7 +61,7 @@ def keep(run, out):
     records = provenance.load(run)
     changed = [stage for stage, record in records.items() if record["dirty"]]
     if changed:
-        raise ValueError(f"{run}: {', '.join(changed)} ran with uncommitted changes; commit them and run the study again")
+        raise ValueError(f"{run}: {', '.join(changed)} ran with uncommitted changes; commit them and run it again")
     with written_aside(out) as aside:
         aside.mkdir()
         for name in TABLES:

@@ -1,4 +1,7 @@
-"""Where a run's results lie: runs/<profile>-<data>/. As a script, print the path of its rendered book, or with --folder its own."""
+"""Where a run's results lie: runs/<profile>-<data>/.
+
+As a script, print the path of its rendered book, or with --folder that of the run.
+"""
 
 import re
 import sys

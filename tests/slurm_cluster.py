@@ -1,0 +1,128 @@
+"""A Slurm cluster of this one machine, for tests: Debian's munge, slurmctld and slurmd in a folder of their own.
+
+Everything it needs lies in that folder, and what it starts it stops, by process id. It takes root: slurmd starts jobs
+for other users, and munged wants its key from no one else.
+"""
+
+import contextlib
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+
+PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "sinfo")
+PACKAGES = ("munge", "slurmctld", "slurmd", "slurm-client")
+
+
+def install():
+    """Install Debian's packages where that is possible; return what stands in the way, or None."""
+    if all(map(shutil.which, PROGRAMS)):
+        return None if os.geteuid() == 0 else "it takes root to start slurmd"
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        return f"Slurm is not installed, and only root on a Debian system can install it ({', '.join(PACKAGES)})"
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    for command in (["update"], ["install", "--yes", "--no-install-recommends", *PACKAGES]):
+        command = ["apt-get", "--quiet", *command]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            return f"apt-get {command[2]} failed: {done.stderr.strip().splitlines()[-1:] or done.returncode}"
+    return None
+
+
+def _free_ports(number):
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def _configuration(folder, cpus, memory):
+    control, node = _free_ports(2)
+    host = socket.gethostname().split(".")[0]
+    return f"""\
+ClusterName=test
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={control}
+SlurmdPort={node}
+SlurmUser=root
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket
+CredType=cred/munge
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+AccountingStorageType=accounting_storage/none
+JobAcctGatherType=jobacct_gather/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core_Memory
+MpiDefault=none
+ReturnToService=2
+MinJobAge=300
+NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} State=UNKNOWN
+PartitionName=all Nodes={host} Default=YES MaxTime=INFINITE State=UP
+"""
+
+
+@contextlib.contextmanager
+def cluster(folder, seconds=60):
+    """Start a cluster in `folder`; yield the environment in which Slurm's commands find it; stop it."""
+    folder = Path(folder)
+    for name in ("state", "spool", "munge"):
+        (folder / name).mkdir(parents=True)
+    (folder / "munge").chmod(0o700)
+    key = folder / "munge" / "munge.key"
+    key.write_bytes(secrets.token_bytes(128))
+    key.chmod(0o400)
+    configuration = folder / "slurm.conf"
+    memory = psutil.virtual_memory().total >> 20
+    configuration.write_text(_configuration(folder, os.cpu_count(), int(0.95 * memory)), encoding="utf-8")
+    environment = os.environ | {"SLURM_CONF": str(configuration)}
+    commands = [
+        ["munged", "--foreground", "--force", f"--socket={folder}/munge.socket", f"--key-file={key}"],
+        ["slurmctld", "-D", "-f", configuration],
+        ["slurmd", "-D", "-f", configuration],
+    ]
+    commands[0] += [f"--{name}-file={folder}/munge/{name}" for name in ("pid", "log", "seed")]
+    started = []
+    try:
+        for command in commands:
+            with (folder / f"{command[0]}.out").open("w") as out:
+                started.append(
+                    subprocess.Popen(command, env=environment, stdout=out, stderr=out, start_new_session=True)
+                )
+            if command[0] == "munged":
+                _wait(lambda: (folder / "munge.socket").exists(), "munged's socket", folder, seconds)
+        _wait(lambda: "idle" in _output(["sinfo", "-h", "-o", "%T"], environment), "an idle node", folder, seconds)
+        yield environment
+    finally:
+        for process in reversed(started):
+            process.terminate()
+        for process in reversed(started):
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _output(command, environment):
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False).stdout
+
+
+def _wait(ready, what, folder, seconds):
+    deadline = time.monotonic() + seconds
+    while not ready():
+        if time.monotonic() > deadline:
+            told = {path.name: path.read_text()[-800:] for path in [*folder.glob("*.out"), *folder.glob("*.log")]}
+            raise RuntimeError(f"no {what} within {seconds} s: {told}")
+        time.sleep(0.3)

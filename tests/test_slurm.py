@@ -1,0 +1,62 @@
+"""The smoke sweep through a real Slurm on this machine, beside the same sweep without.
+
+`make test-slurm` runs it; without that it is skipped, since it starts daemons and may install packages.
+"""
+
+import os
+import re
+
+import pandas as pd
+import pytest
+import slurm_cluster
+from checkout import Checkout
+
+pytestmark = [
+    pytest.mark.study,
+    pytest.mark.skipif("GALAXYNB_TEST_SLURM" not in os.environ, reason="starts Slurm: run it by `make test-slurm`"),
+]
+
+#: A job for a core and what the smallest networks take, in place of what the profile asks of a cluster.
+SMALL = (
+    "SNAKEMAKE_ARGS=--set-threads data=1 noise=1 classifier=1 autoencoder=1 evaluation=1"
+    " --set-resources data:mem_mb=3000 classifier:mem_mb=3000 autoencoder:mem_mb=3000 evaluation:mem_mb=3000"
+    " --slurm-status-command squeue --slurm-init-seconds-before-status-checks 5 --latency-wait 10"
+)
+
+
+@pytest.fixture(scope="module")
+def sweeps(tmp_path_factory):
+    """The results of the smoke sweep with and without Slurm."""
+    if reason := slurm_cluster.install():
+        pytest.skip(reason)
+    results = {}
+    with slurm_cluster.cluster(tmp_path_factory.mktemp("slurm") / "cluster") as environment:
+        for name, options in (("local", []), ("slurm", ["EXECUTOR=slurm", SMALL])):
+            checkout = Checkout(tmp_path_factory.mktemp(name))
+            checkout.environment |= {"SLURM_CONF": environment["SLURM_CONF"]}
+            done = checkout.make("sweep", "SWEEP=config/sweeps/smoke.yaml", *options)
+            assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+            results[name] = pd.read_parquet(checkout.root / "runs/sweeps/smoke/results.parquet")
+    return results
+
+
+def test_each_stage_ran_as_a_job_of_its_own(sweeps):
+    jobs = sweeps["slurm"].drop_duplicates("point")["jobs"]
+    numbers = [re.findall(r"slurm (\d+)", text) for text in jobs]
+    assert all(len(own) == 5 for own in numbers)
+    # Data and classifier are shared by the points; noise, autoencoder and evaluation are not.
+    assert len(set().union(*numbers)) == 2 + 3 * len(jobs)
+    assert (sweeps["local"]["jobs"] == "").all()
+
+
+def test_numbers_are_those_of_the_run_without_slurm(sweeps):
+    keys = ["point", "metric"]
+    local, slurm = (sweeps[name].set_index(keys)["value"].sort_index() for name in ("local", "slurm"))
+    pd.testing.assert_series_equal(local, slurm, check_exact=True)
+
+
+def test_nothing_is_left_running(sweeps):
+    import psutil
+
+    names = {process.info["name"] for process in psutil.process_iter(["name"])}
+    assert not names & {"slurmctld", "slurmd", "munged"}

@@ -1,0 +1,150 @@
+"""Gather what a sweep's runs found into one tidy table, and say which points are missing and why.
+
+A row a run and metric: all parameters, what made it, the number. Written after each run of the workflow, whether or
+not it finished, so that the table is readable when half the points are missing.
+"""
+
+import fnmatch
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import sweeps
+from explain import notebook_failure
+
+from galaxynb import provenance
+from galaxynb.files import written_aside
+
+DONE, FAILED, MISSING = "done", "failed", "missing"
+_EFFECT = ("drop", "gain", "recovery")
+_TABLES = ("table1_clean", "table2_noisy", "table3_denoised")
+
+
+def metrics(folder):
+    """Return the results of a run by name: each a dict of ``value`` and, for an interval, ``low`` and ``high``."""
+    found = {}
+    whole = json.loads(Path(folder, "metrics.json").read_text(encoding="utf-8"))
+    for name, estimate in whole["estimates"].items():
+        found[f"{'effect' if name in _EFFECT else 'accuracy'}/{name}"] = estimate
+    for row in whole["image quality"]:
+        for name in ("psnr_mean", "ssim_mean"):
+            found[f"quality/{row['Images']} against {row['Against']}/{name.partition('_')[0]}"] = {"value": row[name]}
+    for name in _TABLES:
+        for row in json.loads(Path(folder, "tables", f"{name}.json").read_text(encoding="utf-8")):
+            for column in ("Precision", "Recall", "F1-score", "Support"):
+                if row[column] is not None:
+                    found[f"table/{name.partition('_')[2]}/{row['Class']}/{column}"] = {"value": row[column]}
+    return found
+
+
+def made_by(folder):
+    """Return the provenance of a run, as columns of the table."""
+    records = provenance.load(folder)
+    stages = [records[stage] for stage in provenance.STAGES]
+    commits = {record["commit"][:10] + (" with changes" if record["dirty"] else "") for record in stages}
+    last = records["evaluation"]
+    return {
+        "commit": ", ".join(sorted(commits)),
+        "data kind": last["data"]["kind"],
+        "data sha256": last["data"].get("sha256"),
+        "data images": last["data"].get("n_images"),
+        "backend": last["backend"],
+        "device": ", ".join(sorted({provenance.device_text(record["device"]) for record in stages})),
+        "versions": json.dumps(last["versions"], sort_keys=True),
+        "jobs": ", ".join(record["job"] for record in stages if record["job"]),
+        "seconds": round(sum(record["wall_s"] for record in stages), 1),
+        "ended": last["time"],
+    }
+
+
+def state(root, point):
+    """Return what became of a point: ``state``, ``reason`` and ``notebook``, the executed or the partial one."""
+    folders = {stage: Path(sweeps.folder_of(root, stage, point["config"])) for stage in sweeps.STAGES}
+    for stage, folder in folders.items():
+        if (folder / "marks" / stage).exists():
+            continue
+        log = folder / "logs" / f"{stage}.ipynb"
+        if not log.is_file():
+            return {"state": MISSING, "reason": f"{stage} has not run yet", "notebook": ""}
+        # A training that was killed leaves no error: its last cells just have not run.
+        reason = notebook_failure(log) or "it was ended from outside"
+        return {"state": FAILED, "reason": f"{stage}: {reason}", "notebook": str(log.relative_to(root))}
+    notebook = folders["05_evaluation"] / "notebooks" / "05_evaluation.ipynb"
+    return {"state": DONE, "reason": "", "notebook": str(notebook.relative_to(root))}
+
+
+def gather(root, name, settings, points):
+    """Return the tidy table, and the points with what became of them.
+
+    Returns
+    -------
+    results : pandas.DataFrame
+        A row a finished run and metric.
+    told : pandas.DataFrame
+        A row a point.
+    """
+    rows, told = [], []
+    for point in points:
+        folder = Path(sweeps.folder_of(root, "05_evaluation", point["config"]))
+        found = state(root, point)
+        axes = point["axes"]
+        told.append({"point": sweeps.label(point)} | axes | found | {"folder": folder.name})
+        if found["state"] != DONE:
+            continue
+        run = {"sweep": name, "point": sweeps.label(point)} | axes | _flat(point["config"]) | made_by(folder)
+        run |= {"profile": settings["profile"], "notebook": found["notebook"]}
+        wanted = settings.get("results", ["*"])
+        for metric, number in metrics(folder).items():
+            if any(fnmatch.fnmatchcase(metric, pattern) for pattern in wanted):
+                rows.append(run | {"metric": metric} | {key: number.get(key) for key in ("value", "low", "high")})
+    return pd.DataFrame(rows), pd.DataFrame(told)
+
+
+def summarize(root, path, settings, points):
+    """Write the table as parquet and CSV, the points as CSV and the report; return a summary for the terminal."""
+    root, name = Path(root), Path(path).stem
+    results, told = gather(root, name, settings, points)
+    for stem, table in (("results", results), ("points", told)):
+        with written_aside(root / f"{stem}.csv") as aside:
+            table.to_csv(aside, index=False, lineterminator="\n")
+    with written_aside(root / "results.parquet") as aside:
+        results.to_parquet(aside, index=False)
+    done = (told["state"] == DONE).sum()
+    lines = [f"{name}: {done} of {len(told)} points are done; table: {root}/results.csv (and .parquet)"]
+    for row in told[told["state"] != DONE].to_dict("records"):
+        where = f" (partial notebook: {root}/{row['notebook']})" if row["notebook"] else ""
+        lines.append(f"  {row['point']} {row['state']}: {row['reason']}{where}")
+    return "\n".join([*lines, report(root)])
+
+
+def report(root):
+    """Run the sweep's notebook on the table and render it beside it; return where it is."""
+    root = Path(root)
+    here = Path(sys.executable).parent
+    executed = root / "sweep.ipynb"
+    with written_aside(root / "report.html") as aside:
+        run = [here / "papermill", "book/sweep.ipynb", executed, "-p", "sweep_dir", os.path.relpath(root, "notebooks")]
+        render = [here / "jupyter", "nbconvert", "--to", "html", "--no-input", "--output-dir", aside.parent.resolve()]
+        for command in (
+            [*run, "--cwd", "notebooks", "--no-progress-bar", "--log-level", "ERROR"],
+            [*render, "--output", aside.name, "--log-level", "ERROR", executed],
+        ):
+            # What a kernel says of itself on the terminal is of no use to whoever waits for a sweep.
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                return f"no report: {done.stderr.strip().splitlines()[-1]}"
+    return f"report: {root}/report.html"
+
+
+def _flat(config, prefix=""):
+    """Return nested settings as a flat dict of dotted names."""
+    flat = {}
+    for name, value in config.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = json.dumps(value) if isinstance(value, list) else value
+    return flat

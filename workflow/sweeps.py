@@ -1,0 +1,159 @@
+"""Sweeps: many runs of the study that differ in parameters and share the stages that those do not touch.
+
+A sweep is a file of config/sweeps/. Each of its points is a whole configuration of the study; each stage of a point
+is made in a folder of its own, named after all that decides the stage's results, so that points which agree on these
+share the folder.
+"""
+
+import copy
+import hashlib
+import itertools
+import json
+from pathlib import Path
+
+import yaml
+
+#: Stages of the study by their notebooks, the section of a profile that holds their parameters, and what they need.
+STAGES = {
+    "01_data": ("data", ()),
+    "02_noise": ("noise", ("01_data",)),
+    "03_classifier": ("classifier", ("01_data",)),
+    "04_autoencoder": ("autoencoder", ("01_data", "02_noise")),
+    "05_evaluation": ("evaluation", ("01_data", "02_noise", "03_classifier", "04_autoencoder")),
+}
+#: Parameters that are in no section of a profile.
+SHARED = ("seed", "source")
+
+
+class SweepError(ValueError):
+    """What is wrong with a sweep's file, in one sentence."""
+
+
+def points(sweep, profile, schema):
+    """Return a sweep's points: each a dict of ``axes``, what sets it apart, and ``config``, the whole configuration.
+
+    Parameters
+    ----------
+    sweep, profile : dict
+        As config/sweep.schema.yaml and config/schema.yaml describe them.
+    schema : dict
+        The latter, for the names of parameters. Values are not checked here: one that a stage refuses costs that
+        point alone.
+
+    Raises
+    ------
+    SweepError
+        If an axis or point names something that a profile does not have, or two points are the same.
+    """
+    axes = {name: [_assignment(name, value) for value in values] for name, values in sweep.get("axes", {}).items()}
+    if sweep.get("combine") == "zip" and len({len(values) for values in axes.values()}) > 1:
+        lengths = ", ".join(f"{name} {len(values)}" for name, values in axes.items())
+        raise SweepError(f"combine is zip, but the axes differ in how many values they have ({lengths}): give as many")
+    combined = zip(*axes.values(), strict=True) if sweep.get("combine") == "zip" else itertools.product(*axes.values())
+    chosen = [dict(zip(axes, values, strict=True)) for values in combined] if axes else []
+    chosen += [{name: (value, {name: value}) for name, value in point.items()} for point in sweep.get("points", [])]
+    found, seen = [], set()
+    for choice in chosen:
+        config = copy.deepcopy(profile) | {"source": sweep.get("source", "standin")}
+        for _, parameters in choice.values():
+            for name, value in parameters.items():
+                _set(config, name, value, schema)
+        point = {"axes": {name: value for name, (value, _) in choice.items()}, "config": config}
+        identity = digest(config)
+        if identity in seen:
+            raise SweepError(f"the point {label(point)} is there twice: leave one out")
+        seen.add(identity)
+        found.append(point)
+    return found
+
+
+def label(point):
+    """Return what sets a point apart, for reading: ``seed=42, noise.sigma=0.15``."""
+    return ", ".join(f"{name}={value}" for name, value in point["axes"].items())
+
+
+def digest(value):
+    """Return ten hexadecimal digits that stand for a JSON-like value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def folder_of(root, stage, config):
+    """Return the folder in which a stage of a configuration is made."""
+    return f"{root}/{STAGES[stage][0]}-{digest(_decides(stage, config))}"
+
+
+def jobs(root, found):
+    """Return the folders that points need, by stage, each with the configuration it is made of."""
+    return {stage: {folder_of(root, stage, point["config"]): point["config"] for point in found} for stage in STAGES}
+
+
+def read(path, schema_faults, schemas):
+    """Read a sweep's file and its profile, and check both.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+    schema_faults : callable
+        `explain.schema_faults`.
+    schemas : os.PathLike
+        The folder config/.
+
+    Returns
+    -------
+    sweep, profile : dict
+
+    Raises
+    ------
+    SweepError
+        If one is not what its schema describes.
+    """
+    path, schemas = Path(path), Path(schemas)
+    try:
+        sweep = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        known = ", ".join(str(other) for other in sorted(schemas.glob("sweeps/*.yaml")))
+        raise SweepError(f"{path} is missing: give one of {known}, or write your own") from None
+    except yaml.YAMLError as error:
+        raise SweepError(f"{path} is no YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(sweep, dict):
+        raise SweepError(f"{path} holds no keys, but profile, and axes or points, are needed")
+    if faults := schema_faults(sweep, schemas / "sweep.schema.yaml"):
+        raise SweepError(f"{path}: {faults}; see config/sweep.schema.yaml for what it may hold")
+    if not sweep.keys() & {"axes", "points"}:
+        raise SweepError(f"{path} names no axes and no points: give one of them, as the other files there do")
+    profile_path = schemas / f"{sweep['profile']}.yaml"
+    if not profile_path.is_file():
+        raise SweepError(f"{path}: profile is {sweep['profile']}, but there is no {profile_path}")
+    return sweep, yaml.safe_load(profile_path.read_text(encoding="utf-8"))
+
+
+def _decides(stage, config):
+    """Return all parameters that a stage's results follow from: its own and those of the stages it needs."""
+    decides = {"seed": config["seed"], "source": config["source"]}
+    for name in (stage, *STAGES[stage][1]):
+        section = STAGES[name][0]
+        decides[section] = config[section]
+    return decides
+
+
+def _assignment(name, value):
+    """Return an axis's value for reading and the parameters that it sets."""
+    if not isinstance(value, dict):
+        return value, {name: value}
+    if "value" not in value:
+        raise SweepError(f"axis {name}: {value} has no key value, which is needed to name it")
+    return value["value"], {key: setting for key, setting in value.items() if key != "value"}
+
+
+def _set(config, name, value, schema):
+    section, _, parameter = name.partition(".")
+    sections = [section for section, _ in STAGES.values()]
+    if name in SHARED:
+        config[name] = value
+    elif section in sections and parameter in schema["properties"][section]["properties"]:
+        config[section] = config[section] | {parameter: value}
+    else:
+        known = sections if section not in sections else schema["properties"][section]["properties"]
+        prefix = "" if section not in sections else f"{section}."
+        names = ", ".join([*SHARED, *(f"{prefix}{one}{'' if prefix else '.<parameter>'}" for one in known)])
+        raise SweepError(f"{name} is no parameter: expected one of {names}")
