@@ -6,6 +6,7 @@ changes matplotlib's settings or leaves a figure open. Nothing here computes a r
 """
 
 import functools
+import io
 import textwrap
 from pathlib import Path
 
@@ -492,15 +493,29 @@ def noise_explorer(image, add_noise, sigma, stars):
 
     Returns
     -------
-    ipywidgets.interactive
+    ipywidgets.VBox
+        The two sliders and the image below them.
     """
     import ipywidgets
-    from IPython.display import display
 
-    def draw(sigma=sigma, stars=stars):
-        display(noise_grid([[image, add_noise(sigma, stars)]], [""], ["Original", "Noisy"]))
+    sliders = (
+        ipywidgets.FloatSlider(sigma, min=0, max=max(0.3, sigma), step=0.01, description="sigma"),
+        ipywidgets.IntSlider(stars, min=0, max=max(60, stars), description="stars"),
+    )
+    # Not ipywidgets.interactive: its Output widget makes nbclient, and so papermill, send messages while it waits
+    # for the cell, which now and then keeps it from ever hearing that the cell has ended (nbclient's issue 312).
+    picture = ipywidgets.Image(format="png")
 
-    return ipywidgets.interactive(draw, sigma=(0.0, 0.3, 0.01), stars=(0, 60))
+    def draw(_change=None):
+        figure = noise_grid([[image, add_noise(*(slider.value for slider in sliders))]], [""], ["Original", "Noisy"])
+        file = io.BytesIO()
+        figure.savefig(file, format="png")
+        picture.value = file.getvalue()
+
+    for slider in sliders:
+        slider.observe(draw, names="value")
+    draw()
+    return ipywidgets.VBox([*sliders, picture])
 
 
 @_styled

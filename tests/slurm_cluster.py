@@ -1,7 +1,8 @@
 """A Slurm cluster of this one machine, for tests: Debian's munge, slurmctld and slurmd in a folder of their own.
 
-Everything it needs lies in that folder, and what it starts it stops, by process id. It takes root: slurmd starts jobs
-for other users, and munged wants its key from no one else.
+Everything it needs lies in that folder but the configuration: srun finds that inside a job at its usual place alone,
+where none may be before, and where none is left. What it starts it stops, by process id. It takes root: slurmd starts
+jobs for other users, and munged wants its key from no one else.
 """
 
 import contextlib
@@ -16,11 +17,14 @@ from pathlib import Path
 import psutil
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "sinfo")
+CONFIGURATION = Path("/etc/slurm/slurm.conf")
 PACKAGES = ("munge", "slurmctld", "slurmd", "slurm-client")
 
 
 def install():
     """Install Debian's packages where that is possible; return what stands in the way, or None."""
+    if CONFIGURATION.exists():
+        return f"there is a Slurm on this machine already ({CONFIGURATION})"
     if all(map(shutil.which, PROGRAMS)):
         return None if os.geteuid() == 0 else "it takes root to start slurmd"
     if os.geteuid() != 0 or not shutil.which("apt-get"):
@@ -76,7 +80,7 @@ PartitionName=all Nodes={host} Default=YES MaxTime=INFINITE State=UP
 
 @contextlib.contextmanager
 def cluster(folder, seconds=60):
-    """Start a cluster in `folder`; yield the environment in which Slurm's commands find it; stop it."""
+    """Start a cluster in `folder`; stop it when the block ends."""
     folder = Path(folder)
     for name in ("state", "spool", "munge"):
         (folder / name).mkdir(parents=True)
@@ -84,27 +88,24 @@ def cluster(folder, seconds=60):
     key = folder / "munge" / "munge.key"
     key.write_bytes(secrets.token_bytes(128))
     key.chmod(0o400)
-    configuration = folder / "slurm.conf"
     memory = psutil.virtual_memory().total >> 20
-    configuration.write_text(_configuration(folder, os.cpu_count(), int(0.95 * memory)), encoding="utf-8")
-    environment = os.environ | {"SLURM_CONF": str(configuration)}
+    CONFIGURATION.parent.mkdir(exist_ok=True)
+    CONFIGURATION.write_text(_configuration(folder, os.cpu_count(), int(0.95 * memory)), encoding="utf-8")
     commands = [
         ["munged", "--foreground", "--force", f"--socket={folder}/munge.socket", f"--key-file={key}"],
-        ["slurmctld", "-D", "-f", configuration],
-        ["slurmd", "-D", "-f", configuration],
+        ["slurmctld", "-D"],
+        ["slurmd", "-D"],
     ]
     commands[0] += [f"--{name}-file={folder}/munge/{name}" for name in ("pid", "log", "seed")]
     started = []
     try:
         for command in commands:
             with (folder / f"{command[0]}.out").open("w") as out:
-                started.append(
-                    subprocess.Popen(command, env=environment, stdout=out, stderr=out, start_new_session=True)
-                )
+                started.append(subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True))
             if command[0] == "munged":
                 _wait(lambda: (folder / "munge.socket").exists(), "munged's socket", folder, seconds)
-        _wait(lambda: "idle" in _output(["sinfo", "-h", "-o", "%T"], environment), "an idle node", folder, seconds)
-        yield environment
+        _wait(lambda: "idle" in _output(["sinfo", "-h", "-o", "%T"]), "an idle node", folder, seconds)
+        yield
     finally:
         for process in reversed(started):
             process.terminate()
@@ -113,10 +114,11 @@ def cluster(folder, seconds=60):
                 process.wait(20)
             except subprocess.TimeoutExpired:
                 process.kill()
+        CONFIGURATION.unlink()
 
 
-def _output(command, environment):
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False).stdout
+def _output(command):
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
 
 def _wait(ready, what, folder, seconds):

@@ -30,10 +30,9 @@ def sweeps(tmp_path_factory):
     if reason := slurm_cluster.install():
         pytest.skip(reason)
     results = {}
-    with slurm_cluster.cluster(tmp_path_factory.mktemp("slurm") / "cluster") as environment:
+    with slurm_cluster.cluster(tmp_path_factory.mktemp("slurm") / "cluster"):
         for name, options in (("local", []), ("slurm", ["EXECUTOR=slurm", SMALL])):
             checkout = Checkout(tmp_path_factory.mktemp(name))
-            checkout.environment |= {"SLURM_CONF": environment["SLURM_CONF"]}
             done = checkout.make("sweep", "SWEEP=config/sweeps/smoke.yaml", *options)
             assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
             results[name] = pd.read_parquet(checkout.root / "runs/sweeps/smoke/results.parquet")

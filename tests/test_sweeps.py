@@ -287,6 +287,19 @@ def test_only_the_results_asked_for_are_in_the_table(sweep):
     assert set(results["metric"]) == {"effect/drop", "effect/gain", "effect/recovery", "accuracy/clean"}
 
 
+def test_a_table_without_any_run_can_be_read(tmp_path):
+    collect = load("collect")
+    found = points(axes={"noise.sigma": [0, 0.1]})
+    results, told = collect.gather(tmp_path, "mine", {"profile": "smoke"}, found)
+    results.to_parquet(tmp_path / "results.parquet", index=False)
+    told.to_csv(tmp_path / "points.csv", index=False)
+    results, told = spread.read(tmp_path)
+    assert len(results) == 0
+    assert {"point", "metric", "value", "data kind"} <= set(results)
+    assert list(told["state"]) == ["missing"] * 2
+    assert spread.summary(results, {"accuracy/clean": "Clean"}).empty
+
+
 # Mean and spread
 
 

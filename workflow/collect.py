@@ -20,6 +20,7 @@ from galaxynb.files import written_aside
 
 DONE, FAILED, MISSING = "done", "failed", "missing"
 _EFFECT = ("drop", "gain", "recovery")
+_LEAST = ["sweep", "point", "profile", "data kind", "commit", "device", "metric", "value", "low", "high"]
 _TABLES = ("table1_clean", "table2_noisy", "table3_denoised")
 
 
@@ -100,7 +101,8 @@ def gather(root, name, settings, points):
         for metric, number in metrics(folder).items():
             if any(fnmatch.fnmatchcase(metric, pattern) for pattern in wanted):
                 rows.append(run | {"metric": metric} | {key: number.get(key) for key in ("value", "low", "high")})
-    return pd.DataFrame(rows), pd.DataFrame(told)
+    # Without a row there would be no columns either, and nobody could read the table.
+    return pd.DataFrame(rows, columns=None if rows else _LEAST), pd.DataFrame(told)
 
 
 def summarize(root, path, settings, points):
@@ -125,7 +127,9 @@ def report(root):
     root = Path(root)
     here = Path(sys.executable).parent
     executed = root / "sweep.ipynb"
-    with written_aside(root / "report.html") as aside:
+    page = root / "report.html"
+    aside = root / f".report.{os.getpid()}.html"
+    try:
         run = [here / "papermill", "book/sweep.ipynb", executed, "-p", "sweep_dir", os.path.relpath(root, "notebooks")]
         render = [here / "jupyter", "nbconvert", "--to", "html", "--no-input", "--output-dir", aside.parent.resolve()]
         for command in (
@@ -135,8 +139,11 @@ def report(root):
             # What a kernel says of itself on the terminal is of no use to whoever waits for a sweep.
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
-                return f"no report: {done.stderr.strip().splitlines()[-1]}"
-    return f"report: {root}/report.html"
+                return f"no report: {(done.stderr.strip() or 'no word of why').splitlines()[-1]}"
+        aside.replace(page)
+    finally:
+        aside.unlink(missing_ok=True)
+    return f"report: {page}"
 
 
 def _flat(config, prefix=""):
