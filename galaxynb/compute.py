@@ -8,8 +8,9 @@ import contextlib
 import os
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
-__all__ = ["JIT", "PRECISIONS", "SUPPLIES", "Execution", "cores", "execution", "gpus", "in_precision"]
+__all__ = ["JIT", "PRECISIONS", "SUPPLIES", "Execution", "cores", "cpu_flags", "execution", "gpus", "in_precision"]
 
 #: What the choice of compilation by XLA can be.
 JIT = ("auto", True, False)
@@ -17,6 +18,9 @@ JIT = ("auto", True, False)
 PRECISIONS = ("auto", "float32", "mixed_bfloat16")
 #: Where training batches can be made: by the CPU with OpenCV, or by the networks' own device.
 SUPPLIES = ("auto", "host", "device")
+
+#: Instructions that oneDNN, TensorFlow's library on CPUs, multiplies bfloat16 by; without them it imitates them slowly.
+_BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,20 @@ def cores():
     return min(there, int(lent)) if lent.isdigit() and int(lent) else there
 
 
+def cpu_flags():
+    """Return the names of this CPU's instruction sets, as Linux tells them; empty elsewhere.
+
+    Returns
+    -------
+    set of str
+    """
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return set()
+    return {flag for line in lines if line.startswith("flags") for flag in line.partition(":")[2].split()}
+
+
 def execution(jit="auto", precision="auto", supply="auto"):
     """Choose how to run networks on the backend and device at hand.
 
@@ -101,7 +119,7 @@ def execution(jit="auto", precision="auto", supply="auto"):
             raise ValueError(f"{name} is {value!r}, but one of {', '.join(map(str, known))} is expected: choose one")
     backend = keras.backend.backend()
     device = "gpu" if gpus() else "cpu"
-    choice = {"jit": _jit(backend, device), "precision": _precision(device), "supply": _supply(device)}
+    choice = {"jit": _jit(backend, device), "precision": _precision(backend, device), "supply": _supply(device)}
     for name, (value, _) in asked.items():
         if value != "auto":
             choice[name] = value, f"{name.capitalize()} is {value}, as asked for."
@@ -125,10 +143,12 @@ def _jit(backend, device):
     return False, "Steps are not compiled: XLA's convolutions halve DenseNet121's speed on a CPU under TensorFlow."
 
 
-def _precision(device):
+def _precision(backend, device):
     if device == "gpu":
         return "mixed_bfloat16", "Convolutions run in bfloat16, which has float32's range and so needs no loss scaling."
-    return "float32", "Numbers are float32: a CPU gains nothing from fewer bits."
+    if backend == "tensorflow" and _BFLOAT16_FLAGS & cpu_flags():
+        return "mixed_bfloat16", "Convolutions run in bfloat16, for which this CPU has instructions of its own."
+    return "float32", "Numbers are float32: on this CPU and backend fewer bits would not be faster."
 
 
 def _supply(device):

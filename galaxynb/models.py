@@ -15,7 +15,7 @@ from galaxynb.compute import in_precision
 from galaxynb.files import written_aside
 from galaxynb.layout import CLASS_NAMES
 
-__all__ = ["DAMAGE", "autoencoder", "classifier", "compile_model", "layer_table", "load", "save"]
+__all__ = ["DAMAGE", "autoencoder", "classifier", "compile_model", "in_float32", "layer_table", "load", "save"]
 
 #: Mean and standard deviation of ImageNet's channels in [0, 1]: what its weights were trained on.
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -206,6 +206,25 @@ def layer_table(model):
         for layer in model.layers
     ]
     return pd.DataFrame(rows)
+
+
+def in_float32(model):
+    """Copy a network into one that computes in float32, not compiled.
+
+    Precision is a matter of training on one device; a network that is kept should predict alike on all of them.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Of any precision; its weights are float32.
+
+    Returns
+    -------
+    keras.Model
+    """
+    copy = keras.models.model_from_json(model.to_json().replace('"mixed_bfloat16"', '"float32"'))
+    copy.set_weights(model.get_weights())
+    return copy
 
 
 def save(model, path):

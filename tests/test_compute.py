@@ -4,6 +4,7 @@ import sys
 import types
 
 import keras
+import numpy as np
 import pytest
 
 from galaxynb import compute, models
@@ -13,7 +14,8 @@ from galaxynb import compute, models
 def machine(monkeypatch):
     """Return a function that pretends to be on a backend with or without a GPU."""
 
-    def pretend(backend, gpus):
+    def pretend(backend, gpus, flags=()):
+        monkeypatch.setattr(compute, "cpu_flags", lambda: set(flags))
         monkeypatch.setattr(keras.backend, "backend", lambda: backend)
         monkeypatch.setattr(compute, "gpus", lambda: ["gpu:0"] * gpus)
 
@@ -37,6 +39,23 @@ def test_backend_and_device_decide(machine, backend, gpus, jit, precision, suppl
     assert (how.backend, how.device) == (backend, "gpu" if gpus else "cpu")
     assert (how.jit, how.precision, how.supply) == (jit, precision, supply)
     assert [line[-1] for line in how.reason.splitlines()] == ["."] * 3
+
+
+@pytest.mark.parametrize("flag", ["avx512_bf16", "amx_bf16"])
+def test_a_cpu_with_instructions_for_bfloat16_uses_them_under_tensorflow(machine, flag):
+    machine("tensorflow", 0, {flag, "avx512f"})
+    assert compute.execution().precision == "mixed_bfloat16"
+    assert compute.execution(precision="float32").precision == "float32"
+    machine("jax", 0, {flag, "avx512f"})
+    assert compute.execution().precision == "float32"
+
+
+def test_cpu_flags_are_what_linux_tells(monkeypatch, tmp_path):
+    told = tmp_path / "cpuinfo"
+    monkeypatch.setattr(compute, "Path", lambda name: {"/proc/cpuinfo": told}[name])
+    assert compute.cpu_flags() == set()
+    told.write_text("processor\t: 0\nflags\t\t: fpu avx512_bf16\nbogomips\t: 5\nflags\t\t: fpu\n")
+    assert compute.cpu_flags() == {"fpu", "avx512_bf16"}
 
 
 @pytest.mark.parametrize("jit", [True, "true"])
@@ -87,3 +106,14 @@ def test_a_network_in_mixed_precision_takes_and_gives_float32():
     assert {weight.dtype for weight in model.weights} == {"float32"}
     assert model.input.dtype == model.output.dtype == model.get_layer("denoised").compute_dtype == "float32"
     assert keras.layers.Dense(1).compute_dtype == "float32"
+
+
+def test_a_network_of_any_precision_is_kept_in_float32():
+    images = np.random.default_rng(0).random((4, 32, 32, 3), np.float32)
+    mixed = models.autoencoder(32, filters=(4,), width=4, depth=1, precision="mixed_bfloat16")
+    kept = models.in_float32(mixed)
+    assert {layer.compute_dtype for layer in kept.layers} == {"float32"}
+    plain = models.autoencoder(32, filters=(4,), width=4, depth=1)  # of the same seed
+    exact = plain.predict(images, verbose=0)
+    np.testing.assert_array_equal(kept.predict(images, verbose=0), exact)
+    assert 0 < np.abs(mixed.predict(images, verbose=0) - exact).max() < 0.05

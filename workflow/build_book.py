@@ -188,6 +188,9 @@ def build(run):
         raise RuntimeError(f"the book of {run} has warnings or errors; they are listed in the lines above")
     with written_aside(run / "book") as aside:
         shutil.copytree(source / "_build" / "html", aside)
+        for page in sorted((source / "book").glob("sweeps/*.ipynb")):
+            notebooks = KEPT / "sweeps" / page.stem / "notebooks"
+            shutil.copytree(notebooks, aside / "book" / "sweeps" / page.stem)
     return run / "book" / "index.html"
 
 

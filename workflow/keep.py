@@ -1,6 +1,7 @@
-"""Keep what a finished run made, small, as the book's reference run: tables, figures, metrics and records.
+"""Keep what a finished run or sweep made, small, for every book to show: tables, figures, metrics and records.
 
 Usage: python workflow/keep.py runs/half-standin book/reference/run
+       python workflow/keep.py runs/sweeps/noise book/reference/sweeps/noise
 """
 
 import json
@@ -9,6 +10,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import pandas as pd
 from build_book import times
 
 from galaxynb import evaluation, provenance
@@ -76,8 +78,36 @@ def keep(run, out):
         (aside / "ran.md").write_text("\n\n".join(sentences(metrics, records)) + "\n", encoding="utf-8")
 
 
+def keep_sweep(swept, out):
+    """Copy a sweep's table and points, and each point's executed notebook without its pictures, to `out`.
+
+    Raises
+    ------
+    ValueError
+        If a run was made with uncommitted changes.
+    """
+    swept = Path(swept)
+    results = pd.read_parquet(swept / "results.parquet")
+    points = pd.read_csv(swept / "points.csv", keep_default_na=False)
+    changed = results.loc[results["commit"].str.contains("with changes"), "point"].unique()
+    if len(changed):
+        raise ValueError(f"{swept}: {', '.join(changed)} ran with uncommitted changes; commit them and run it again")
+    with written_aside(out) as aside:
+        (aside / "notebooks").mkdir(parents=True)
+        for row in points[points["notebook"] != ""].itertuples():
+            notebook = json.loads((swept / row.notebook).read_text(encoding="utf-8"))
+            for cell in notebook["cells"]:
+                for output in cell.get("outputs", ()):
+                    output.get("data", {}).pop("image/png", None)
+            (aside / "notebooks" / f"{row.folder}.ipynb").write_text(json.dumps(notebook, indent=1), encoding="utf-8")
+            points.loc[row.Index, "notebook"] = f"{row.folder}.ipynb"
+        # The points say where a notebook is now.
+        results.drop(columns="notebook").to_parquet(aside / "results.parquet", index=False)
+        points.to_csv(aside / "points.csv", index=False, lineterminator="\n")
+
+
 if __name__ == "__main__":
     try:
-        keep(*sys.argv[1:])
+        (keep_sweep if Path(sys.argv[1], "points.csv").is_file() else keep)(*sys.argv[1:])
     except (ValueError, FileNotFoundError) as error:
         sys.exit(str(error))
