@@ -68,7 +68,9 @@ class Driver:
             "KERAS_BACKEND": "tensorflow",
             "TF_CPP_MIN_LOG_LEVEL": "3",
             "CUDA_VISIBLE_DEVICES": "-1",  # it is the CPU that gives the same bits
-            "OPENBLAS_NUM_THREADS": "1",  # so that no thread runs when the driver forks
+            # So that no thread runs when the driver forks: pandas imports pyarrow, whose allocator would start one.
+            "OPENBLAS_NUM_THREADS": "1",
+            "JE_ARROW_MALLOC_CONF": "background_thread:false",
             "TMPDIR": str(place / "tmp"),  # Keras leaves an empty folder there when killed while it saves
             **environment,
         }
