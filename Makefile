@@ -12,21 +12,22 @@ SWEEP   ?= config/sweeps/seeds.yaml
 EXECUTOR ?= local
 DRY_RUN ?=
 PYTEST_ARGS ?=
+CPUS ?=
 SNAKEMAKE_ARGS ?=
 
 BIN := $(abspath $(VENV))/bin
 SNAKEMAKE = PATH="$(BIN):$$PATH" TF_CPP_MIN_LOG_LEVEL=3 snakemake --snakefile workflow/Snakefile --cores $(CORES) \
 	--rerun-incomplete --quiet host --configfile "config/$(PROFILE).yaml" \
-	--config profile="$(PROFILE)" source="$(DATA)" kernel="$(KERNEL)" runs="$(RUNS)"
+	--config profile="$(PROFILE)" source="$(DATA)" kernel="$(KERNEL)" runs="$(RUNS)" $(if $(CPUS),cpus=$(CPUS))
 SNAKEMAKE_SWEEP = PATH="$(BIN):$$PATH" TF_CPP_MIN_LOG_LEVEL=3 snakemake --snakefile workflow/Snakefile \
-	--workflow-profile "workflow/profiles/$(EXECUTOR)" --config sweep="$(SWEEP)" kernel="$(KERNEL)" runs="$(RUNS)"
+	--workflow-profile "workflow/profiles/$(EXECUTOR)" --config sweep="$(SWEEP)" kernel="$(KERNEL)" runs="$(RUNS)" $(if $(CPUS),cpus=$(CPUS))
 
 .DEFAULT_GOAL := help
-.PHONY: help book profile test test-slurm lab kernel reference reference-run bench sweep lint lock unlock clean
+.PHONY: help book profile test test-slurm lab kernel reference committed reference-run reference-sweeps reference-bench bench sweep lint lock unlock clean
 
 help: ## list the targets
 	@echo "make TARGET [PROFILE=quick|half|paper|smoke] [DATA=standin|galaxy10|file.h5] [KERNEL=galaxynb] [CORES=all]"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 book: profile $(VENV)/ready ## set up, run the study, render the book, print its path
 	@$(SNAKEMAKE)
@@ -64,12 +65,30 @@ reference: $(VENV)/ready ## measure anew what book/reference/ holds (after make 
 	@"$(BIN)"/python workflow/calibrate.py $(RUNS)/quick-standin book/reference/noise_calibration.csv
 	@"$(BIN)"/python workflow/trials.py $(RUNS)/quick-standin book/reference/autoencoder_trials.csv
 
-reference-run: PROFILE = half
-reference-run: book ## run PROFILE=half, hours on a CPU, and keep it in book/reference/run/
-	@"$(BIN)"/python workflow/keep.py "$$("$(BIN)"/python workflow/where.py --folder "$(RUNS)" "$(PROFILE)" "$(DATA)")" \
-		book/reference/run
+# What is kept names the commit that made it.
+committed:
+	@test -z "$$(git status --porcelain)" || { echo "There are uncommitted changes, which no commit could be named for:" \
+		"commit them first." >&2; exit 2; }
 
-bench: $(VENV)/ready ## measure speed beside other ways to the same end (BENCH="pairs start-up" for some rows, study among them)
+reference-run: PROFILE = half
+reference-run: committed $(VENV)/ready ## run PROFILE=half, hours on a CPU, and keep it in book/reference/run/
+	@folder="$$("$(BIN)"/python workflow/where.py --folder "$(RUNS)" "$(PROFILE)" "$(DATA)")"; \
+		$(SNAKEMAKE) -- "$$folder/marks/05_evaluation" && "$(BIN)"/python workflow/keep.py "$$folder" book/reference/run
+
+# Both before either is kept, which would be an uncommitted change; points that failed are kept as such.
+reference-sweeps: committed $(VENV)/ready ## run the sweeps seeds and noise, hours on a CPU, and keep them in book/reference/sweeps/
+	@for name in seeds noise; do $(MAKE) --no-print-directory sweep SWEEP=config/sweeps/$$name.yaml; done; true
+	@set -e; for name in seeds noise; do \
+		"$(BIN)"/python workflow/keep.py "$(RUNS)/sweeps/$$name" book/reference/sweeps/$$name; done
+
+reference-bench: committed $(VENV)/ready ## run make bench and its rows on request, an hour, and keep them in book/reference/benchmarks/
+	@set -e; export TF_CPP_MIN_LOG_LEVEL=3; \
+		"$(BIN)"/python benchmarks/bench.py --out "$(RUNS)/benchmarks/parts"; \
+		"$(BIN)"/python benchmarks/bench.py study sweep --out "$(RUNS)/benchmarks/study"; \
+		for call in parts study; do rm -rf book/reference/benchmarks/$$call; \
+			cp -R "$(RUNS)/benchmarks/$$call" book/reference/benchmarks/; done
+
+bench: $(VENV)/ready ## measure speed beside other ways to the same end (BENCH="pairs start-up" for some rows; study and sweep only so)
 	@TF_CPP_MIN_LOG_LEVEL=3 "$(BIN)"/python benchmarks/bench.py $(BENCH) --out "$(RUNS)/benchmarks"
 
 # Memory limits how many jobs run side by side on this machine; a cluster's scheduler sees to it there.

@@ -5,6 +5,7 @@ Usage: python benchmarks/bare.py classifier|autoencoder|evaluation PROFILE.yaml 
 
 Networks, epochs, batch sizes, losses, noise and split are the study's. There are no checkpoints, records, tables or
 figures, no early stopping and no turned images; a network is kept as one file, since the next stage loads it.
+Networks compute in the precision that the study chooses on the machine.
 """
 
 import sys
@@ -28,8 +29,12 @@ def first_step(side, batch, small):
 
 
 def densenet121(side):
-    base = keras.applications.DenseNet121(include_top=False, weights=None, input_shape=(side, side, 3), pooling="avg")
-    return keras.Model(base.input, keras.layers.Dense(10, activation="softmax")(base.output))
+    from galaxynb import compute
+
+    options = {"include_top": False, "weights": None, "input_shape": (side, side, 3), "pooling": "avg"}
+    with compute.in_precision(compute.execution().precision):
+        base = keras.applications.DenseNet121(**options)
+    return keras.Model(base.input, keras.layers.Dense(10, activation="softmax", dtype="float32")(base.output))
 
 
 def small_classifier(side):
@@ -58,10 +63,10 @@ class Noisy(keras.utils.PyDataset):
 
 
 def classifier(settings, images, labels, split, _, out):
-    from galaxynb import models
+    from galaxynb import compute, models
 
-    chosen = settings["classifier"]
-    model = models.classifier(images.shape[1], chosen["weights"], chosen["bn_momentum"], settings["seed"])
+    chosen, precision = settings["classifier"], compute.execution().precision
+    model = models.classifier(images.shape[1], chosen["weights"], chosen["bn_momentum"], settings["seed"], precision)
     steps = -(-len(split.train) // chosen["batch_size"]) * chosen["epochs"]
     models.compile_model(
         model,
@@ -77,10 +82,10 @@ def classifier(settings, images, labels, split, _, out):
 
 
 def autoencoder(settings, images, _, split, noise, out):
-    from galaxynb import models
+    from galaxynb import compute, models
 
-    chosen, seed = settings["autoencoder"], settings["seed"]
-    model = models.autoencoder(images.shape[1], chosen["filters"], chosen["width"], chosen["depth"], seed)
+    chosen, seed, precision = settings["autoencoder"], settings["seed"], compute.execution().precision
+    model = models.autoencoder(images.shape[1], chosen["filters"], chosen["width"], chosen["depth"], seed, precision)
     batch, raw_epochs, noisy_epochs = (chosen[name] for name in ("batch_size", "raw_epochs", "noisy_epochs"))
     steps = -(-len(split.train) // batch) * (raw_epochs + noisy_epochs)
     models.compile_model(
@@ -95,7 +100,10 @@ def autoencoder(settings, images, _, split, noise, out):
 
 
 def evaluation(settings, images, _, split, noise, out):
-    networks = {name: keras.models.load_model(out / f"{name}.keras") for name in ("classifier", "autoencoder")}
+    from galaxynb import models
+
+    kept = {name: keras.models.load_model(out / f"{name}.keras") for name in ("classifier", "autoencoder")}
+    networks = {name: models.in_float32(model) for name, model in kept.items()}
     clean, test = images[split.test], split.test
     noisy = noise.apply(clean, settings["seed"], test)
     versions = [clean, noisy]

@@ -19,11 +19,12 @@ import keras
 import matplotlib.pyplot as plt
 import numpy as np
 import paper_recipe
+import yaml
 from jupyter_client.manager import start_new_kernel
 from measuring import SEED, Result, compare, in_turn, say, seconds
 from sample import CHUNKS, class_labels, shrink
 
-from galaxynb import data, evaluation, layout, models, provenance, training
+from galaxynb import compute, data, evaluation, layout, models, provenance, training
 from galaxynb.noise import NoiseModel
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -51,6 +52,14 @@ class Sizes:
     growth: tuple = (1000, 2000, 4000, 8000, 16000)
     growth_side: int = 128
     study_profile: str = "quick"
+    sweep_rounds: int = 2
+    # What a point of a sweep is reduced to, by parameter.
+    sweep_point: tuple = (
+        ("data.n_images", 1500),
+        ("classifier.epochs", 2),
+        ("autoencoder.raw_epochs", 1),
+        ("autoencoder.noisy_epochs", 7),
+    )
 
 
 QUICK = Sizes(
@@ -207,7 +216,8 @@ def autoencoder_epoch(sample):
         rows = np.arange(len(cutouts))
         train = training.Pairs(cutouts, rows[: batch * steps], batch, SEED, noise=noise)
         validation = training.Pairs(cutouts, rows[batch * steps :], batch, SEED, noise=noise, training=False)
-        model = models.compile_model(models.autoencoder(side, seed=SEED), "mean_absolute_error")
+        network = models.autoencoder(side, seed=SEED, precision=compute.execution().precision)
+        model = models.compile_model(network, "mean_absolute_error")
         what = f"{side} px, batches of {batch}"
         yield epochs("autoencoder-epoch", what, sample.sizes.rounds, model, train, validation, "<= 1.05")
 
@@ -219,16 +229,15 @@ def classifier_epoch(sample):
     labels, rows = np.arange(len(cutouts)) % 10, np.arange(len(cutouts))
     train = training.Cutouts(cutouts, labels, rows[: batch * steps], batch, SEED)
     validation = training.Cutouts(cutouts, labels, rows[batch * steps :], 64, SEED, training=False)
-    model = models.compile_model(
-        _classifier(sample.sizes, side), "sparse_categorical_crossentropy", metrics=["accuracy"]
-    )
+    network = _classifier(sample.sizes, side, compute.execution().precision)
+    model = models.compile_model(network, "sparse_categorical_crossentropy", metrics=["accuracy"])
     what = f"{side} px, batches of {batch}"
     yield epochs("classifier-epoch", what, sample.sizes.rounds, model, train, validation, "<= 1.03")
 
 
-def _classifier(sizes, side):
+def _classifier(sizes, side, precision="float32"):
     if not sizes.small_networks:
-        return models.classifier(side, bn_momentum=0.9, seed=SEED)
+        return models.classifier(side, bn_momentum=0.9, seed=SEED, precision=precision)
     return bare.small_classifier(side)
 
 
@@ -585,11 +594,15 @@ def beside_bare(profile, ours, theirs):
 
 
 def _snakemake(runs, profile, target):
+    settings = [f"profile={profile}", "source=standin", f"runs={runs}"]
+    _workflow("--configfile", f"config/{profile}.yaml", "--config", "kernel=python3", *settings, "--", str(target))
+
+
+def _workflow(*arguments):
     command = [sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile", "--cores", "all"]
-    command += ["--quiet", "all", "--configfile", f"config/{profile}.yaml"]
-    command += ["--config", f"profile={profile}", "source=standin", "kernel=python3", f"runs={runs}", "--", str(target)]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    _quietly(command, os.environ | {"PATH": path, "TF_CPP_MIN_LOG_LEVEL": "3"})
+    environment = os.environ | {"PATH": path, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    _quietly([*command, "--quiet", "all", *arguments], environment)
 
 
 def _bare(stage, profile, run, out):
@@ -603,6 +616,25 @@ def _quietly(command, environment):
         raise RuntimeError(f"{command[1:3]} failed:\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
 
 
+# --- sweeps
+
+
+def sweep(sample):
+    """Two points of a sweep side by side, a core each, beside one after the other on all cores."""
+    sizes, seeds = sample.sizes, [1, 2]
+    path = sample.folder / "throughput.yaml"
+    axes = {"seed": seeds} | {name: [value] for name, value in sizes.sweep_point}
+    path.write_text(yaml.safe_dump({"profile": sizes.study_profile, "axes": axes}), encoding="utf-8")
+
+    def rate(cpus):
+        runs = tempfile.mkdtemp(dir=sample.folder)
+        settings = ["kernel=python3", f"sweep={path}", f"runs={runs}", f"cpus={cpus}"]
+        return 3600 * len(seeds) / seconds(_workflow, "--config", *settings)
+
+    rounds = in_turn("sweep", sizes.sweep_rounds, lambda: rate(1), lambda: rate(compute.cores()))
+    yield compare("sweep", "two seeds side by side, a core each", "one after the other", "points/h", rounds, ">= 1")
+
+
 ROWS = {
     "pairs": pairs,
     "autoencoder-epoch": autoencoder_epoch,
@@ -612,6 +644,7 @@ ROWS = {
     "start-up": start_up,
     "growth": growth,
     "study": study,
+    "sweep": sweep,
 }
-#: Left out unless asked for by name: it takes as long as all others together.
-ON_REQUEST = ("study",)
+#: Left out unless asked for by name: they take as long as all others together.
+ON_REQUEST = ("study", "sweep")

@@ -153,7 +153,7 @@ def series(results, metric, by):
             middle, off = values.mean(), values.std(ddof=1)
             found = (len(values), middle, middle - off, middle + off)
         else:
-            only = group.iloc[0]
+            only = group.loc[values.index[0] if len(values) else group.index[0]]
             found = (len(values), only["value"], only["low"], only["high"])
         rows.append((*place, *found))
     return pd.DataFrame(rows, columns=[*by, "runs", "value", "low", "high"]).astype({"value": float})

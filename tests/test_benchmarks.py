@@ -9,8 +9,9 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
-from galaxynb import data, models
+from galaxynb import compute, data, models
 from galaxynb.noise import NoiseModel
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,9 +32,9 @@ def result(program):
     return lambda ours, theirs, goal="": program("measuring").compare("row", "a", "b", "s", [(ours, theirs)], goal)
 
 
-def test_every_row_is_tested_here_but_the_study(program):
-    assert [*ROWS, "study"] == list(program("rows").ROWS)
-    assert program("rows").ON_REQUEST == ("study",)
+def test_every_row_is_tested_here_but_those_that_run_the_workflow(program):
+    assert [*ROWS, "study", "sweep"] == list(program("rows").ROWS)
+    assert program("rows").ON_REQUEST == ("study", "sweep")
 
 
 @pytest.mark.parametrize("row", ROWS)
@@ -223,3 +224,19 @@ def test_the_study_beside_bare(program):
     whole, *parts = program("rows").beside_bare("quick", stages, bares)
     assert (whole.ours, whole.theirs, whole.ratio) == (190, 100, 1.9)
     assert [part.ratio for part in parts] == [None, None, 1.2, 1.25, 4.0]
+
+
+def test_a_sweep_side_by_side_is_measured_beside_one_after_the_other(program, tmp_path, monkeypatch):
+    rows, ran = program("rows"), []
+    monkeypatch.setattr(rows, "_workflow", lambda *arguments: ran.append(arguments))
+    (one,) = rows.sweep(program("sample").Sample(tmp_path, rows.Sizes()))
+    assert (one.row, one.rounds, one.goal) == ("sweep", 2, ">= 1")
+    cpus = [next(text for text in arguments if text.startswith("cpus=")) for arguments in ran]
+    assert sorted(cpus) == sorted(2 * ["cpus=1", f"cpus={compute.cores()}"])
+    assert len({next(text for text in arguments if text.startswith("runs=")) for arguments in ran}) == 4
+    sweep = yaml.safe_load((tmp_path / "throughput.yaml").read_text(encoding="utf-8"))
+    profile = yaml.safe_load((ROOT / "config" / "quick.yaml").read_text(encoding="utf-8"))
+    assert sweep["profile"] == "quick"
+    for name in sweep["axes"].keys() - {"seed"}:
+        section, _, parameter = name.partition(".")
+        assert parameter in profile[section]

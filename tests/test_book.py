@@ -262,6 +262,8 @@ def test_each_page_of_the_contents_exists():
     for page in [contents["root"], *pages]:
         if page.startswith("book/notebooks/"):
             assert (ROOT / f"{page.removeprefix('book/')}.ipynb").is_file()
+        elif page.startswith("book/sweeps/"):
+            assert (ROOT / "book" / "reference" / "sweeps" / Path(page).name / "results.parquet").is_file()
         else:
             assert (ROOT / f"{page}.md").is_file()
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
-from galaxynb import __version__, evaluation, measure, provenance, recipes
+from galaxynb import __version__, evaluation, measure, provenance, recipes, spread
 from galaxynb.files import write_json
 from galaxynb.layout import CLASS_COUNTS
 from galaxynb.noise import NoiseModel
@@ -209,14 +210,34 @@ def test_only_a_finished_run_of_committed_code_is_kept(tmp_path, workflow):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("name", ["seeds", "noise"])
+def test_a_kept_sweep_is_the_one_that_ships_and_from_committed_code(name, workflow):
+    folder = REFERENCE / "sweeps" / name
+    if not folder.exists():
+        pytest.skip("not kept yet")
+    results, points = spread.read(folder)
+    root = REFERENCE.parents[1]
+    shipped, profile = workflow("sweeps").read(
+        root / "config" / "sweeps" / f"{name}.yaml", workflow("explain").schema_faults, root / "config"
+    )
+    schema = yaml.safe_load((root / "config" / "schema.yaml").read_text(encoding="utf-8"))
+    labels = [workflow("sweeps").label(point) for point in workflow("sweeps").points(shipped, profile, schema)]
+    assert points["point"].tolist() == labels
+    assert set(results["point"]) == set(points.loc[points["state"] == "done", "point"])
+    assert not results["commit"].str.contains("with changes").any()
+    assert {path.name for path in (folder / "notebooks").iterdir()} == set(points["notebook"]) - {""}
+
+
 def test_kept_benchmarks_hold_every_row_at_full_size_and_from_committed_code(workflow):
-    record = provenance.load(REFERENCE / "benchmarks")["benchmarks"]
-    assert record["dirty"] is False
-    assert record["parameters"]["quick"] is False
-    rows = {result["row"] for result in record["extra"]["results"]}
+    rows = set()
+    for call in (REFERENCE / "benchmarks").iterdir():
+        record = provenance.load(call)["benchmarks"]
+        assert record["dirty"] is False
+        assert record["parameters"]["quick"] is False
+        rows |= {result["row"] for result in record["extra"]["results"]}
     readme = (REFERENCE.parents[1] / "README.md").read_text(encoding="utf-8").partition("## Benchmarks")[2]
     named = re.findall(r"`([a-z-]+)`", "".join(re.findall(r"^\| (`.*?) \|", readme, re.MULTILINE)))
-    assert rows == set(named) - {"study"}
+    assert rows == set(named)
     table, made = workflow("build_book").benchmarks(REFERENCE / "benchmarks")
     assert set(table["Row"]) == rows
     assert {"Commit", "Device", "Version: tensorflow"} <= set(made["What"])

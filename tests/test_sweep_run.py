@@ -1,14 +1,16 @@
 """A sweep as a user runs it: shared stages, the table, what a failing point costs, a killed workflow, two at once."""
 
 import json
-import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 import yaml
 from checkout import Checkout
@@ -24,8 +26,9 @@ def sweep(checkout, *arguments):
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
-    """A finished smoke sweep."""
-    checkout = Checkout(tmp_path_factory.mktemp("sweep"))
+    """A finished smoke sweep, and beside it, at the same time, the first stages of another user's."""
+    checkout = Checkout(tmp_path_factory.mktemp("a sweep"))  # the path of a checkout may hold a space
+    shutil.copy(checkout.root / "config/sweeps/smoke.yaml", checkout.root / "config/sweeps/other.yaml")
     planned = sweep(checkout, "DRY_RUN=1")
     assert planned.returncode == 0, planned.stderr[-3000:]
     checkout.counts = {
@@ -34,7 +37,12 @@ def swept(tmp_path_factory):
         if number.isdigit()
     }
     assert not list((checkout.root / SMOKE).glob("*/marks/*"))
-    done = sweep(checkout)
+    with ThreadPoolExecutor() as pool:
+        other = pool.submit(
+            checkout.make, "sweep", "SWEEP=config/sweeps/other.yaml", "SNAKEMAKE_ARGS=--until noise --cores 1"
+        )
+        done = sweep(checkout)
+        checkout.other = other.result()
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
     assert "2 of 2 points are done" in done.stdout + done.stderr
     return checkout
@@ -103,17 +111,24 @@ def test_a_bad_value_costs_its_point_alone_and_is_told(swept):
     assert "sigma is -1" in partial.read_text(encoding="utf-8")
     assert "sigma is -1" in (swept.root / SMOKE / "report.html").read_text(encoding="utf-8")
     assert {mark: mark.stat().st_mtime_ns for mark in before} == before
-    planned = sweep(swept, "DRY_RUN=1").stdout
-    assert [line.split() for line in planned.splitlines() if line.startswith(("noise", "data", "classifier"))] == [
-        ["noise", "1"]
-    ] * planned.count("Job stats")
+    planned = sweep(swept, "DRY_RUN=1")
+    assert planned.returncode == 0
+    counts = [
+        line.split() for line in planned.stdout.splitlines() if len(line.split()) == 2 and line.split()[1].isdigit()
+    ]
+    assert {name: number for name, number in counts if name not in ("all", "total")} == dict.fromkeys(
+        ("noise", "autoencoder", "evaluation"), "1"
+    )
     path.write_text(whole, encoding="utf-8")
-    assert sweep(swept).returncode == 0
+    again = sweep(swept)
+    assert again.returncode == 0
+    # Nothing is left to run, and the table is of the sweep as it is now.
+    assert "2 of 2 points are done" in again.stdout + again.stderr
+    assert len(pd.read_csv(swept.root / SMOKE / "points.csv")) == 2
 
 
 def test_a_killed_workflow_goes_on_after_one_command(swept):
-    """SIGKILL to the whole group in the middle of a stage; then unlock, the one documented command."""
-    mark = next((swept.root / SMOKE).glob("evaluation-*/marks/05_evaluation"))
+    """SIGKILL to make and Snakemake in the middle of a stage, which lives on; then unlock, the documented command."""
     model = next((swept.root / SMOKE).glob("autoencoder-*/models/autoencoder.keras"))
     model.unlink()
     environment = Path(sys.prefix)
@@ -126,23 +141,46 @@ def test_a_killed_workflow_goes_on_after_one_command(swept):
     log = model.parents[1] / "logs" / "04_autoencoder.ipynb"
     before = log.stat().st_mtime_ns
     deadline = time.monotonic() + 300
-    while not (log.exists() and log.stat().st_mtime_ns != before):
+    while not model.parents[1].joinpath("parameters/04_autoencoder.holder.json").exists() or (
+        (log.stat().st_mtime_ns if log.exists() else before) == before
+    ):
         assert running.poll() is None, "make ended before the stage began"
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    os.killpg(running.pid, signal.SIGKILL)
+    workflow = [process for process in psutil.Process(running.pid).children(recursive=True) if is_snakemake(process)]
+    assert workflow
+    for process in [psutil.Process(running.pid), *workflow]:
+        process.send_signal(signal.SIGKILL)
     running.wait()
+    locked = sweep(swept)
+    assert locked.returncode != 0
+    assert "unlock" in locked.stdout + locked.stderr
     assert swept.make("unlock", "SWEEP=config/sweeps/smoke.yaml").returncode == 0
     done = sweep(swept)
     assert done.returncode == 0, done.stderr[-3000:]
     assert model.exists()
-    assert mark.exists()
+    points = pd.read_csv(swept.root / SMOKE / "points.csv")
+    assert points["state"].tolist() == ["done", "done"]
 
 
-def test_a_sweep_of_another_name_shares_no_file(swept):
-    """Two users with two sweeps in one checkout: nothing that one writes is the other's."""
-    (swept.root / "config/sweeps/other.yaml").write_text((swept.root / "config/sweeps/smoke.yaml").read_text())
-    planned = swept.make("sweep", "SWEEP=config/sweeps/other.yaml", "DRY_RUN=1")
-    assert planned.returncode == 0
-    assert planned.stdout.count("evaluation") > 0
-    assert not {path.name for path in (swept.root / "runs/sweeps").iterdir()} - {"smoke", "other"}
+def is_snakemake(process):
+    """Whether a process is the workflow itself rather than one of its stages."""
+    command = process.cmdline()
+    return any(part.endswith("/snakemake") for part in command[:2])
+
+
+def test_two_sweeps_at_once_each_write_their_own(swept):
+    """Two users in one checkout, or one with two terminals."""
+    assert swept.other.returncode == 0, swept.other.stderr[-3000:]
+    folder = swept.root / "runs/sweeps/other"
+    assert len(list(folder.glob("noise-*/noise.json"))) == 2
+    for record in folder.glob("*/provenance/*.json"):
+        assert not record.is_symlink() or record.resolve().is_relative_to(folder)
+    for path in folder.glob("*/parameters/*.yaml"):
+        assert "/sweeps/other/" in yaml.safe_load(path.read_text(encoding="utf-8"))["run_dir"]
+    (swept.root / "other").mkdir()
+    taken = swept.root / "other" / "smoke.yaml"
+    shutil.copy(swept.root / "config/sweeps/smoke.yaml", taken)
+    refused = swept.make("sweep", "SWEEP=other/smoke.yaml")
+    assert refused.returncode != 0
+    assert "holds the sweep of config/sweeps/smoke.yaml: give other/smoke.yaml another name" in refused.stderr

@@ -4,6 +4,11 @@ import importlib
 import itertools
 import json
 import math
+import os
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +48,7 @@ def points(**sweep):
 def test_the_sweeps_that_ship_are_what_their_schema_says(path):
     sweep, profile = sweeps.read(path, explain.schema_faults, ROOT / "config")
     found = sweeps.points(sweep, profile, SCHEMA)
-    assert len(found) == {"noise": 16, "seeds": 5, "smoke": 2}[path.stem]
+    assert len(found) == {"noise": 12, "seeds": 5, "smoke": 2}[path.stem]
     for point in found:
         assert not explain.schema_faults(
             {key: value for key, value in point["config"].items() if key != "source"}, ROOT / "config" / "schema.yaml"
@@ -114,6 +119,12 @@ def test_a_file_that_is_no_sweep_is_told_in_a_sentence(tmp_path, text, message):
 def test_a_missing_file_is_told_with_those_there_are():
     with pytest.raises(sweeps.SweepError, match=r"is missing: give one of .*noise\.yaml.*seeds\.yaml"):
         sweeps.read("nowhere.yaml", explain.schema_faults, ROOT / "config")
+
+
+@pytest.mark.parametrize("name", ["value", "device", "state"])
+def test_an_axis_does_not_take_a_columns_name(name):
+    with pytest.raises(sweeps.SweepError, match=f"an axis is called {name}, as a column of the table is"):
+        points(axes={name: [{"value": 1, "seed": 1}]})
 
 
 # What points share
@@ -203,8 +214,56 @@ def test_only_what_had_not_begun_is_tried_again(tmp_path):
         log.write_text(text)
         assert stage.has_begun(log) == begun
     log.write_text(notebook(1, None))
-    assert stage.run("notebooks/02_noise.ipynb", tmp_path, "no-such-kernel", 1, 2, "no", tmp_path / "mark") == 1
+    began = tmp_path / "began"
+    began.touch()
+    os.utime(began, (1e9, 1e9))
+    arguments = ("notebooks/02_noise.ipynb", tmp_path, "no-such-kernel", 1, 2, "no", began, tmp_path / "mark")
+    assert stage.run(*arguments) == 1
     assert log.read_text() == notebook(1, None)
+    # What an earlier run of the workflow left there is not this one's first attempt.
+    assert stage.has_begun(log, since=began.stat().st_mtime)
+    assert not stage.has_begun(log, since=log.stat().st_mtime + 1)
+
+
+def test_a_stage_waits_for_what_a_killed_workflow_left_running(tmp_path, capsys):
+    stage, path = load("stage"), tmp_path / "parameters" / "02_noise.holder.json"
+    stage.wait_for_holder(path)
+    assert json.loads(path.read_text()) == stage.itself()
+    running = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1.5)"])
+    started = stage.psutil.Process(running.pid).create_time()
+    write_json(path, stage.itself() | {"pid": running.pid, "started": started})
+    threading.Thread(target=running.wait).start()
+    began = time.monotonic()
+    stage.wait_for_holder(path, poll=0.1)
+    assert time.monotonic() - began > 0.5
+    assert running.poll() is not None
+    assert json.loads(path.read_text()) == stage.itself()
+    assert capsys.readouterr().err.count("waiting for its end") == 1
+
+
+@pytest.mark.parametrize(
+    "holder",
+    [{"pid": 2**22 + 1}, {"started": 1.0}, {"host": "another"}, {"slurm": "7", "host": "another"}],
+    ids=["no such process", "its number was given again", "another machine", "no squeue"],
+)
+def test_a_holder_that_is_gone_or_cannot_be_asked_after_is_not_waited_for(tmp_path, monkeypatch, holder):
+    stage, path = load("stage"), tmp_path / "02_noise.holder.json"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    write_json(path, stage.itself() | holder)
+    stage.wait_for_holder(path)
+    assert json.loads(path.read_text()) == stage.itself()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell script stands in for squeue")
+def test_a_holder_under_slurm_is_asked_after_by_its_number(tmp_path, monkeypatch):
+    stage, squeue = load("stage"), tmp_path / "squeue"
+    squeue.write_text('#!/bin/sh\ncase "$*" in *"--jobs 7 "*) echo 7 running;; esac\n')
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert stage.holder_lives(stage.itself() | {"slurm": "7", "host": "another"})
+    assert not stage.holder_lives(stage.itself() | {"slurm": "8", "host": "another"})
+    monkeypatch.setenv("SLURM_JOB_ID", "7")  # a requeued job has the number that it had
+    assert not stage.holder_lives(stage.itself() | {"slurm": "7", "host": "another"})
 
 
 # The table
@@ -287,6 +346,99 @@ def test_only_the_results_asked_for_are_in_the_table(sweep):
     assert set(results["metric"]) == {"effect/drop", "effect/gain", "effect/recovery", "accuracy/clean"}
 
 
+def test_points_beside_axes_hold_the_profiles_values_and_count_as_axes(tmp_path):
+    found = points(axes={"seed": [1, 2]}, points=[{"noise.sigma": 0.3}])
+    _, told = load("collect").gather(tmp_path, "mine", {"profile": "smoke"}, found)
+    assert spread.axes(told) == ["noise.sigma"]
+    assert told["noise.sigma"].tolist() == [PROFILE["noise"]["sigma"]] * 2 + [0.3]
+    assert told["seed"].tolist() == [1, 2, PROFILE["seed"]]
+
+
+def test_values_of_several_kinds_are_written_and_a_point_that_cannot_be_read_costs_itself_alone(sweep):
+    root, _ = sweep
+    collect, found = load("collect"), points(axes={"noise.sigma": [0], "classifier.jit": ["auto", True]})
+    for point in found:
+        folders = {stage: Path(sweeps.folder_of(root, stage, point["config"])) for stage in sweeps.STAGES}
+        for stage, folder in folders.items():
+            mark(folder, stage)
+        finish(folders["05_evaluation"])
+    results, told = collect.gather(root, "mine", {"profile": "smoke"}, found)
+    results.to_parquet(root / "mixed.parquet", index=False)
+    assert set(results["classifier.jit"]) == {"auto", "true"}
+    (folders["05_evaluation"] / "tables" / "table1_clean.json").unlink()
+    results, told = collect.gather(root, "mine", {"profile": "smoke"}, found)
+    assert told["state"].tolist() == ["done", "failed"]
+    assert told["reason"][1].startswith("its results cannot be read: FileNotFoundError")
+    assert set(results["point"]) == {told["point"][0]}
+
+
+def test_a_stage_that_did_not_begin_is_told_with_what_it_said(sweep):
+    root, found = sweep
+    log = Path(sweeps.folder_of(root, "02_noise", found[3]["config"])) / "logs" / "02_noise.txt"
+    log.parent.mkdir(parents=True)
+    log.write_text("Traceback\nNoSuchKernel: nowhere\n\n")
+    told = load("collect").gather(root, "mine", {"profile": "smoke"}, found)[1]
+    assert told["reason"][3] == "02_noise did not begin: NoSuchKernel: nowhere"
+
+
+def test_a_folder_belongs_to_one_file(tmp_path, monkeypatch):
+    collect = load("collect")
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        collect.claim("runs/sweeps/mine", "config/sweeps/mine.yaml")
+    with pytest.raises(
+        sweeps.SweepError, match=r"holds the sweep of config/sweeps/mine\.yaml: give mine\.yaml another"
+    ):
+        collect.claim("runs/sweeps/mine", "mine.yaml")
+
+
+def test_a_table_is_stale_where_it_is_missing_or_of_other_points_or_older_than_a_run(sweep, monkeypatch):
+    root, found = sweep
+    collect, settings = load("collect"), {"profile": "smoke"}
+    monkeypatch.setattr(collect, "report", lambda *_: "")
+    assert not collect.is_stale(root, settings, found)  # some points are not done: the workflow writes it at its end
+    done = found[:1]
+    assert collect.is_stale(root, settings, done)
+    collect.summarize(root, "mine.yaml", settings, done, "kernel")
+    assert not collect.is_stale(root, settings, done)
+    assert collect.is_stale(root, settings | {"results": ["effect/*"]}, done)
+    os.utime(root / "collected.json", (1e9, 1e9))
+    assert collect.is_stale(root, settings, done)
+    collect.summarize(root, "mine.yaml", settings, done, "kernel")
+    (root / "results.parquet").unlink()
+    assert collect.is_stale(root, settings, done)
+
+
+def test_a_sweep_is_kept_small_with_its_failures_and_without_pictures(sweep, tmp_path, monkeypatch):
+    root, found = sweep
+    keep, collect = load("keep"), load("collect")
+    monkeypatch.setattr(collect, "report", lambda *_: "")
+    done, failed, killed, _ = (Path(sweeps.folder_of(root, "05_evaluation", point["config"])).name for point in found)
+    executed = json.loads(notebook(1))
+    executed["cells"][0]["outputs"] = [
+        {"output_type": "display_data", "data": {"image/png": "0", "text/plain": "kept"}, "metadata": {}}
+    ]
+    write_json(root / done / "notebooks" / "05_evaluation.ipynb", executed)
+    collect.summarize(root, "mine.yaml", {"profile": "smoke"}, found, "kernel")
+    results, told = spread.read(root)
+    results.assign(commit="0123456789").to_parquet(root / "results.parquet", index=False)
+    out = tmp_path / "kept" / "noise"
+    keep.keep_sweep(root, out)
+    assert sorted(path.name for path in out.iterdir()) == ["notebooks", "points.csv", "results.parquet"]
+    kept, points_kept = spread.read(out)
+    assert kept["value"].tolist() == pytest.approx(results["value"].tolist(), nan_ok=True)
+    assert points_kept["state"].tolist() == told["state"].tolist() == ["done", "failed", "failed", "missing"]
+    assert points_kept["notebook"].tolist() == [f"{name}.ipynb" if name else "" for name in (done, failed, killed, "")]
+    (cell,) = json.loads((out / "notebooks" / f"{done}.ipynb").read_text())["cells"]
+    assert cell["outputs"][0]["data"] == {"text/plain": "kept"}
+    results.assign(commit="0123456789 with changes").to_parquet(root / "results.parquet", index=False)
+    with pytest.raises(ValueError, match="ran with uncommitted changes; commit them"):
+        keep.keep_sweep(root, out)
+    assert len(spread.read(out)[0]) == len(results)
+    with pytest.raises(ValueError, match="the book has pages for the sweeps seeds, noise alone"):
+        keep.keep_sweep(root, tmp_path / "mine")
+
+
 def test_a_table_without_any_run_can_be_read(tmp_path):
     collect = load("collect")
     found = points(axes={"noise.sigma": [0, 0.1]})
@@ -325,6 +477,11 @@ def test_series_averages_over_seeds_alone():
     assert series["runs"].tolist() == [2, 1]
     assert series["value"].tolist() == pytest.approx([0.3, 0.9])
     assert series["low"].tolist() == pytest.approx([0.3 - np.std([0.2, 0.4], ddof=1), 0.8])
+
+
+def test_a_place_with_one_defined_value_has_that_one():
+    frame = runs([np.nan, 0.8], sigma=[0, 0], seed=[1, 2])
+    assert spread.series(frame, "accuracy/noisy", ["sigma"])["value"].tolist() == [0.8]
 
 
 def test_an_undefined_recovery_stays_undefined():

@@ -23,16 +23,18 @@ from galaxynb.files import written_aside
 ROOT = Path(__file__).resolve().parents[1]
 #: What was measured once and is shown in every book.
 KEPT = ROOT / "book" / "reference"
+_KEPT_ONCE = (
+    " It was made before, once, and kept; nothing on it comes from the run that the line at the top speaks of. The "
+    "notebooks that it links to are kept without their pictures."
+)
 #: Titles of the kept sweeps' pages, and the question that each answers.
 SWEEPS = {
     "seeds": "Other seeds\n\n*How much of what one run shows would another run show?*\n\n"
     "The page shows runs of the same study with other seeds: each draws its own stand-in, noise, initial weights and "
-    "order of training. "
-    "It was made before, once, and kept; nothing on it comes from the run that the line at the top speaks of.",
+    "order of training." + _KEPT_ONCE,
     "noise": "More noise and less\n\n*How much noise can be undone?*\n\n"
     "The page shows one classifier, trained on clean images, facing noise of many levels, with an autoencoder trained "
-    "on each. "
-    "It was made before, once, and kept; nothing on it comes from the run that the line at the top speaks of.",
+    "on each." + _KEPT_ONCE,
 }
 #: A line of a cell of parameters: `name: kind = value  # comment`.
 _PARAMETER = re.compile(r"(?P<name>\w+)(?P<kind>: [^=]+?)? = .*?(?P<comment>  # .*)?")
@@ -120,8 +122,10 @@ def times(run, records):
 
 
 def benchmarks(folder):
-    """Return the kept benchmarks for reading, few columns for a phone, and what made them."""
-    measured = pd.read_csv(Path(folder) / "benchmarks.csv", dtype=str, keep_default_na=False)
+    """Return the kept benchmarks, few columns for a phone, and what made them: a column a call of `make bench`."""
+    calls = sorted(path.parent for path in Path(folder).glob("*/benchmarks.csv"))
+    read = {"dtype": str, "keep_default_na": False}
+    measured = pd.concat([pd.read_csv(call / "benchmarks.csv", **read) for call in calls], ignore_index=True)
     table = pd.DataFrame(
         {
             "Row": measured["Row"],
@@ -131,9 +135,13 @@ def benchmarks(folder):
             "Goal": measured["Goal"] + (", met: " + measured["Met"]).where(measured["Met"] != "", ""),
         }
     )
-    made = provenance.summary(provenance.load(folder)["benchmarks"])
-    kept = made["What"].str.fullmatch(r"Ended \(UTC\)|Commit|Device|Platform|Backend|Wall time|Version: .*")
-    return table, made[kept]
+    made = {}
+    for call in calls:
+        record = provenance.load(call)["benchmarks"]
+        column = provenance.summary(record).set_index("What")["Value"]
+        kept = column.index.str.fullmatch(r"Ended \(UTC\)|Commit|Device|Platform|Backend|Wall time|Version: .*")
+        made[call.name.capitalize()] = column[kept]
+    return table, pd.DataFrame(made).rename_axis("What").reset_index()
 
 
 def gather(run, source):
@@ -152,10 +160,13 @@ def gather(run, source):
         text = json.dumps(with_current_prose(executed, current), indent=1)
         (source / "book" / "notebooks" / path.name).write_text(text, encoding="utf-8")
     (source / "book" / "sweep.ipynb").unlink()  # the kept sweeps' pages are its executed copies
-    for path in sorted(run.glob("sweeps/*.ipynb")):
+    for name, opening in SWEEPS.items():
+        path = run / "sweeps" / f"{name}.ipynb"
+        if not (KEPT / "sweeps" / name).is_dir():
+            continue  # the contents name the page, and say so if it should be there
         gate(path)
         executed = json.loads(path.read_text(encoding="utf-8"))
-        executed["cells"][0]["source"] = "# " + SWEEPS[path.stem]
+        executed["cells"][0]["source"] = f"# {opening}"
         (source / "book" / "sweeps").mkdir(exist_ok=True)
         (source / "book" / "sweeps" / path.name).write_text(json.dumps(executed, indent=1), encoding="utf-8")
     for folder in ("tables", "figures"):

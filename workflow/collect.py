@@ -4,7 +4,9 @@ A row a run and metric: all parameters, what made it, the number. Written after 
 not it finished, so that the table is readable when half the points are missing.
 """
 
+import contextlib
 import fnmatch
+import hashlib
 import json
 import os
 import subprocess
@@ -16,9 +18,11 @@ import sweeps
 from explain import notebook_failure
 
 from galaxynb import provenance
-from galaxynb.files import written_aside
+from galaxynb.files import write_json, written_aside
 
 DONE, FAILED, MISSING = "done", "failed", "missing"
+#: What a sweep's folder holds of the sweep's own.
+CLAIM, COLLECTED = "sweep.json", "collected.json"
 _EFFECT = ("drop", "gain", "recovery")
 _LEAST = ["sweep", "point", "profile", "data kind", "commit", "device", "metric", "value", "low", "high"]
 _TABLES = ("table1_clean", "table2_noisy", "table3_denoised")
@@ -54,6 +58,11 @@ def made_by(folder):
         "data images": last["data"].get("n_images"),
         "backend": last["backend"],
         "device": ", ".join(sorted({provenance.device_text(record["device"]) for record in stages})),
+        **{
+            f"{stage} {name}": str(records[stage]["parameters"].get(name, ""))
+            for stage in ("classifier", "autoencoder")
+            for name in ("jit", "precision", "supply")
+        },
         "versions": json.dumps(last["versions"], sort_keys=True),
         "jobs": ", ".join(record["job"] for record in stages if record["job"]),
         "seconds": round(sum(record["wall_s"] for record in stages), 1),
@@ -69,7 +78,9 @@ def state(root, point):
             continue
         log = folder / "logs" / f"{stage}.ipynb"
         if not log.is_file():
-            return {"state": MISSING, "reason": f"{stage} has not run yet", "notebook": ""}
+            said = _last_line(log.with_suffix(".txt"))
+            reason = f"{stage} did not begin: {said}" if said else f"{stage} has not run yet"
+            return {"state": MISSING, "reason": reason, "notebook": ""}
         # A training that was killed leaves no error: its last cells just have not run.
         reason = notebook_failure(log) or "it was ended from outside"
         return {"state": FAILED, "reason": f"{stage}: {reason}", "notebook": str(log.relative_to(root))}
@@ -88,24 +99,64 @@ def gather(root, name, settings, points):
         A row a point.
     """
     rows, told = [], []
+    names = list(dict.fromkeys(name for point in points for name in point["axes"]))
     for point in points:
         folder = Path(sweeps.folder_of(root, "05_evaluation", point["config"]))
         found = state(root, point)
-        axes = point["axes"]
+        # A point beside the axes may leave some of them to the profile.
+        axes = {name: point["axes"].get(name, _flat(point["config"]).get(name, "")) for name in names}
         told.append({"point": sweeps.label(point)} | axes | found | {"folder": folder.name})
         if found["state"] != DONE:
             continue
-        run = {"sweep": name, "point": sweeps.label(point)} | axes | _flat(point["config"]) | made_by(folder)
+        try:
+            numbers, made = metrics(folder), made_by(folder)
+        except (OSError, ValueError, KeyError) as error:
+            told[-1] |= {"state": FAILED, "reason": f"its results cannot be read: {type(error).__name__}: {error}"}
+            continue
+        run = {"sweep": name, "point": sweeps.label(point)} | axes | _flat(point["config"]) | made
         run |= {"profile": settings["profile"], "notebook": found["notebook"]}
         wanted = settings.get("results", ["*"])
-        for metric, number in metrics(folder).items():
+        for metric, number in numbers.items():
             if any(fnmatch.fnmatchcase(metric, pattern) for pattern in wanted):
                 rows.append(run | {"metric": metric} | {key: number.get(key) for key in ("value", "low", "high")})
     # Without a row there would be no columns either, and nobody could read the table.
-    return pd.DataFrame(rows, columns=None if rows else _LEAST), pd.DataFrame(told)
+    return _of_one_kind(pd.DataFrame(rows, columns=None if rows else _LEAST)), pd.DataFrame(told)
 
 
-def summarize(root, path, settings, points):
+def claim(root, path):
+    """Enter a sweep's file as the one that its folder belongs to.
+
+    Raises
+    ------
+    SweepError
+        If the folder belongs to another file of the same name.
+    """
+    mine = os.path.relpath(path)
+    with contextlib.suppress(FileNotFoundError):
+        owner = json.loads(Path(root, CLAIM).read_text(encoding="utf-8"))["file"]
+        if owner != mine:
+            raise sweeps.SweepError(f"{root} holds the sweep of {owner}: give {mine} another name, or remove {root}")
+        return
+    write_json(Path(root, CLAIM), {"file": mine})
+
+
+def is_stale(root, settings, points):
+    """Whether every point is done but the table is missing or is not of these points as they are now."""
+    marks = [Path(sweeps.folder_of(root, "05_evaluation", p["config"]), "marks", "05_evaluation") for p in points]
+    if not all(mark.exists() for mark in marks):
+        return False
+    collected = Path(root, COLLECTED)
+    if not collected.is_file() or not Path(root, "results.parquet").is_file():
+        return True
+    same = json.loads(collected.read_text(encoding="utf-8"))["of"] == _digest(settings, points)
+    return not same or collected.stat().st_mtime < max(mark.stat().st_mtime for mark in marks)
+
+
+def _digest(settings, points):
+    return hashlib.sha256(json.dumps([settings, points], sort_keys=True).encode()).hexdigest()
+
+
+def summarize(root, path, settings, points, kernel):
     """Write the table as parquet and CSV, the points as CSV and the report; return a summary for the terminal."""
     root, name = Path(root), Path(path).stem
     results, told = gather(root, name, settings, points)
@@ -119,10 +170,12 @@ def summarize(root, path, settings, points):
     for row in told[told["state"] != DONE].to_dict("records"):
         where = f" (partial notebook: {root}/{row['notebook']})" if row["notebook"] else ""
         lines.append(f"  {row['point']} {row['state']}: {row['reason']}{where}")
-    return "\n".join([*lines, report(root)])
+    lines.append(report(root, kernel))
+    write_json(root / COLLECTED, {"of": _digest(settings, points)})
+    return "\n".join(lines)
 
 
-def report(root):
+def report(root, kernel):
     """Run the sweep's notebook on the table and render it beside it; return where it is."""
     root = Path(root)
     here = Path(sys.executable).parent
@@ -131,6 +184,7 @@ def report(root):
     aside = root / f".report.{os.getpid()}.html"
     try:
         run = [here / "papermill", "book/sweep.ipynb", executed, "-p", "sweep_dir", os.path.relpath(root, "notebooks")]
+        run += ["-k", kernel]
         render = [here / "jupyter", "nbconvert", "--to", "html", "--no-input", "--output-dir", aside.parent.resolve()]
         for command in (
             [*run, "--cwd", "notebooks", "--no-progress-bar", "--log-level", "ERROR"],
@@ -144,6 +198,24 @@ def report(root):
     finally:
         aside.unlink(missing_ok=True)
     return f"report: {page}"
+
+
+def _of_one_kind(table):
+    """Turn columns of several kinds of values, which parquet does not hold, into text."""
+    for name in table.columns:
+        kinds = {type(value) for value in table[name] if value is not None}
+        if len(kinds) > 1 and not kinds <= {int, float}:
+            table[name] = table[name].map(lambda value: value if isinstance(value, str) else json.dumps(value))
+    return table
+
+
+def _last_line(path):
+    """Return the last line of a text file that says something, or nothing."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
 def _flat(config, prefix=""):

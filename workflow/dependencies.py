@@ -4,6 +4,8 @@ import ast
 import json
 from pathlib import Path
 
+from galaxynb.files import written_aside
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "galaxynb"
 
@@ -42,8 +44,8 @@ def write_if_changed(path, text):
     """Write a text file unless it holds this text already."""
     path = Path(path)
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        with written_aside(path) as aside:
+            aside.write_text(text, encoding="utf-8")
 
 
 def _imports(code):

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
-from build_book import times
+from build_book import SWEEPS, times
 
 from galaxynb import evaluation, provenance
 from galaxynb.files import written_aside
@@ -61,7 +61,7 @@ def keep(run, out):
         raise FileNotFoundError(f"{run} holds no finished run: `make book` makes one")
     metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     records = provenance.load(run)
-    changed = [stage for stage, record in records.items() if record["dirty"]]
+    changed = [stage for stage, record in records.items() if record["dirty"] is not False]
     if changed:
         raise ValueError(f"{run}: {', '.join(changed)} ran with uncommitted changes; commit them and run it again")
     with written_aside(out) as aside:
@@ -84,12 +84,14 @@ def keep_sweep(swept, out):
     Raises
     ------
     ValueError
-        If a run was made with uncommitted changes.
+        If a run was made with uncommitted changes, or the book has no page for a sweep of this name.
     """
-    swept = Path(swept)
+    swept, out = Path(swept), Path(out)
+    if out.name not in SWEEPS:
+        raise ValueError(f"{out}: the book has pages for the sweeps {', '.join(SWEEPS)} alone; keep another's folder")
     results = pd.read_parquet(swept / "results.parquet")
     points = pd.read_csv(swept / "points.csv", keep_default_na=False)
-    changed = results.loc[results["commit"].str.contains("with changes"), "point"].unique()
+    changed = results.loc[results["commit"].str.contains("with changes|unknown"), "point"].unique()
     if len(changed):
         raise ValueError(f"{swept}: {', '.join(changed)} ran with uncommitted changes; commit them and run it again")
     with written_aside(out) as aside:

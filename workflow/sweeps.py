@@ -23,6 +23,11 @@ STAGES = {
 }
 #: Parameters that are in no section of a profile.
 SHARED = ("seed", "source")
+#: Columns of the tables that are no parameters.
+RESERVED = {
+    *("sweep", "point", "state", "reason", "notebook", "folder", "profile", "data kind", "data sha256", "data images"),
+    *("commit", "backend", "device", "versions", "jobs", "seconds", "ended", "metric", "value", "low", "high"),
+}
 
 
 class SweepError(ValueError):
@@ -45,6 +50,8 @@ def points(sweep, profile, schema):
     SweepError
         If an axis or point names something that a profile does not have, or two points are the same.
     """
+    if taken := sorted(RESERVED & sweep.get("axes", {}).keys()):
+        raise SweepError(f"an axis is called {taken[0]}, as a column of the table is: give it another name")
     axes = {name: [_assignment(name, value) for value in values] for name, values in sweep.get("axes", {}).items()}
     if sweep.get("combine") == "zip" and len({len(values) for values in axes.values()}) > 1:
         lengths = ", ".join(f"{name} {len(values)}" for name, values in axes.items())

@@ -28,8 +28,9 @@ VARIANTS = {
 
 def train(cache, noise, seed, settings):
     """Train one variant from scratch; return the model and its number of steps."""
-    split = data.paper_split(cache.labels)
-    model = models.autoencoder(cache.image_size, settings["filters"], settings["width"], settings["depth"], seed)
+    split, how = data.paper_split(cache.labels), compute.execution()
+    sizes = settings["filters"], settings["width"], settings["depth"]
+    model = models.autoencoder(cache.image_size, *sizes, seed, how.precision)
 
     def pairs(indices, **options):
         return training.Pairs(cache.images, indices, settings["batch_size"], seed, **options)
@@ -39,7 +40,6 @@ def train(cache, noise, seed, settings):
     validation = pairs(split.validation, noise=noise, training=False)
     noisy = training.Phase("noisy", noisy_epochs, pairs(split.train, noise=noise), validation)
     steps = len(raw.training) * (1 + noisy_epochs)
-    how = compute.execution()
     models.compile_model(model, settings["loss"], settings["learning_rate"], steps, jit=how.jit)
     with tempfile.TemporaryDirectory() as folder:
         model, _ = training.fit(model, [raw, noisy], folder, digest="trial")
