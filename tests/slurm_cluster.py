@@ -18,12 +18,14 @@ import psutil
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "sinfo")
 CONFIGURATION = Path("/etc/slurm/slurm.conf")
+OURS = "ClusterName=galaxynb-test"
 PACKAGES = ("munge", "slurmctld", "slurmd", "slurm-client")
 
 
 def install():
     """Install Debian's packages where that is possible; return what stands in the way, or None."""
-    if CONFIGURATION.exists():
+    # One of ours may be left by a test that was killed.
+    if CONFIGURATION.exists() and OURS not in CONFIGURATION.read_text(encoding="utf-8"):
         return f"there is a Slurm on this machine already ({CONFIGURATION})"
     if all(map(shutil.which, PROGRAMS)):
         return None if os.geteuid() == 0 else "it takes root to start slurmd"
@@ -50,7 +52,7 @@ def _configuration(folder, cpus, memory):
     control, node = _free_ports(2)
     host = socket.gethostname().split(".")[0]
     return f"""\
-ClusterName=test
+{OURS}
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={control}
 SlurmdPort={node}
