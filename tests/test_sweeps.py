@@ -266,6 +266,16 @@ def test_a_holder_under_slurm_is_asked_after_by_its_number(tmp_path, monkeypatch
     assert not stage.holder_lives(stage.itself() | {"slurm": "7", "host": "another"})
 
 
+@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="the system knows no such thing")
+def test_what_a_stage_starts_works_as_a_batch():
+    code = "import stage, subprocess as s, sys; stage.work_as_a_batch(); s.run([sys.executable, '-c', sys.argv[1]])"
+    child = "import os; print(os.sched_getscheduler(0) == os.SCHED_BATCH)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, child], cwd=ROOT / "workflow", capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "True\n"
+
+
 # The table
 
 

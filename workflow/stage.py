@@ -59,6 +59,17 @@ def environment(threads, scratch):
     return os.environ | dict.fromkeys(names, str(threads)) | {"IPYTHONDIR": scratch}
 
 
+def work_as_a_batch():
+    """Let what this process starts not be interrupted by the threads that it wakes, where the system can.
+
+    At an epoch's end TensorFlow wakes a thread of its input pipeline and tells it to stop a moment later. Woken in
+    between, as on cores that are all busy, that thread sleeps for up to a minute more, and the training waits for it.
+    """
+    if hasattr(os, "SCHED_BATCH"):
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
 def holder_lives(holder):
     """Whether the process that a record of `itself` names still runs, as far as can be told from here."""
     if holder["slurm"] not in ("", os.environ.get("SLURM_JOB_ID")):
@@ -137,4 +148,5 @@ def _record(folder, name):
 
 
 if __name__ == "__main__":
+    work_as_a_batch()
     sys.exit(run(*sys.argv[1:]))
