@@ -191,6 +191,8 @@ def test_kept_run_says_of_itself_what_its_records_and_metrics_say(kept_records, 
     metrics = json.loads((REFERENCE / "run" / "metrics.json").read_text())
     said = (REFERENCE / "run" / "ran.md").read_text()
     assert said == "\n\n".join(workflow("keep").sentences(metrics, kept_records)) + "\n"
+    for name in ("clean", "noisy", "denoised", "recovery"):
+        assert f"{metrics['estimates'][name]['value']:.2f}" in said
     shown = pd.read_csv(REFERENCE / "run" / "accuracies.csv").set_index("Test images")["Accuracy"]
     for name, text in shown.items():
         assert evaluation.Estimate(**metrics["estimates"][name]).text() == text

@@ -33,7 +33,7 @@ def sentences(metrics, records):
     """Return what the chapter says of the run: what it ran on, in all, and what came out."""
     data, evaluated = records["data"], records["evaluation"]
     estimates = {
-        name: evaluation.Estimate(*(math.nan if number is None else number for number in found.values()))
+        name: evaluation.Estimate(**{key: math.nan if number is None else number for key, number in found.items()})
         for name, found in metrics["estimates"].items()
     }
     devices = sorted({provenance.device_text(record["device"]) for record in records.values()})
@@ -41,7 +41,7 @@ def sentences(metrics, records):
     ran = (
         f"{provenance.banner(data['data']['kind'], data['profile'], data['data'].get('sha256'))} "
         f"{data['data']['n_images']:,} images of {data['parameters']['image_size']} px a side, on "
-        f"{' and '.join(devices)}, backend {evaluated['backend']}; the five notebooks together took {hours:.1f} hours."
+        f"{' and '.join(devices)}, backend {evaluated['backend']}; the times of its five notebooks add up to {hours:.1f} hours."
     )
     return [ran, " ".join(evaluation.verdict(estimates, estimates))]
 
