@@ -34,7 +34,8 @@ def counts(planned):
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
     """A finished smoke sweep, and beside it, at the same time, the first stages of another user's."""
-    checkout = Checkout(tmp_path_factory.mktemp("a sweep"))  # the path of a checkout may hold a space
+    # The path of a checkout may hold a space, and results may lie outside it.
+    checkout = Checkout(tmp_path_factory.mktemp("sweeps") / "a checkout")
     shutil.copy(checkout.root / "config/sweeps/smoke.yaml", checkout.root / "config/sweeps/other.yaml")
     planned = sweep(checkout, "DRY_RUN=1")
     assert planned.returncode == 0, planned.stderr[-3000:]
@@ -42,7 +43,11 @@ def swept(tmp_path_factory):
     assert not list((checkout.root / SMOKE).glob("*/marks/*"))
     with ThreadPoolExecutor() as pool:
         other = pool.submit(
-            checkout.make, "sweep", "SWEEP=config/sweeps/other.yaml", "SNAKEMAKE_ARGS=--until noise --cores 1"
+            checkout.make,
+            "sweep",
+            "SWEEP=config/sweeps/other.yaml",
+            "SNAKEMAKE_ARGS=--until noise --cores 1",
+            f"RUNS={checkout.root.parent / 'elsewhere'}",
         )
         done = sweep(checkout)
         checkout.other = other.result()
@@ -169,7 +174,7 @@ def is_snakemake(process):
 def test_two_sweeps_at_once_each_write_their_own(swept):
     """Two users in one checkout, or one with two terminals."""
     assert swept.other.returncode == 0, swept.other.stderr[-3000:]
-    folder = swept.root / "runs/sweeps/other"
+    folder = swept.root.parent / "elsewhere/sweeps/other"
     assert len(list(folder.glob("noise-*/noise.json"))) == 2
     for record in folder.glob("*/provenance/*.json"):
         assert not record.is_symlink() or record.resolve().is_relative_to(folder)

@@ -217,7 +217,7 @@ def test_only_what_had_not_begun_is_tried_again(tmp_path):
     began = tmp_path / "began"
     began.touch()
     os.utime(began, (1e9, 1e9))
-    arguments = ("notebooks/02_noise.ipynb", tmp_path, "no-such-kernel", 1, 2, "no", began, tmp_path / "mark")
+    arguments = ("notebooks/02_noise.ipynb", tmp_path, "no-such-kernel", 1, 2, "no", began, tmp_path, "mark")
     assert stage.run(*arguments) == 1
     assert log.read_text() == notebook(1, None)
     # What an earlier run of the workflow left there is not this one's first attempt.

@@ -41,7 +41,8 @@ def sentences(metrics, records):
     ran = (
         f"{provenance.banner(data['data']['kind'], data['profile'], data['data'].get('sha256'))} "
         f"{data['data']['n_images']:,} images of {data['parameters']['image_size']} px a side, on "
-        f"{' and '.join(devices)}, backend {evaluated['backend']}; the times of its five notebooks add up to {hours:.1f} hours."
+        f"{' and '.join(devices)}, backend {evaluated['backend']}; "
+        f"the times of its five notebooks add up to {hours:.1f} hours."
     )
     return [ran, " ".join(evaluation.verdict(estimates, estimates))]
 

@@ -1,6 +1,8 @@
 """Run one stage of a study in its folder: bring in what it needs, call papermill, leave its mark.
 
-Usage: python workflow/stage.py NOTEBOOK FOLDER KERNEL THREADS ATTEMPT PROGRESS BEGAN MARK [FOLDER_OF_A_STAGE ...]
+Usage: python workflow/stage.py NOTEBOOK FOLDER KERNEL THREADS ATTEMPT PROGRESS BEGAN HERE MARK [FOLDER ...]
+
+MARK is seen from the folder HERE, all else from the checkout; the last folders are those of the stages it needs.
 
 papermill writes into the folder's logs/, which survives a failure: a partial notebook shows where it stopped. The
 mark is a copy of the stage's record, whose content differs from run to run: Snakemake takes equal content for no
@@ -114,7 +116,7 @@ def wait_for_holder(path, poll=2.0):
     write_json(path, itself())
 
 
-def run(notebook, folder, kernel, threads, attempt, progress, began, mark, *needed):
+def run(notebook, folder, kernel, threads, attempt, progress, began, here, mark, *needed):
     """Run the stage, with what its cells print as `progress` if that is "yes"; return the exit status."""
     name = Path(notebook).stem
     log = Path(folder, "logs", f"{name}.ipynb")
@@ -137,7 +139,7 @@ def run(notebook, folder, kernel, threads, attempt, progress, began, mark, *need
             done = subprocess.run(command, env=environment(threads, scratch), stdout=out, stderr=out, check=False)
     if done.returncode == 0:
         # The mark last: it says that all else is there.
-        for path, kept in ((log, Path(folder, "notebooks", log.name)), (_record(folder, name), Path(mark))):
+        for path, kept in ((log, Path(folder, "notebooks", log.name)), (_record(folder, name), Path(here, mark))):
             with written_aside(kept) as aside:
                 shutil.copyfile(path, aside)
     return done.returncode
