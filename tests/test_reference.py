@@ -242,4 +242,5 @@ def test_kept_benchmarks_hold_every_row_at_full_size_and_from_committed_code(wor
     assert rows >= set(named) - {"study", "sweep"}
     table, made = workflow("build_book").benchmarks(REFERENCE / "benchmarks")
     assert set(table["Row"]) == rows
+    assert not table["Goal"].str.contains("[<>]").any()
     assert {"Commit", "Device", "Version: tensorflow"} <= set(made["What"])

@@ -132,7 +132,8 @@ def benchmarks(folder):
             "Ours": measured["Ours"] + ": " + measured["Ours, median"] + " " + measured["Unit"],
             "Against": measured["Against"] + (": " + measured["Against, median"]).where(measured["Ratio"] != "", ""),
             "Ratio": measured["Ratio"] + (" (" + measured["Spread"] + ")").where(measured["Ratio"] != "", ""),
-            "Goal": measured["Goal"] + (", met: " + measured["Met"]).where(measured["Met"] != "", ""),
+            # A cell that began with > would be a quotation.
+            "Goal": measured["Goal"].str.replace(">=", "≥").str.replace("<=", "≤") + (", met: " + measured["Met"]).where(measured["Met"] != "", ""),
         }
     )
     made = {}
