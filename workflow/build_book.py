@@ -126,14 +126,15 @@ def benchmarks(folder):
     calls = sorted(path.parent for path in Path(folder).glob("*/benchmarks.csv"))
     read = {"dtype": str, "keep_default_na": False}
     measured = pd.concat([pd.read_csv(call / "benchmarks.csv", **read) for call in calls], ignore_index=True)
+    # A cell that began with > would be a quotation.
+    goal = measured["Goal"].str.replace(">=", "≥").str.replace("<=", "≤")
     table = pd.DataFrame(
         {
             "Row": measured["Row"],
             "Ours": measured["Ours"] + ": " + measured["Ours, median"] + " " + measured["Unit"],
             "Against": measured["Against"] + (": " + measured["Against, median"]).where(measured["Ratio"] != "", ""),
             "Ratio": measured["Ratio"] + (" (" + measured["Spread"] + ")").where(measured["Ratio"] != "", ""),
-            # A cell that began with > would be a quotation.
-            "Goal": measured["Goal"].str.replace(">=", "≥").str.replace("<=", "≤") + (", met: " + measured["Met"]).where(measured["Met"] != "", ""),
+            "Goal": goal + (", met: " + measured["Met"]).where(measured["Met"] != "", ""),
         }
     )
     made = {}
