@@ -103,8 +103,9 @@ def gather(root, name, settings, points):
     for point in points:
         folder = Path(sweeps.folder_of(root, "05_evaluation", point["config"]))
         found = state(root, point)
+        parameters = _flat(point["config"])
         # A point beside the axes may leave some of them to the profile.
-        axes = {name: point["axes"].get(name, _flat(point["config"]).get(name, "")) for name in names}
+        axes = {name: point["axes"].get(name, parameters.get(name, "")) for name in names}
         told.append({"point": sweeps.label(point)} | axes | found | {"folder": folder.name})
         if found["state"] != DONE:
             continue
@@ -113,7 +114,7 @@ def gather(root, name, settings, points):
         except (OSError, ValueError, KeyError) as error:
             told[-1] |= {"state": FAILED, "reason": f"its results cannot be read: {type(error).__name__}: {error}"}
             continue
-        run = {"sweep": name, "point": sweeps.label(point)} | axes | _flat(point["config"]) | made
+        run = {"sweep": name, "point": sweeps.label(point)} | axes | parameters | made
         run |= {"profile": settings["profile"], "notebook": found["notebook"]}
         wanted = settings.get("results", ["*"])
         for metric, number in numbers.items():
