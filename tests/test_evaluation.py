@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import bootstrap
+from skimage.metrics import structural_similarity
 
 from galaxynb import evaluation
 from galaxynb.evaluation import Estimate
@@ -369,6 +370,30 @@ def test_quality_is_of_each_image_alone():
         values = metric(reference, images.astype(np.float32))
         assert values[0] > values[1] > values[2]
         assert values[1:2] == pytest.approx(metric(reference[1:2], images[1:2].astype(np.float32)))
+
+
+@given(
+    st.integers(0, 1000),
+    st.sampled_from([np.float32, np.float64]),
+    st.tuples(st.integers(1, 20), st.integers(7, 40), st.integers(7, 40)),
+)
+@quicker
+def test_ssim_is_scikit_images(seed, dtype, shape):
+    rng = np.random.default_rng(seed)
+    reference = rng.random((*shape, 3))
+    images = np.clip(reference + rng.normal(0, 0.1, reference.shape), 0, 1)
+    expected = [
+        structural_similarity(one, other, data_range=1.0, channel_axis=-1)
+        for one, other in zip(reference, images, strict=True)
+    ]
+    found = evaluation.ssim(reference.astype(dtype), images.astype(dtype))
+    assert found == pytest.approx(expected, abs=1e-12 if dtype is np.float64 else 2e-6)
+
+
+def test_ssim_refuses_what_no_window_fits_in():
+    images = np.zeros((2, 6, 32, 3))
+    with pytest.raises(ValueError, match=r"shape \(2, 6, 32, 3\); expected 7 pixels or more"):
+        evaluation.ssim(images, images)
 
 
 def test_image_quality_summarises_and_stays_writable():
