@@ -153,9 +153,11 @@ class NoiseModel:
             raise TypeError(f"images is {images.dtype}, but uint8 or floating point in [0, 1] is needed: convert it")
         generators = [_generator(seed, epoch, index) for index in indices]
         stars = self._draw_stars(generators, images.shape[1])
+        # One array for all that is added: the system would have to find and clear memory for a fresh one each time.
+        added = np.empty(noisy.shape[1:], np.float32)
         for image, own, rng in zip(noisy, stars, generators, strict=True):
-            _add_stars(image, own)
-            self._add_gaussian(image, rng)
+            _add_stars(image, own, added)
+            self._add_gaussian(image, rng, added)
             np.clip(image, 0, 1, out=image)
         return (noisy, stars) if return_stars else noisy
 
@@ -215,14 +217,13 @@ class NoiseModel:
         stars["rgb"] = ranges[..., 0] + u[:, 6:9] * (ranges[..., 1] - ranges[..., 0])
         return np.split(stars, np.cumsum(numbers_of[:-1])) if numbers_of else []
 
-    def _add_gaussian(self, image, rng):
-        """Add Gaussian noise to a float32 image in place."""
+    def _add_gaussian(self, image, rng, added):
+        """Add Gaussian noise to a float32 image in place; `added` is overwritten by it."""
         if self.sigma > 0:
             # OpenCV's generator is several times faster than numpy's; its state is this thread's own.
             # Negative seeds too: the sign of the first number it gives is that of the seed.
             cv2.setRNGSeed(int(rng.integers(-(2**31), 2**31)))
-            gaussian = cv2.randn(np.empty_like(image), (0, 0, 0), (self.sigma,) * 3)
-            cv2.add(image, gaussian, dst=image)
+            cv2.add(image, cv2.randn(added, (0, 0, 0), (self.sigma,) * 3), dst=image)
 
 
 def _generator(seed, epoch, index):
@@ -259,9 +260,9 @@ def _draw_layers(stars, side):
     return dict(sorted(layers.items()))
 
 
-def _add_stars(image, stars):
-    """Draw, blur and add stars to a float32 image in place."""
+def _add_stars(image, stars, added):
+    """Draw, blur and add stars to a float32 image in place; `added` is overwritten."""
     # One layer and one blur for all stars of a kernel size: the blur is linear.
     for kernel, layer in _draw_layers(stars, image.shape[0]).items():
-        blurred = cv2.GaussianBlur(layer, (kernel, kernel), 0)
-        cv2.scaleAdd(blurred.astype(np.float32), 1 / 255, image, dst=image)
+        added[:] = cv2.GaussianBlur(layer, (kernel, kernel), 0)
+        cv2.scaleAdd(added, 1 / 255, image, dst=image)
