@@ -166,15 +166,11 @@ def test_a_part_measured_alone_leaves_the_others_as_they_were(program, tmp_path,
 # The run at the paper's scale, and the benchmarks
 
 
-kept_run = pytest.mark.skipif(not (REFERENCE / "run" / "metrics.json").is_file(), reason="no run is kept yet")
-
-
 @pytest.fixture
 def kept_records():
     return provenance.load(REFERENCE / "run")
 
 
-@kept_run
 def test_kept_run_is_at_the_papers_scale_and_from_committed_code(kept_records):
     assert list(kept_records) == list(provenance.STAGES)
     assert kept_records["data"]["data"]["n_images"] == sum(CLASS_COUNTS)
@@ -186,7 +182,6 @@ def test_kept_run_is_at_the_papers_scale_and_from_committed_code(kept_records):
         assert record["dirty"] is False
 
 
-@kept_run
 def test_kept_run_says_of_itself_what_its_records_and_metrics_say(kept_records, workflow):
     metrics = json.loads((REFERENCE / "run" / "metrics.json").read_text())
     said = (REFERENCE / "run" / "ran.md").read_text()
@@ -198,7 +193,6 @@ def test_kept_run_says_of_itself_what_its_records_and_metrics_say(kept_records, 
         assert evaluation.Estimate(**metrics["estimates"][name]).text() == text
 
 
-@kept_run
 def test_only_a_finished_run_of_committed_code_is_kept(tmp_path, workflow):
     keep = workflow("keep").keep
     with pytest.raises(FileNotFoundError, match="holds no finished run"):
@@ -215,8 +209,6 @@ def test_only_a_finished_run_of_committed_code_is_kept(tmp_path, workflow):
 @pytest.mark.parametrize("name", ["seeds", "noise"])
 def test_a_kept_sweep_is_the_one_that_ships_and_from_committed_code(name, workflow):
     folder = REFERENCE / "sweeps" / name
-    if not folder.exists():
-        pytest.skip("not kept yet")
     results, points = spread.read(folder)
     root = REFERENCE.parents[1]
     shipped, profile = workflow("sweeps").read(

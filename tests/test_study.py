@@ -147,6 +147,18 @@ def test_tables_and_figures_bear_the_papers_numbers(study):
         assert shown.read_bytes() == (study.root / SMOKE / "figures" / f"figure{number}.png").read_bytes()
 
 
+def test_pages_of_kept_sweeps_have_the_sections_that_say_something(study):
+    pages = study.root / SMOKE / "book" / "book" / "sweeps"
+    texts = {name: (pages / f"{name}.html").read_text(encoding="utf-8") for name in ("seeds", "noise")}
+    sections = {name: set(re.findall(r'<section id="([\w-]+)"', text)) for name, text in texts.items()}
+    assert {"mean-and-spread", "tables-1-to-3", "the-points"} < sections["seeds"]
+    assert {"along-each-axis", "recovery", "the-points"} < sections["noise"]
+    for text in texts.values():
+        for empty in ("Not shown:", "No axis of numbers", "It takes two axes"):
+            # What the code that is shown could print is in quotation marks there.
+            assert f"<pre>{empty}" not in text.replace("<span></span>", "")
+
+
 def test_running_again_does_nothing_and_says_so(study):
     done = study.smoke()
     assert done.returncode == 0

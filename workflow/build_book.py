@@ -27,14 +27,21 @@ _KEPT_ONCE = (
     " It was made before, once, and kept; nothing on it comes from the run that the line at the top speaks of. The "
     "notebooks that it links to are kept without their pictures."
 )
-#: Titles of the kept sweeps' pages, and the question that each answers.
+#: Kept sweeps' pages: how each opens, with the question that it answers, and the tag of the cells that have nothing to
+#: say of it.
 SWEEPS = {
-    "seeds": "Other seeds\n\n*How much of what one run shows would another run show?*\n\n"
-    "The page shows runs of the same study with other seeds: each draws its own stand-in, noise, initial weights and "
-    "order of training." + _KEPT_ONCE,
-    "noise": "More noise and less\n\n*How much noise can be undone?*\n\n"
-    "The page shows one classifier, trained on clean images, facing noise of many levels, with an autoencoder trained "
-    "on each." + _KEPT_ONCE,
+    "seeds": (
+        "Other seeds\n\n*How much of what one run shows would another run show?*\n\n"
+        "The page shows runs of the same study with other seeds: each draws its own stand-in, noise, initial weights "
+        "and order of training." + _KEPT_ONCE,
+        "over-axes",
+    ),
+    "noise": (
+        "More noise and less\n\n*How much noise can be undone?*\n\n"
+        "The page shows one classifier, trained on clean images, facing noise of many levels, with an autoencoder "
+        "trained on each." + _KEPT_ONCE,
+        "over-seeds",
+    ),
 }
 #: A line of a cell of parameters: `name: kind = value  # comment`.
 _PARAMETER = re.compile(r"(?P<name>\w+)(?P<kind>: [^=]+?)? = .*?(?P<comment>  # .*)?")
@@ -162,12 +169,13 @@ def gather(run, source):
         text = json.dumps(with_current_prose(executed, current), indent=1)
         (source / "book" / "notebooks" / path.name).write_text(text, encoding="utf-8")
     (source / "book" / "sweep.ipynb").unlink()  # the kept sweeps' pages are its executed copies
-    for name, opening in SWEEPS.items():
+    for name, (opening, unasked) in SWEEPS.items():
         path = run / "sweeps" / f"{name}.ipynb"
         if not (KEPT / "sweeps" / name).is_dir():
             continue  # the contents name the page, and say so if it should be there
         gate(path)
         executed = json.loads(path.read_text(encoding="utf-8"))
+        executed["cells"] = [cell for cell in executed["cells"] if unasked not in cell["metadata"].get("tags", ())]
         executed["cells"][0]["source"] = f"# {opening}"
         (source / "book" / "sweeps").mkdir(exist_ok=True)
         (source / "book" / "sweeps" / path.name).write_text(json.dumps(executed, indent=1), encoding="utf-8")
