@@ -9,6 +9,7 @@ Networks compute in the precision that the study chooses on the machine.
 """
 
 import sys
+import time
 from pathlib import Path
 
 import keras
@@ -24,8 +25,12 @@ def first_step(side, batch, small):
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=False)
     rng = np.random.default_rng(0)
     images = rng.random((batch, side, side, 3), dtype=np.float32)
-    model.fit(images, rng.integers(10, size=batch), batch_size=batch, verbose=0)
-    print("first step done", flush=True)
+
+    def say(*_):
+        print("first step done", time.time(), flush=True)
+
+    told = keras.callbacks.LambdaCallback(on_train_batch_end=say)
+    model.fit(images, rng.integers(10, size=batch), batch_size=batch, verbose=0, callbacks=[told])
 
 
 def densenet121(side):

@@ -444,7 +444,7 @@ def _notebook_to_first_step(notebook, values, small):
     if small:
         assign += f"\nimport sys\nsys.path.insert(0, {str(Path(__file__).parent)!r}){_SMALL}"
     cells = [*cells[: parameters + 1], assign + _STOP, *cells[parameters + 1 :]]
-    start = time.time()  # the one clock that two processes share on any system
+    start = time.time()  # a clock that two processes share on any system
     manager, client = start_new_kernel(kernel_name="python3", cwd=str(ROOT / "notebooks"))
     try:
         for cell in cells:
@@ -462,11 +462,11 @@ def _notebook_to_first_step(notebook, values, small):
 def _script_to_first_step(side, batch, small):
     """Run `bare.py first-step`; return the seconds until it says that the step is done."""
     command = [sys.executable, bare.__file__, "first-step", str(side), str(batch), *(["--small"] * small)]
-    start = time.perf_counter()
+    start = time.time()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as script:
         for line in script.stdout:
-            if line.strip() == "first step done":
-                return time.perf_counter() - start
+            if line.startswith("first step done "):
+                return float(line.split()[-1]) - start
     raise RuntimeError(f"bare.py first-step ended with exit status {script.returncode} and without a step")
 
 

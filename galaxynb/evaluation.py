@@ -396,7 +396,7 @@ def psnr(reference, images):
 
 #: Side in pixels of the square window of SSIM, and its two constants for a peak of 1 (Wang et al. 2004).
 _WINDOW, _C1, _C2 = 7, 0.01**2, 0.03**2
-#: Images whose windows are averaged in one call: with more, what is in work outgrows the processor's caches.
+#: Images in work at once: enough that Python's part is small, few enough to stay in the processor's caches at 64 px.
 _AT_ONCE = 16
 
 
@@ -404,13 +404,13 @@ def ssim(reference, images):
     """Return the structural similarity of each image, averaged over its pixels and channels.
 
     The law is that of scikit-image's ``structural_similarity`` with its defaults: uniform windows of 7 by 7 pixels,
-    sample covariances, and only pixels whose window lies inside the image. There, an image at a time, it took most of
-    what evaluation costs beside predicting.
+    sample covariances, and only pixels whose window lies inside the image. Here many images share a call, which takes a
+    fraction of the time.
 
     Parameters
     ----------
     reference, images : ndarray of float, shape (N, H, W, 3)
-        In [0, 1], 7 pixels or more a side. Computed in float32, or in float64 where either is.
+        In [0, 1], 7 pixels or more a side. Computed in float64 where either is wider than float32, else in float32.
 
     Returns
     -------
@@ -429,7 +429,7 @@ def ssim(reference, images):
     _check_pairs(reference, images)
     if min(images.shape[1:3]) < _WINDOW:
         raise ValueError(f"images has shape {images.shape}; expected {_WINDOW} pixels or more a side")
-    dtype = np.result_type(reference, images, np.float32)
+    dtype = np.float64 if np.result_type(reference, images).itemsize > 4 else np.float32
     values = []
     for start in range(0, len(images), _AT_ONCE):
         pair = (array[start : start + _AT_ONCE].astype(dtype, copy=False) for array in (reference, images))
@@ -449,10 +449,16 @@ def _similarity(one, other):
 
 
 def _window_means(images):
-    """Average over each window inside an image. The images go in as one tall one: no such window spans two."""
-    tall = np.ascontiguousarray(images).reshape(-1, *images.shape[2:])
+    """Average over each window inside an image.
+
+    OpenCV gets an image at a time, since it carries sums along: in one tall image a value that is not a number would
+    spread to the others.
+    """
+    means = np.empty_like(images, order="C")
+    for image, mean in zip(images, means, strict=True):
+        cv2.blur(image, (_WINDOW, _WINDOW), dst=mean)
     edge = _WINDOW // 2
-    return cv2.blur(tall, (_WINDOW, _WINDOW)).reshape(images.shape)[:, edge:-edge, edge:-edge]
+    return means[:, edge:-edge, edge:-edge]
 
 
 def image_quality(reference, images):
@@ -472,7 +478,7 @@ def image_quality(reference, images):
     Raises
     ------
     ValueError
-        As `psnr` does.
+        As `psnr` and `ssim` do.
     """
     summary = {}
     for name, values in {"psnr": psnr(reference, images), "ssim": ssim(reference, images)}.items():

@@ -153,7 +153,11 @@ def test_pages_of_kept_sweeps_have_the_sections_that_say_something(study):
     sections = {name: set(re.findall(r'<section id="([\w-]+)"', text)) for name, text in texts.items()}
     assert {"mean-and-spread", "tables-1-to-3", "the-points"} < sections["seeds"]
     assert {"along-each-axis", "recovery", "the-points"} < sections["noise"]
-    for text in texts.values():
+    assert not sections["seeds"] & {"along-each-axis", "recovery"}
+    assert not sections["noise"] & {"mean-and-spread", "tables-1-to-3"}
+    for name, text in texts.items():
+        assert "# Parameters" not in text  # the cell that papermill puts in
+        assert f"../book/reference/sweeps/{name}" in text
         for empty in ("Not shown:", "No axis of numbers", "It takes two axes"):
             # What the code that is shown could print is in quotation marks there.
             assert f"<pre>{empty}" not in text.replace("<span></span>", "")

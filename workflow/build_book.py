@@ -39,7 +39,8 @@ SWEEPS = {
     "noise": (
         "More noise and less\n\n*How much noise can be undone?*\n\n"
         "The page shows one classifier, trained on clean images, facing noise of many levels, with an autoencoder "
-        "trained on each." + _KEPT_ONCE,
+        "trained on each. Each is trained once, and bars say what the test images alone leave unsure: how far runs "
+        "that differ in the seed scatter, [other seeds](seeds.ipynb) shows." + _KEPT_ONCE,
         "over-seeds",
     ),
 }
@@ -175,6 +176,8 @@ def gather(run, source):
             continue  # the contents name the page, and say so if it should be there
         gate(path)
         executed = json.loads(path.read_text(encoding="utf-8"))
+        current = json.loads((ROOT / "book" / "sweep.ipynb").read_text(encoding="utf-8"))
+        executed = with_current_prose(executed, current)
         executed["cells"] = [cell for cell in executed["cells"] if unasked not in cell["metadata"].get("tags", ())]
         executed["cells"][0]["source"] = f"# {opening}"
         (source / "book" / "sweeps").mkdir(exist_ok=True)
