@@ -124,7 +124,8 @@ def spread_text(values, digits=2):
     values = np.asarray(values, dtype=float)
     if len(values) < 2:
         return "".join(f"{value:.{digits}f}" for value in values)
-    return f"{values.mean():.{digits}f} ± {values.std(ddof=1):.{digits}f}"
+    # Spaces that don't break: in a narrow column the two would stand on lines of their own.
+    return f"{values.mean():.{digits}f}\u00a0±\u00a0{values.std(ddof=1):.{digits}f}"
 
 
 def series(results, metric, by):

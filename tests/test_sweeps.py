@@ -504,7 +504,7 @@ def test_tables_over_runs_stand_beside_the_papers():
     title = "0 Disturbed"
     frame = runs([0.1, 0.3]).assign(metric=f"table/noisy/{title}/Precision")
     table = spread.scores(frame, "noisy").set_index("Class")
-    assert table.loc[title, "Precision"] == "0.20 ± 0.14"
+    assert table.loc[title, "Precision"] == "0.20\u00a0±\u00a00.14"
     assert table.loc[title, "Precision (paper)"] == f"{evaluation.paper_table('noisy')['precision'].iloc[0]:.2f}"
     assert table.loc[title, "Recall"] == ""
     assert spread.spread_text([0.5]) == "0.50"
