@@ -236,3 +236,6 @@ def test_kept_benchmarks_hold_every_row_at_full_size_and_from_committed_code(wor
     assert set(table["Row"]) == rows
     assert not table["Goal"].str.contains("[<>]").any()
     assert {"Commit", "Device", "Version: tensorflow"} <= set(made["What"])
+    said = made.set_index("What").loc["Rows"].str.split(", ").explode()
+    assert said.is_unique
+    assert set(said) == rows

@@ -150,7 +150,8 @@ def benchmarks(folder):
         record = provenance.load(call)["benchmarks"]
         column = provenance.summary(record).set_index("What")["Value"]
         kept = column.index.str.fullmatch(r"Ended \(UTC\)|Commit|Device|Platform|Backend|Wall time|Version: .*")
-        made[call.name.capitalize()] = column[kept]
+        rows = dict.fromkeys(result["row"] for result in record["extra"]["results"])
+        made[call.name.capitalize()] = pd.concat([pd.Series({"Rows": ", ".join(rows)}), column[kept]])
     return table, pd.DataFrame(made).rename_axis("What").reset_index()
 
 
