@@ -722,18 +722,20 @@ def support(labels, indices):
     return np.bincount(np.asarray(labels)[indices], minlength=len(CLASS_NAMES))
 
 
-def to_float(images):
+def to_float(images, out=None):
     """Scale 8-bit images to floats.
 
     Parameters
     ----------
     images : uint8 array
         Any shape, 0 to 255.
+    out : float32 array or None
+        Where the result goes, of the same shape; None makes a new array.
 
     Returns
     -------
     float32 array
-        The same shape, 0 to 1.
+        The same shape, 0 to 1; `out`, if given.
 
     Raises
     ------
@@ -748,7 +750,7 @@ def to_float(images):
     images = np.asarray(images)
     if images.dtype != np.uint8:
         raise TypeError(f"images must be uint8, from 0 to 255, but are {images.dtype}")
-    return images / np.float32(255)
+    return np.divide(images, np.float32(255), out=out)
 
 
 # --- the same place on the sky

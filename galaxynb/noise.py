@@ -12,6 +12,7 @@ the images themselves (see `galaxynb.simulate`).
 import json
 import numbers
 from dataclasses import asdict, dataclass, fields
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -103,7 +104,7 @@ class NoiseModel:
         if not good or min(self.proportions) < 0 or sum(self.proportions) <= 0:
             raise ValueError(f"proportions is {self.proportions}, but three numbers >= 0, not all 0, are needed")
 
-    def apply(self, images, seed, indices, epoch=0, return_stars=False):
+    def apply(self, images, seed, indices, epoch=0, return_stars=False, out=None):
         """Add stars, then Gaussian noise, to a batch of images.
 
         Parameters
@@ -118,18 +119,20 @@ class NoiseModel:
             Training epoch. Test and validation images use 0, always.
         return_stars : bool
             Also return the injected stars.
+        out : ndarray, shape (N, H, W, 3), float32, C-contiguous, or None
+            Where the noisy images go; None makes a new array.
 
         Returns
         -------
         noisy : ndarray, shape (N, H, W, 3), float32
-            In [0, 1].
+            In [0, 1]; `out`, if given.
         stars : list of ndarray of `STAR_DTYPE`
             One array an image; only if `return_stars`.
 
         Raises
         ------
         ValueError
-            If shapes disagree, or `seed`, `epoch` or an index is negative.
+            If shapes disagree, or `seed`, `epoch` or an index is negative, or `out` is no such array.
         TypeError
             If `images` is neither uint8 nor floating point.
         """
@@ -141,22 +144,30 @@ class NoiseModel:
             raise ValueError(
                 f"indices has shape {indices.shape}, but {images.shape[:1]} is needed: give one index an image"
             )
+        # OpenCV writes into such arrays only.
+        noisy = np.empty(images.shape, np.float32) if out is None else out
+        if noisy.shape != images.shape or noisy.dtype != np.float32 or not noisy.flags.c_contiguous:
+            raise ValueError(
+                f"out is {noisy.dtype} of shape {noisy.shape}, but C-contiguous float32 of shape {images.shape} is"
+                " needed: give such an array, or none"
+            )
         if images.dtype == np.uint8:
-            noisy = np.divide(images, np.float32(255), dtype=np.float32, order="C")  # as `data.to_float` does
+            np.divide(images, np.float32(255), out=noisy)  # as `data.to_float` does
         elif np.issubdtype(images.dtype, np.floating):
             if images.size and not (images.min() >= 0 and images.max() <= 1):
                 raise ValueError(
                     f"images range from {images.min()} to {images.max()}, but floats in [0, 1] are needed: scale them"
                 )
-            noisy = images.astype(np.float32, order="C")  # OpenCV writes into such arrays only
+            noisy[...] = images
         else:
             raise TypeError(f"images is {images.dtype}, but uint8 or floating point in [0, 1] is needed: convert it")
         generators = [_generator(seed, epoch, index) for index in indices]
         stars = self._draw_stars(generators, images.shape[1])
+        disks = iter(_disks(np.concatenate(stars)) if stars else ())
         # One array for all that is added: the system would have to find and clear memory for a fresh one each time.
         added = np.empty(noisy.shape[1:], np.float32)
         for image, own, rng in zip(noisy, stars, generators, strict=True):
-            _add_stars(image, own, added)
+            _add_stars(image, islice(disks, len(own)), added)
             self._add_gaussian(image, rng, added)
             np.clip(image, 0, 1, out=image)
         return (noisy, stars) if return_stars else noisy
@@ -245,24 +256,29 @@ def _between(limits, u):
     return low + u * (high - low)
 
 
-def _draw_layers(stars, side):
+def _disks(stars):
+    """Return what OpenCV is told of each star's disk before it is blurred: centre, radius, colour; and its kernel."""
+    scale = 1 << _SUBPIXEL_BITS
+    centres = np.rint(scale * np.stack([stars["x"], stars["y"]], axis=-1).astype(np.float64)).astype(int)
+    # OpenCV's antialiased disks reach half a pixel too far, which would make the stars of small images larger.
+    radii = np.rint(scale * np.maximum(stars["radius"].astype(np.float64) - 0.5, 0)).astype(int)
+    colours = 255 * stars["brightness"][:, None] * stars["rgb"]
+    return list(zip(centres.tolist(), radii.tolist(), colours.tolist(), stars["kernel"].tolist(), strict=True))
+
+
+def _draw_layers(disks, side):
     """Draw unblurred stars as filled, antialiased disks: a layer, (side, side, 3) uint8, for each kernel size."""
     layers = {}
-    scale = 1 << _SUBPIXEL_BITS
-    x, y = (np.rint(scale * stars[axis].astype(np.float64)).astype(int).tolist() for axis in "xy")
-    # OpenCV's antialiased disks reach half a pixel too far, which would make the stars of small images larger.
-    radii = np.rint(scale * np.maximum(stars["radius"].astype(np.float64) - 0.5, 0)).astype(int).tolist()
-    colours = (255 * stars["brightness"][:, None] * stars["rgb"]).tolist()
-    for *centre, radius, colour, kernel in zip(x, y, radii, colours, stars["kernel"].tolist(), strict=True):
+    for centre, radius, colour, kernel in disks:
         if kernel not in layers:
             layers[kernel] = np.zeros((side, side, 3), dtype=np.uint8)
         cv2.circle(layers[kernel], centre, radius, colour, cv2.FILLED, cv2.LINE_AA, _SUBPIXEL_BITS)
     return dict(sorted(layers.items()))
 
 
-def _add_stars(image, stars, added):
+def _add_stars(image, disks, added):
     """Draw, blur and add stars to a float32 image in place; `added` is overwritten."""
     # One layer and one blur for all stars of a kernel size: the blur is linear.
-    for kernel, layer in _draw_layers(stars, image.shape[0]).items():
+    for kernel, layer in _draw_layers(disks, image.shape[0]).items():
         added[:] = cv2.GaussianBlur(layer, (kernel, kernel), 0)
         cv2.scaleAdd(added, 1 / 255, image, dst=image)

@@ -16,7 +16,7 @@ import numpy as np
 from keras import ops
 from scipy import stats
 
-from galaxynb.noise import _SUBPIXEL_BITS, STAR_COLOURS, STAR_DTYPE, _draw_layers
+from galaxynb.noise import _SUBPIXEL_BITS, STAR_COLOURS, STAR_DTYPE, _disks, _draw_layers
 
 __all__ = ["DeviceNoise"]
 
@@ -274,7 +274,7 @@ def _draw_stamps(radii):
     stars["radius"] = np.reshape(radii, (-1, 1, 1)) / _SCALE + 0.5  # the half pixel that the drawing takes off
     stars["y"] = before + np.arange(_SCALE)[:, None] / _SCALE
     stars["x"] = before + np.arange(_SCALE) / _SCALE
-    stamps = np.stack([_draw_layers(star[None], 2 * before + 2)[0][..., 0] for star in stars.ravel()])
+    stamps = np.stack([_draw_layers(_disks(star[None]), 2 * before + 2)[0][..., 0] for star in stars.ravel()])
     first, *_, last = np.flatnonzero(stamps.any(axis=(0, 1)) | stamps.any(axis=(0, 2)))
     stamps = np.pad(stamps[:, first : last + 1, first : last + 1], ((0, 0), (0, 1), (0, 1)))
     return stamps.astype(np.float16), before - first

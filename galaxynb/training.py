@@ -13,7 +13,9 @@ import gc
 import hashlib
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -21,7 +23,7 @@ import keras
 import numpy as np
 import pandas as pd
 
-from galaxynb import models
+from galaxynb import compute, models
 from galaxynb.data import to_float
 from galaxynb.files import write_json
 from galaxynb.ondevice import Feed
@@ -41,6 +43,8 @@ __all__ = [
 
 
 _MOST_KEPT = 256 * 2**20  # bytes
+_MOST_THREADS = 2  # that put noise on a batch: more would wait for each other at the drawing of the stars
+_ALIGNMENT = 64  # bytes: TensorFlow takes over as they are only arrays that begin at a multiple, and copies others
 
 
 class _Epochs(keras.utils.PyDataset):
@@ -106,7 +110,7 @@ class Cutouts(_Epochs):
         images = self.images[rows]
         if self.augment:
             images = _turned(images, orientations)
-        return to_float(images), self.labels[rows]
+        return to_float(images, out=_aligned(images.shape)), self.labels[rows]
 
 
 class Pairs(_Epochs):
@@ -126,9 +130,11 @@ class Pairs(_Epochs):
     training : bool
         Shuffle, augment if `augment`, and draw fresh noise each epoch; else the noise of epoch 0 each time.
     augment : bool
+    threads : int or None
+        How many threads put noise on a batch; None: two, where this process may use as many cores.
     """
 
-    def __init__(self, images, indices, batch_size, seed, noise=None, training=True, augment=False):
+    def __init__(self, images, indices, batch_size, seed, noise=None, training=True, augment=False, threads=None):
         super().__init__(indices, batch_size, seed, shuffle=training)
         self.images = images
         self.noise = noise
@@ -137,6 +143,8 @@ class Pairs(_Epochs):
         fixed = noise is not None and not training and 4 * images[0].size * len(self.indices) <= _MOST_KEPT
         self.kept = {} if fixed else None
         self.augment = training and augment
+        self.threads = threads or min(_MOST_THREADS, compute.cores())
+        self.map = ThreadPoolExecutor(self.threads).map if self.threads > 1 else map
 
     def __getitem__(self, number):
         """Return batch `number`: float32 inputs and targets in [0, 1]."""
@@ -144,15 +152,23 @@ class Pairs(_Epochs):
         images = self.images[rows]
         if self.augment:
             images = _turned(images, orientations)
-        raw = to_float(images)
+        raw = to_float(images, out=_aligned(images.shape))
         if self.noise is None:
             return raw, raw
-        if self.kept is not None and number in self.kept:
-            return self.kept[number], raw
-        noisy = self.noise.apply(images, self.seed, rows, epoch=self.epoch if self.training else 0)
-        if self.kept is not None:
-            self.kept[number] = noisy
-        return noisy, raw
+        if self.kept is None:
+            return self._noisy(images, rows, _aligned(images.shape)), raw
+        if number not in self.kept:
+            self.kept[number] = self._noisy(images, rows, np.empty(images.shape, np.float32))
+        return self.kept[number], raw
+
+    def _noisy(self, images, rows, out):
+        """Put noise on a batch, a part of it in each thread; return `out`."""
+        epoch = self.epoch if self.training else 0
+        bounds = np.linspace(0, len(images), self.threads + 1).astype(int)
+        parts = [slice(*ends) for ends in pairwise(bounds)]
+        made = self.map(lambda part: self.noise.apply(images[part], self.seed, rows[part], epoch, out=out[part]), parts)
+        list(made)  # waits for them, and raises what they raised
+        return out
 
 
 class Rows(_Epochs):
@@ -177,6 +193,13 @@ class Rows(_Epochs):
         rows, orientations = self.batch(number)
         inputs = {"row": rows.astype(np.int32), "orientation": orientations.astype(np.int32)}
         return inputs, inputs["row"] if self.labels is None else self.labels[rows]
+
+
+def _aligned(shape):
+    """Return an empty float32 array that begins where TensorFlow needs no copy; not for arrays that we keep."""
+    memory = np.empty(4 * int(np.prod(shape)) + _ALIGNMENT, np.uint8)
+    begin = -memory.ctypes.data % _ALIGNMENT
+    return memory[begin : memory.size - _ALIGNMENT + begin].view(np.float32).reshape(shape)
 
 
 def _turned(images, orientations):

@@ -503,6 +503,9 @@ def test_to_float_scales_every_value():
     assert scaled.shape == images.shape
     assert (scaled.min(), scaled.max()) == (0, 1)
     np.testing.assert_array_equal(np.rint(scaled * 255), images)
+    out = np.empty(images.shape, np.float32)
+    assert data.to_float(images, out=out) is out
+    np.testing.assert_array_equal(out, scaled)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.int64, bool])

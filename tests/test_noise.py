@@ -146,6 +146,30 @@ def test_memory_layout_does_not_matter(view, dtype):
     np.testing.assert_array_equal(MODEL.apply(seen, 0, [0, 1]), MODEL.apply(np.ascontiguousarray(seen), 0, [0, 1]))
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+def test_noisy_images_go_where_they_are_told_to(dtype):
+    images = random_images(3)
+    images = images if dtype == np.uint8 else (images / 255).astype(dtype)
+    out = np.full((5, *images.shape[1:]), np.float32(7))
+    noisy = NoiseModel().apply(images, 0, np.arange(3), out=out[1:4])
+    assert noisy.base is out
+    assert np.all(out[[0, 4]] == 7)
+    np.testing.assert_array_equal(out[1:4], NoiseModel().apply(images, 0, np.arange(3)))
+
+
+@pytest.mark.parametrize(
+    "out",
+    [
+        np.empty((2, 32, 32, 3), np.float32),
+        np.empty((3, 32, 32, 3), np.float64),
+        np.empty((3, 32, 32, 6), np.float32)[..., ::2],
+    ],
+)
+def test_an_unfit_place_for_noisy_images_is_refused(out):
+    with pytest.raises(ValueError, match=r"out is float.* but C-contiguous float32 of shape \(3, 32, 32, 3\) is"):
+        NoiseModel().apply(random_images(3), 0, np.arange(3), out=out)
+
+
 def test_an_empty_batch_stays_empty():
     noisy, stars = MODEL.apply(np.zeros((0, 32, 32, 3), np.uint8), 0, [], return_stars=True)
     assert noisy.shape == (0, 32, 32, 3)

@@ -18,7 +18,7 @@ from keras import ops
 from scipy import stats
 
 from galaxynb import noise_ops
-from galaxynb.noise import STAR_COLOURS, STAR_DTYPE, NoiseModel, _draw_layers
+from galaxynb.noise import STAR_COLOURS, STAR_DTYPE, NoiseModel, _disks, _draw_layers
 from galaxynb.noise_ops import DeviceNoise
 
 MODEL = NoiseModel()
@@ -97,7 +97,7 @@ def reference_layer(stars, side, cut=False):
         moved[axis] = np.round(16 * stars[axis]) / 16 + margin
     total = np.zeros((side, side, 3), np.float32)
     for kernel in np.unique(stars["kernel"]):
-        layer = _draw_layers(moved[stars["kernel"] == kernel], side + 2 * margin)[int(kernel)]
+        layer = _draw_layers(_disks(moved[stars["kernel"] == kernel]), side + 2 * margin)[int(kernel)]
         layer = layer[margin : margin + side, margin : margin + side].copy()
         total += cv2.GaussianBlur(layer, (int(kernel), int(kernel)), 0)
     return total

@@ -4,6 +4,7 @@ import json
 import math
 import random
 import shutil
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -161,12 +162,56 @@ def test_validation_noise_is_made_once_where_there_is_room_for_it(monkeypatch, r
             return super().apply(images, *args, **options)
 
     images = random_images(10)
-    validation = Pairs(images, np.arange(4, 10), 4, 0, noise=Counted(n_stars=(1, 3)), training=False)
+    validation = Pairs(images, np.arange(4, 10), 4, 0, noise=Counted(n_stars=(1, 3)), training=False, threads=1)
     first, again = ([validation[number][0] for number in (0, 1)] for _ in range(2))
     assert made == ([4, 2] if room else [4, 2, 4, 2])
     for one, other, rows in zip(first, again, ([4, 5, 6, 7], [8, 9]), strict=True):
         np.testing.assert_array_equal(one, other)
         np.testing.assert_array_equal(one, NoiseModel(n_stars=(1, 3)).apply(images[rows], 0, rows))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 7])
+def test_noise_is_the_same_whatever_number_of_threads_puts_it_on(threads):
+    images = random_images(10)
+    for how in ({"augment": True}, {"training": False}):
+        data = Pairs(images, np.arange(10), 4, seed=7, noise=NOISE, threads=threads, **how)
+        expected = Pairs(images, np.arange(10), 4, seed=7, noise=NOISE, threads=1, **how)
+        for number in range(len(data)):
+            for one, other in zip(data[number], expected[number], strict=True):
+                np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(("lent", "threads"), [("1", 1), ("2", 2), ("64", 2)])
+def test_as_many_threads_put_noise_on_as_there_are_cores_up_to_two(monkeypatch, lent, threads):
+    monkeypatch.setenv("OMP_NUM_THREADS", lent)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(64), raising=False)
+    used = set()
+
+    class Watched(NoiseModel):
+        def apply(self, *args, **options):
+            used.add(threading.get_ident())
+            both.wait(timeout=60)
+            return super().apply(*args, **options)
+
+    both = threading.Barrier(threads)
+    Pairs(random_images(8), range(8), 8, 0, noise=Watched(n_stars=(1, 3)))[0]
+    assert len(used) == threads
+    assert (threading.get_ident() in used) == (threads == 1)
+
+
+def test_what_fails_in_a_thread_is_raised():
+    data = Pairs(random_images(4), [0, 1, 2, -1], 4, 0, noise=NOISE, training=False, threads=2)
+    with pytest.raises(ValueError, match="index is -1"):
+        data[0]
+
+
+def test_new_batches_begin_where_tensorflow_takes_them_over_uncopied():
+    images = random_images(5, side=9)
+    labels = np.zeros(5, int)
+    for _ in range(8):
+        noisy, raw = Pairs(images, range(5), 3, 0, noise=NOISE)[1]
+        cutouts, _ = Cutouts(images, labels, range(5), 5, 0)[0]
+        assert [array.ctypes.data % 64 for array in (noisy, raw, cutouts)] == [0, 0, 0]
 
 
 def test_opencv_gets_its_threads_back():
