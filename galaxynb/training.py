@@ -395,6 +395,7 @@ def fit(model, phases, folder, digest, patience=None, monitor="val_loss", say=pr
             keeper.phase = phase
             trainer = model if phase.feed is None else phase.feed.trainer(model)
             with one_opencv_thread():
+                _make_variables(trainer, model, phase.validation[0][1])
                 trainer.fit(
                     phase.training,
                     validation_data=phase.validation,
@@ -427,6 +428,20 @@ def fit(model, phases, folder, digest, patience=None, monitor="val_loss", say=pr
     # In an order of its own, since a history read back comes in alphabetical order.
     measures = history.columns.difference(["epoch", "phase", "seconds"])
     return model, history[["epoch", "phase", *measures, "seconds"]]
+
+
+def _make_variables(trainer, network, targets):
+    """Make the optimizer's and the metrics' variables before the first step, on a batch's targets.
+
+    TensorFlow traces a step a second time if the first made variables, and with DenseNet121's many operations tracing
+    is most of what comes before the first step.
+    """
+    if not network.optimizer.built:
+        network.optimizer.build(network.trainable_variables)
+    if network.get_compile_config()["metrics"]:
+        predictions = keras.ops.zeros((len(targets), *network.output_shape[1:]))
+        trainer.compute_metrics(None, keras.ops.convert_to_tensor(targets), predictions)
+        trainer.reset_metrics()
 
 
 @contextlib.contextmanager

@@ -537,6 +537,25 @@ def weight_of(model):
     return float(model.get_weights()[0].item())
 
 
+@pytest.mark.parametrize("metrics", [[], ["mean_absolute_error"]])
+def test_each_step_is_traced_once(tmp_path, metrics):
+    traced = []
+
+    class Counted(keras.layers.Layer):
+        def call(self, inputs, training=False):
+            traced.append(training)
+            return inputs
+
+    inputs = keras.Input((1,))
+    model = keras.Model(inputs, keras.layers.Dense(1)(Counted()(inputs)))
+    models.compile_model(model, "mean_squared_error", metrics=metrics)
+    traced.clear()
+    steps = Targets([1.0, 1.0, 1.0]), Targets([0.0])
+    _, history = fit(model, [Phase("one", 2, *steps), Phase("two", 1, *steps)], tmp_path, "recipe", say=str)
+    assert sorted(traced) == [False, True]  # validation, training
+    assert {*metrics, "loss"} < set(history.columns)
+
+
 def test_without_patience_the_last_weights_are_kept(tmp_path):
     model, history = follow([3, 1, 2, 4], tmp_path)
     assert weight_of(model) == pytest.approx(4)
