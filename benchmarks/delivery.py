@@ -1,0 +1,77 @@
+"""Count the noisy training pairs a second that `fit` gets from a data set.
+
+Usage: python benchmarks/delivery.py ours CUTOUTS.npy BATCH
+       python benchmarks/delivery.py paper JPEG_FOLDER BATCH
+
+Each side has a process of its own: how fast one is depends on what memory the C library keeps for it, and so on what
+the process did before.
+"""
+
+import contextlib
+import io
+import sys
+import time
+
+import keras
+import numpy as np
+from measuring import SEED
+
+from galaxynb import training
+from galaxynb.noise import NoiseModel
+
+SIDE = 128
+
+
+class Sink(keras.Model):
+    """A model that takes batches and does nothing with them."""
+
+    def train_step(self, batch):
+        return {"last": batch[1][-1, 0, 0, 0]}
+
+
+class Clock(keras.callbacks.Callback):
+    """Keep the seconds of each epoch; setting up a fit is in none."""
+
+    def on_train_begin(self, logs=None):
+        self.epochs = []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.start = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.epochs.append(time.perf_counter() - self.start)
+
+
+def delivered(dataset, sink, epochs=1):
+    """Return the seconds of the last epoch in which `fit` gets all batches, threads and prefetching as in training."""
+    clock = Clock()
+    with training.one_opencv_thread():
+        sink.fit(dataset, epochs=epochs, shuffle=False, verbose=0, callbacks=[clock])
+    return clock.epochs[-1]
+
+
+def ours(path, batch):
+    """Return the study's pairs from an array of uint8 images in memory."""
+    cutouts = np.load(path)
+    return training.Pairs(cutouts, np.arange(len(cutouts)), batch, SEED, noise=NoiseModel()), len(cutouts)
+
+
+def paper(folder, batch):
+    """Return the paper's pairs from a folder of JPEG files."""
+    import paper_recipe
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        found = paper_recipe.Pairs(folder, SIDE, batch, SEED, NoiseModel())
+    return found, len(found.noisy.filenames)
+
+
+def main(side, path, batch):
+    dataset, number = {"ours": ours, "paper": paper}[side](path, int(batch))
+    sink = Sink()
+    sink.compile()
+    # The first epoch traces the empty step, and finds the memory that the second uses again.
+    print(number / delivered(dataset, sink, epochs=2))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
