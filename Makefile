@@ -85,8 +85,8 @@ reference-bench: committed $(VENV)/ready ## run make bench and its rows on reque
 	@set -e; export TF_CPP_MIN_LOG_LEVEL=3; \
 		"$(BIN)"/python benchmarks/bench.py --out "$(RUNS)/benchmarks/parts"; \
 		"$(BIN)"/python benchmarks/bench.py study sweep --out "$(RUNS)/benchmarks/study"; \
-		for call in parts study; do rm -rf book/reference/benchmarks/$$call; \
-			cp -R "$(RUNS)/benchmarks/$$call" book/reference/benchmarks/; done
+		rm -rf book/reference/benchmarks; mkdir book/reference/benchmarks; \
+		cp -R "$(RUNS)/benchmarks/parts" "$(RUNS)/benchmarks/study" book/reference/benchmarks/
 
 bench: $(VENV)/ready ## measure speed beside other ways to the same end (BENCH="pairs start-up" for some rows; study and sweep only so)
 	@TF_CPP_MIN_LOG_LEVEL=3 "$(BIN)"/python benchmarks/bench.py $(BENCH) --out "$(RUNS)/benchmarks"

@@ -130,10 +130,18 @@ def times(run, records):
 
 
 def benchmarks(folder):
-    """Return the kept benchmarks, few columns for a phone, and what made them: a column a call of `make bench`."""
+    """Return the kept benchmarks, few columns for a phone, and what made them: a column a call of `make bench`.
+
+    Of a row that several calls measured, the latest counts.
+    """
     calls = sorted(path.parent for path in Path(folder).glob("*/benchmarks.csv"))
+    records = {call: provenance.load(call)["benchmarks"] for call in calls}
+    latest = {}
+    for call in sorted(calls, key=lambda call: records[call]["time"]):
+        latest |= {result["row"]: call for result in records[call]["extra"]["results"]}
     read = {"dtype": str, "keep_default_na": False}
-    measured = pd.concat([pd.read_csv(call / "benchmarks.csv", **read) for call in calls], ignore_index=True)
+    tables = {call: pd.read_csv(call / "benchmarks.csv", **read) for call in calls}
+    measured = pd.concat([table[table["Row"].map(latest) == call] for call, table in tables.items()], ignore_index=True)
     # A cell that began with > would be a quotation.
     goal = measured["Goal"].str.replace(">=", "≥").str.replace("<=", "≤")
     table = pd.DataFrame(
@@ -146,11 +154,10 @@ def benchmarks(folder):
         }
     )
     made = {}
-    for call in calls:
-        record = provenance.load(call)["benchmarks"]
+    for call, record in records.items():
         column = provenance.summary(record).set_index("What")["Value"]
         kept = column.index.str.fullmatch(r"Ended \(UTC\)|Commit|Device|Platform|Backend|Wall time|Version: .*")
-        rows = dict.fromkeys(result["row"] for result in record["extra"]["results"])
+        rows = [row for row, maker in latest.items() if maker == call]
         made[call.name.capitalize()] = pd.concat([pd.Series({"Rows": ", ".join(rows)}), column[kept]])
     return table, pd.DataFrame(made).rename_axis("What").reset_index()
 
