@@ -1,4 +1,4 @@
-"""Count the noisy training pairs a second that `fit` gets from a data set.
+"""Print the seconds in which `fit` gets all noisy training pairs of a data set.
 
 Usage: python benchmarks/delivery.py ours CUTOUTS.npy BATCH
        python benchmarks/delivery.py paper JPEG_FOLDER BATCH
@@ -53,7 +53,7 @@ def delivered(dataset, sink, epochs=1):
 def ours(path, batch):
     """Return the study's pairs from an array of uint8 images in memory."""
     cutouts = np.load(path)
-    return training.Pairs(cutouts, np.arange(len(cutouts)), batch, SEED, noise=NoiseModel()), len(cutouts)
+    return training.Pairs(cutouts, np.arange(len(cutouts)), batch, SEED, noise=NoiseModel())
 
 
 def paper(folder, batch):
@@ -61,16 +61,15 @@ def paper(folder, batch):
     import paper_recipe
 
     with contextlib.redirect_stdout(io.StringIO()):
-        found = paper_recipe.Pairs(folder, SIDE, batch, SEED, NoiseModel())
-    return found, len(found.noisy.filenames)
+        return paper_recipe.Pairs(folder, SIDE, batch, SEED, NoiseModel())
 
 
 def main(side, path, batch):
-    dataset, number = {"ours": ours, "paper": paper}[side](path, int(batch))
+    dataset = {"ours": ours, "paper": paper}[side](path, int(batch))
     sink = Sink()
     sink.compile()
     # The first epoch traces the empty step, and finds the memory that the second uses again.
-    print(number / delivered(dataset, sink, epochs=2))
+    print(delivered(dataset, sink, epochs=2))
 
 
 if __name__ == "__main__":

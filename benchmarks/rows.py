@@ -102,7 +102,7 @@ def pairs(sample):
 
     def rate(side, path):
         command = [sys.executable, delivery.__file__, side, str(path), str(batch)]
-        return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        return sizes.pairs / float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
     rounds = in_turn("pairs", sizes.short_rounds, lambda: rate("ours", cutouts), lambda: rate("paper", files))
     yield compare(

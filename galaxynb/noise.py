@@ -18,6 +18,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from galaxynb.data import to_float
 from galaxynb.files import write_json
 
 __all__ = ["STAR_COLOURS", "STAR_DTYPE", "NoiseModel"]
@@ -152,7 +153,7 @@ class NoiseModel:
                 " needed: give such an array, or none"
             )
         if images.dtype == np.uint8:
-            np.divide(images, np.float32(255), out=noisy)  # as `data.to_float` does
+            to_float(images, out=noisy)
         elif np.issubdtype(images.dtype, np.floating):
             if images.size and not (images.min() >= 0 and images.max() <= 1):
                 raise ValueError(

@@ -395,7 +395,7 @@ def fit(model, phases, folder, digest, patience=None, monitor="val_loss", say=pr
             keeper.phase = phase
             trainer = model if phase.feed is None else phase.feed.trainer(model)
             with one_opencv_thread():
-                _make_variables(trainer, model, phase.validation[0][1])
+                _make_variables(trainer, model, phase.validation)
                 trainer.fit(
                     phase.training,
                     validation_data=phase.validation,
@@ -430,8 +430,8 @@ def fit(model, phases, folder, digest, patience=None, monitor="val_loss", say=pr
     return model, history[["epoch", "phase", *measures, "seconds"]]
 
 
-def _make_variables(trainer, network, targets):
-    """Make the optimizer's and the metrics' variables before the first step, on a batch's targets.
+def _make_variables(trainer, network, batches):
+    """Make the optimizer's and the metrics' variables before the first step, as the targets of `batches` need them.
 
     TensorFlow traces a step a second time if the first made variables, and with DenseNet121's many operations tracing
     is most of what comes before the first step.
@@ -439,6 +439,7 @@ def _make_variables(trainer, network, targets):
     if not network.optimizer.built:
         network.optimizer.build(network.trainable_variables)
     if network.get_compile_config()["metrics"]:
+        _, targets = batches[0]
         predictions = keras.ops.zeros((len(targets), *network.output_shape[1:]))
         trainer.compute_metrics(None, keras.ops.convert_to_tensor(targets), predictions)
         trainer.reset_metrics()
