@@ -15,6 +15,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from galaxynb.compute import choose_execution, in_precision
+
 STAGES = ("classifier", "autoencoder", "evaluation")
 
 
@@ -34,10 +36,8 @@ def first_step(side, batch, small):
 
 
 def densenet121(side):
-    from galaxynb import compute
-
     options = {"include_top": False, "weights": None, "input_shape": (side, side, 3), "pooling": "avg"}
-    with compute.in_precision(compute.execution().precision):
+    with in_precision(choose_execution().precision):
         base = keras.applications.DenseNet121(**options)
     return keras.Model(base.input, keras.layers.Dense(10, activation="softmax", dtype="float32")(base.output))
 
@@ -68,16 +68,23 @@ class Noisy(keras.utils.PyDataset):
 
 
 def classifier(settings, images, labels, split, _, out):
-    from galaxynb import compute, models
+    from galaxynb.networks.classifier import build_classifier
+    from galaxynb.networks.models import compile_model
 
-    chosen, precision = settings["classifier"], compute.execution().precision
-    model = models.classifier(images.shape[1], chosen["weights"], chosen["bn_momentum"], settings["seed"], precision)
+    chosen, precision = settings["classifier"], choose_execution().precision
+    model = build_classifier(
+        images.shape[1],
+        weights=chosen["weights"],
+        bn_momentum=chosen["bn_momentum"],
+        seed=settings["seed"],
+        precision=precision,
+    )
     steps = -(-len(split.train) // chosen["batch_size"]) * chosen["epochs"]
-    models.compile_model(
+    compile_model(
         model,
         "sparse_categorical_crossentropy",
-        chosen["learning_rate"],
-        steps if chosen["cosine_decay"] else None,
+        learning_rate=chosen["learning_rate"],
+        decay_steps=steps if chosen["cosine_decay"] else None,
         metrics=["accuracy"],
         run_eagerly=chosen.get("run_eagerly", False),
     )
@@ -87,14 +94,25 @@ def classifier(settings, images, labels, split, _, out):
 
 
 def autoencoder(settings, images, _, split, noise, out):
-    from galaxynb import compute, models
+    from galaxynb.networks.autoencoder import build_autoencoder
+    from galaxynb.networks.models import compile_model
 
-    chosen, seed, precision = settings["autoencoder"], settings["seed"], compute.execution().precision
-    model = models.autoencoder(images.shape[1], chosen["filters"], chosen["width"], chosen["depth"], seed, precision)
+    chosen, seed, precision = settings["autoencoder"], settings["seed"], choose_execution().precision
+    model = build_autoencoder(
+        images.shape[1],
+        filters=chosen["filters"],
+        width=chosen["width"],
+        depth=chosen["depth"],
+        seed=seed,
+        precision=precision,
+    )
     batch, raw_epochs, noisy_epochs = (chosen[name] for name in ("batch_size", "raw_epochs", "noisy_epochs"))
     steps = -(-len(split.train) // batch) * (raw_epochs + noisy_epochs)
-    models.compile_model(
-        model, "mean_absolute_error", chosen["learning_rate"], steps if chosen["cosine_decay"] else None
+    compile_model(
+        model,
+        "mean_absolute_error",
+        learning_rate=chosen["learning_rate"],
+        decay_steps=steps if chosen["cosine_decay"] else None,
     )
     train, validation = images[split.train], images[split.validation]
     model.fit(train, train, batch, raw_epochs, validation_data=(validation, validation), verbose=0)
@@ -105,10 +123,10 @@ def autoencoder(settings, images, _, split, noise, out):
 
 
 def evaluation(settings, images, _, split, noise, out):
-    from galaxynb import models
+    from galaxynb.networks.models import in_float32
 
     kept = {name: keras.models.load_model(out / f"{name}.keras") for name in ("classifier", "autoencoder")}
-    networks = {name: models.in_float32(model) for name, model in kept.items()}
+    networks = {name: in_float32(model) for name, model in kept.items()}
     clean, test = images[split.test], split.test
     noisy = noise.apply(clean, settings["seed"], test)
     versions = [clean, noisy]
@@ -122,7 +140,7 @@ def evaluation(settings, images, _, split, noise, out):
 def main(stage, profile, cache, out):
     import yaml
 
-    from galaxynb import data
+    from galaxynb.data.splits import paper_split
     from galaxynb.noise import NoiseModel
 
     settings = yaml.safe_load(Path(profile).read_text(encoding="utf-8"))
@@ -133,7 +151,7 @@ def main(stage, profile, cache, out):
     chosen = settings["noise"]
     noise = NoiseModel(sigma=chosen["sigma"], n_stars=(chosen["fewest_stars"], chosen["most_stars"]))
     stages = {"classifier": classifier, "autoencoder": autoencoder, "evaluation": evaluation}
-    stages[stage](settings, images, labels, data.paper_split(labels), noise, out)
+    stages[stage](settings, images, labels, paper_split(labels), noise, out)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 from measuring import SEED
 
-from galaxynb import training
+from galaxynb.networks.batches import DenoisingBatches, one_opencv_thread
 from galaxynb.noise import NoiseModel
 
 SIDE = 128
@@ -45,7 +45,7 @@ class Clock(keras.callbacks.Callback):
 def delivered(dataset, sink, epochs=1):
     """Return the seconds of the last epoch in which `fit` gets all batches, threads and prefetching as in training."""
     clock = Clock()
-    with training.one_opencv_thread():
+    with one_opencv_thread():
         sink.fit(dataset, epochs=epochs, shuffle=False, verbose=0, callbacks=[clock])
     return clock.epochs[-1]
 
@@ -53,7 +53,7 @@ def delivered(dataset, sink, epochs=1):
 def ours(path, batch):
     """Return the study's pairs from an array of uint8 images in memory."""
     cutouts = np.load(path)
-    return training.Pairs(cutouts, np.arange(len(cutouts)), batch, SEED, noise=NoiseModel())
+    return DenoisingBatches(cutouts, np.arange(len(cutouts)), batch_size=batch, seed=SEED, noise=NoiseModel())
 
 
 def paper(folder, batch):

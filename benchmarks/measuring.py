@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from galaxynb import provenance
 from galaxynb.files import written_aside
+from galaxynb.provenance import write_record
 
 SEED = 42
 STARTED = time.perf_counter()
@@ -123,4 +123,6 @@ def write(results, out, quick):
         table(results).to_csv(aside, index=False, lineterminator="\n")
     rows = [dataclasses.asdict(result) | {"met": result.met} for result in results]
     parameters = {"quick": quick, "rows": sorted({result.row for result in results})}
-    provenance.record("benchmarks", out, parameters, {"all": SEED}, {"kind": "standin"}, {"results": rows})
+    write_record(
+        "benchmarks", out, parameters=parameters, seeds={"all": SEED}, data={"kind": "standin"}, extra={"results": rows}
+    )

@@ -26,8 +26,20 @@ from jupyter_client.manager import start_new_kernel
 from measuring import SEED, Result, compare, in_turn, say, seconds
 from sample import CHUNKS, class_labels, shrink
 
-from galaxynb import compute, data, evaluation, layout, models, provenance, training
+from galaxynb.compute import choose_execution, cores
+from galaxynb.data.cache import prepare_cache
+from galaxynb.data.galaxy10 import IMAGES
+from galaxynb.data.splits import paper_split
+from galaxynb.images import to_float
+from galaxynb.networks.autoencoder import build_autoencoder
+from galaxynb.networks.batches import ClassifierBatches, DenoisingBatches
+from galaxynb.networks.classifier import build_classifier
+from galaxynb.networks.models import compile_model, save_model
+from galaxynb.networks.training import Phase, fit
 from galaxynb.noise import NoiseModel
+from galaxynb.provenance import STAGES
+from galaxynb.results.evaluation import accuracy_interval, class_report, confusion_table, estimate_recovery
+from galaxynb.results.quality import image_quality
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -135,7 +147,7 @@ class _Still(keras.utils.PyDataset):
 
 
 def epochs(row, what, rounds, model, train, validation, goal):
-    """Compare `training.fit`'s epoch, validation and checkpoint included, with fit on a batch in memory."""
+    """Compare `fit`'s epoch, validation and checkpoint included, with fit on a batch in memory."""
 
     def ours():
         marks = {}
@@ -145,8 +157,8 @@ def epochs(row, what, rounds, model, train, validation, goal):
             set_epoch(epoch)
 
         with tempfile.TemporaryDirectory() as folder, mock.patch.object(train, "set_epoch", begin):
-            phase = training.Phase("measured", 1, train, validation)
-            training.fit(model, [phase], folder, "measured", say=lambda _: marks.update(end=time.perf_counter()))
+            phase = Phase("measured", 1, train, validation)
+            fit(model, [phase], folder, digest="measured", log=lambda _: marks.update(end=time.perf_counter()))
         return marks["end"] - marks["begin"]
 
     still, still_validation = (_Still(part[0], len(part)) for part in (train, validation))
@@ -160,7 +172,7 @@ def epochs(row, what, rounds, model, train, validation, goal):
     few = _Still(train[0], 2)
     model.fit(few, validation_data=few, verbose=0, shuffle=False)
     with tempfile.TemporaryDirectory() as folder:
-        save = seconds(models.save, model, Path(folder) / "model.keras")
+        save = seconds(save_model, model, Path(folder) / "model.keras")
     found = in_turn(row, rounds, ours, theirs)
     return compare(
         row,
@@ -180,10 +192,12 @@ def autoencoder_epoch(sample):
     for side, batch, steps, validation_steps in sample.sizes.autoencoder:
         cutouts = sample.images(batch * (steps + validation_steps), side)
         rows = np.arange(len(cutouts))
-        train = training.Pairs(cutouts, rows[: batch * steps], batch, SEED, noise=noise)
-        validation = training.Pairs(cutouts, rows[batch * steps :], batch, SEED, noise=noise, training=False)
-        network = models.autoencoder(side, seed=SEED, precision=compute.execution().precision)
-        model = models.compile_model(network, "mean_absolute_error")
+        train = DenoisingBatches(cutouts, rows[: batch * steps], batch_size=batch, seed=SEED, noise=noise)
+        validation = DenoisingBatches(
+            cutouts, rows[batch * steps :], batch_size=batch, seed=SEED, noise=noise, training=False
+        )
+        network = build_autoencoder(side, seed=SEED, precision=choose_execution().precision)
+        model = compile_model(network, "mean_absolute_error")
         what = f"{side} px, batches of {batch}"
         yield epochs("autoencoder-epoch", what, sample.sizes.epoch_rounds, model, train, validation, "<= 1.05")
 
@@ -193,17 +207,17 @@ def classifier_epoch(sample):
     side, batch, steps, validation_steps = sample.sizes.classifier
     cutouts = sample.images(batch * steps + 64 * validation_steps, side)
     labels, rows = np.arange(len(cutouts)) % 10, np.arange(len(cutouts))
-    train = training.Cutouts(cutouts, labels, rows[: batch * steps], batch, SEED)
-    validation = training.Cutouts(cutouts, labels, rows[batch * steps :], 64, SEED, training=False)
-    network = _classifier(sample.sizes, side, compute.execution().precision)
-    model = models.compile_model(network, "sparse_categorical_crossentropy", metrics=["accuracy"])
+    train = ClassifierBatches(cutouts, labels, rows[: batch * steps], batch_size=batch, seed=SEED)
+    validation = ClassifierBatches(cutouts, labels, rows[batch * steps :], batch_size=64, seed=SEED, training=False)
+    network = _classifier(sample.sizes, side, choose_execution().precision)
+    model = compile_model(network, "sparse_categorical_crossentropy", metrics=["accuracy"])
     what = f"{side} px, batches of {batch}"
     yield epochs("classifier-epoch", what, sample.sizes.epoch_rounds, model, train, validation, "<= 1.03")
 
 
 def _classifier(sizes, side, precision="float32"):
     if not sizes.small_networks:
-        return models.classifier(side, bn_momentum=0.9, seed=SEED, precision=precision)
+        return build_classifier(side, bn_momentum=0.9, seed=SEED, precision=precision)
     return bare.small_classifier(side)
 
 
@@ -226,7 +240,7 @@ else:
 def read_only(path):
     """Read a file's images in order, in whole chunks, and do nothing with them."""
     with h5py.File(path) as file:
-        images = file[layout.IMAGES]
+        images = file[IMAGES]
         for start in range(0, len(images), images.chunks[0]):
             images[start : start + images.chunks[0]]
 
@@ -236,12 +250,12 @@ def prepare(sample):
     sizes = sample.sizes
     path = sample.file("original", sizes.file_images, sizes.file_side)
     with h5py.File(path) as file:
-        stored = file[layout.IMAGES].id.get_storage_size() / file[layout.IMAGES].nbytes
+        stored = file[IMAGES].id.get_storage_size() / file[IMAGES].nbytes
     out = sample.folder / "cache"
     rounds = in_turn(
         "prepare",
         sizes.short_rounds,
-        lambda: seconds(data.prepare, path, out, image_size=sizes.prepared_side, progress=False),
+        lambda: seconds(prepare_cache, path, out, image_size=sizes.prepared_side, progress=False),
         lambda: seconds(read_only, path),
     )
     yield compare(
@@ -290,7 +304,7 @@ def run_folder(sample, number, side):
     """Make a run's folder as notebooks 01 and 02 leave it: the cache and the noise."""
     run = sample.folder / "run"
     path = sample.file("run", number, side, truth=True)
-    data.prepare(path, run / "data" / "cache", image_size=side, progress=False)
+    prepare_cache(path, run / "data" / "cache", image_size=side, progress=False)
     path.unlink()
     NoiseModel().write(run / "noise.json")
     return run
@@ -300,7 +314,7 @@ def evaluate(sample):
     """All of notebook 05 after loading the models, its predictions timed where they happen."""
     sizes = sample.sizes
     run = run_folder(sample, sizes.test_images, sizes.test_side)
-    networks = {"03": _classifier(sizes, sizes.test_side), "04": models.autoencoder(sizes.test_side, seed=SEED)}
+    networks = {"03": _classifier(sizes, sizes.test_side), "04": build_autoencoder(sizes.test_side, seed=SEED)}
     few = sample.images(64, sizes.test_side) / np.float32(255)
     say("evaluation: compiling the predictions")
     for network in networks.values():
@@ -311,7 +325,7 @@ def evaluate(sample):
         whole, predicting, shares = _evaluation(cells, parameters, run, networks)
         found.append((whole, predicting))
         say(f"evaluation: round {number + 1} of {sizes.evaluation_rounds}: {whole:.3g} s, predict {predicting:.3g} s")
-    n_test = len(data.paper_split(class_labels(sizes.test_images)).test)
+    n_test = len(paper_split(class_labels(sizes.test_images)).test)
     yield compare(
         "evaluation",
         f"notebook 05, {n_test:,} test images of {sizes.test_side} px",
@@ -342,7 +356,7 @@ def _evaluation(cells, parameters, run, networks):
     names, whole, shares = {"__name__": "notebook"}, 0.0, {}
     with (
         mock.patch.object(keras.Model, "predict", timed),
-        mock.patch.object(models, "load", loaded),
+        mock.patch("galaxynb.networks.models.load_model", loaded),
         contextlib.redirect_stdout(io.StringIO()),
     ):
         for number, cell in enumerate(cells):
@@ -375,8 +389,8 @@ keras.Model.fit = _fit
 """
 
 _SMALL = """
-import bare, galaxynb.models
-galaxynb.models.classifier = lambda side, *_: bare.small_classifier(side)
+import bare, galaxynb.networks.classifier
+galaxynb.networks.classifier.build_classifier = lambda side, **_: bare.small_classifier(side)
 """
 
 
@@ -505,25 +519,25 @@ def _grown(path, out, side, sink):
     """Return the seconds that each part takes with one file."""
     taken = {}
     start = time.perf_counter()
-    cache = data.prepare(path, out, image_size=side, progress=False)
-    split = data.paper_split(cache.labels)
+    cache = prepare_cache(path, out, image_size=side, progress=False)
+    split = paper_split(cache.labels)
     taken["prepare"] = time.perf_counter() - start
     noise = NoiseModel()
     start = time.perf_counter()
-    delivered(training.Pairs(cache.images, split.train, 32, SEED, noise=noise), sink)
+    delivered(DenoisingBatches(cache.images, split.train, batch_size=32, seed=SEED, noise=noise), sink)
     taken["pairs"] = time.perf_counter() - start
     # Predictions cost the same whatever the package does: they are drawn, not made.
     labels, rng = cache.labels[split.test], np.random.default_rng(SEED)
-    clean = data.to_float(cache.images[split.test])
+    clean = to_float(cache.images[split.test])
     noisy = noise.apply(cache.images[split.test], SEED, split.test)
     predicted = [np.where(rng.random(len(labels)) < share, labels, (labels + 1) % 10) for share in (0.7, 0.3, 0.6)]
     start = time.perf_counter()
     for one in predicted:
-        evaluation.report(labels, one)
-        evaluation.confusion(labels, one)
-        evaluation.accuracy_interval(one == labels)
-    evaluation.recovery(*(one == labels for one in predicted), seed=SEED)
-    evaluation.image_quality(clean, noisy)
+        class_report(labels, one)
+        confusion_table(labels, one)
+        accuracy_interval(one == labels)
+    estimate_recovery(*(one == labels for one in predicted), seed=SEED)
+    image_quality(clean, noisy)
     taken["metrics"] = time.perf_counter() - start
     return taken
 
@@ -537,7 +551,7 @@ def study(sample):
     runs, plain = sample.folder / "runs", sample.folder / "bare"
     run = runs / f"{profile}-standin"
     notebooks = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
-    stages = dict(zip(provenance.STAGES, notebooks, strict=True))
+    stages = dict(zip(STAGES, notebooks, strict=True))
     ours, theirs = {}, {}
     for stage, notebook in stages.items():
         say(f"study: {notebook}")
@@ -597,7 +611,7 @@ def sweep(sample):
         settings = ["kernel=python3", f"sweep={path}", f"runs={runs}", f"cpus={cpus}"]
         return 3600 * len(seeds) / seconds(_workflow, "--config", *settings)
 
-    rounds = in_turn("sweep", sizes.sweep_rounds, lambda: rate(1), lambda: rate(compute.cores()))
+    rounds = in_turn("sweep", sizes.sweep_rounds, lambda: rate(1), lambda: rate(cores()))
     yield compare("sweep", "two seeds side by side, a core each", "one after the other", "points/h", rounds, ">= 1")
 
 

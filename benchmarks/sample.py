@@ -10,7 +10,8 @@ import h5py
 import numpy as np
 from measuring import SEED, say
 
-from galaxynb import layout, simulate
+from galaxynb.data.galaxy10 import FLOAT_COLUMNS, IMAGES, LABELS, TRUTH
+from galaxynb.standin.make import counts_per_class, make_standin
 
 #: Chunks of the published file's images, if they were left to h5py: what it chooses for (17736, 256, 256, 3) uint8.
 CHUNKS = (555, 16, 16, 1)
@@ -21,13 +22,13 @@ def rendered(number):
     """Return stand-in galaxies of 256 px and their noise-free truth, made once a run."""
     say(f"rendering {number} galaxies")
     with tempfile.TemporaryDirectory() as folder:
-        path = simulate.make_standin(Path(folder) / "standin.h5", number, seed=SEED, progress=False)
+        path = make_standin(Path(folder) / "standin.h5", number, seed=SEED, progress=False)
         with h5py.File(path) as file:
-            return {name: file[name][:] for name in (layout.IMAGES, layout.TRUTH)}
+            return {name: file[name][:] for name in (IMAGES, TRUTH)}
 
 
 def shrink(images, side):
-    """Return (N, H, H, 3) uint8 images at another side, as `data.prepare` shrinks them."""
+    """Return (N, H, H, 3) uint8 images at another side, as `prepare_cache` shrinks them."""
     if images.shape[1] == side:
         return images
     return np.stack([cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA) for image in images])
@@ -40,7 +41,7 @@ class Sample:
         self.folder = Path(folder)
         self.sizes = sizes
 
-    def images(self, number, side, column=layout.IMAGES):
+    def images(self, number, side, column=IMAGES):
         """Return (number, side, side, 3) uint8 images: the rendered ones in eight orientations, then again."""
         upright = shrink(rendered(self.sizes.rendered)[column], side)
         images = np.empty((number, *upright.shape[1:]), np.uint8)
@@ -56,18 +57,18 @@ class Sample:
         chunks = (min(chunks[0], number), *(min(side, length) for length in chunks[1:3]), chunks[3])
         rng = np.random.default_rng(SEED)
         with h5py.File(path, "w") as file:
-            for column in (layout.IMAGES, layout.TRUTH) if truth else (layout.IMAGES,):
+            for column in (IMAGES, TRUTH) if truth else (IMAGES,):
                 block = self.images(chunks[0], side, column)
                 _write_repeated(file, column, block, number, chunks)
-            file[layout.LABELS] = class_labels(number)
+            file[LABELS] = class_labels(number)
             values = {"ra": rng.uniform(0, 360, number), "dec": rng.uniform(-20, 60, number)}
-            for column in layout.FLOAT_COLUMNS:
+            for column in FLOAT_COLUMNS:
                 file[column] = values.get(column, np.full(number, 0.262))
         return path
 
 
 def class_labels(number):
-    return np.repeat(np.arange(10, dtype=np.uint8), simulate.class_counts(number))
+    return np.repeat(np.arange(10, dtype=np.uint8), counts_per_class(number))
 
 
 def _write_repeated(file, column, block, number, chunks):

@@ -10,14 +10,28 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["JIT", "PRECISIONS", "SUPPLIES", "Execution", "cores", "cpu_flags", "execution", "gpus", "in_precision"]
+__all__ = [
+    "BATCHES_ON",
+    "JIT",
+    "PRECISIONS",
+    "Execution",
+    "choose_execution",
+    "cores",
+    "cpu_flags",
+    "in_precision",
+    "list_gpus",
+]
+
 
 #: What the choice of compilation by XLA can be.
 JIT = ("auto", True, False)
+
 #: What the choice of precision can be: Keras's names of dtype policies. float16 would need its losses scaled.
 PRECISIONS = ("auto", "float32", "mixed_bfloat16")
+
 #: Where training batches can be made: by the CPU with OpenCV, or by the networks' own device.
-SUPPLIES = ("auto", "host", "device")
+BATCHES_ON = ("auto", "host", "device")
+
 
 #: Instructions that oneDNN, TensorFlow's library on CPUs, multiplies bfloat16 by; without them it imitates them slowly.
 _BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
@@ -37,7 +51,7 @@ class Execution:
         Whether steps are compiled by XLA (jax, tensorflow) or TorchDynamo (torch).
     precision : str
         Name of a Keras dtype policy.
-    supply : str
+    batches_on : str
         Where training batches are turned, mirrored and made noisy: "host" or "device".
     reason : str
         Why these are what they are: a sentence, on a line of its own, for each.
@@ -47,11 +61,11 @@ class Execution:
     device: str
     jit: bool
     precision: str
-    supply: str
+    batches_on: str
     reason: str
 
 
-def gpus():
+def list_gpus():
     """Return the names of the GPUs that Keras's backend sees, as the backend names them.
 
     Returns
@@ -92,14 +106,14 @@ def cpu_flags():
     return {flag for line in lines if line.startswith("flags") for flag in line.partition(":")[2].split()}
 
 
-def execution(jit="auto", precision="auto", supply="auto"):
+def choose_execution(*, jit="auto", precision="auto", batches_on="auto"):
     """Choose how to run networks on the backend and device at hand.
 
     Parameters
     ----------
     jit : {"auto", True, False}
     precision : {"auto", "float32", "mixed_bfloat16"}
-    supply : {"auto", "host", "device"}
+    batches_on : {"auto", "host", "device"}
 
     Returns
     -------
@@ -113,13 +127,13 @@ def execution(jit="auto", precision="auto", supply="auto"):
     import keras
 
     jit = {"true": True, "false": False}.get(jit, jit)  # as text, from a notebook or a command line
-    asked = {"jit": (jit, JIT), "precision": (precision, PRECISIONS), "supply": (supply, SUPPLIES)}
+    asked = {"jit": (jit, JIT), "precision": (precision, PRECISIONS), "batches_on": (batches_on, BATCHES_ON)}
     for name, (value, known) in asked.items():
         if value not in known:
             raise ValueError(f"{name} is {value!r}, but one of {', '.join(map(str, known))} is expected: choose one")
     backend = keras.backend.backend()
-    device = "gpu" if gpus() else "cpu"
-    choice = {"jit": _jit(backend, device), "precision": _precision(backend, device), "supply": _supply(device)}
+    device = "gpu" if list_gpus() else "cpu"
+    choice = {"jit": _jit(backend, device), "precision": _precision(backend, device), "batches_on": _batches_on(device)}
     for name, (value, _) in asked.items():
         if value != "auto":
             choice[name] = value, f"{name.capitalize()} is {value}, as asked for."
@@ -128,7 +142,7 @@ def execution(jit="auto", precision="auto", supply="auto"):
         device,
         jit=choice["jit"][0],
         precision=choice["precision"][0],
-        supply=choice["supply"][0],
+        batches_on=choice["batches_on"][0],
         reason="\n".join(reason for _, reason in choice.values()),
     )
 
@@ -151,7 +165,7 @@ def _precision(backend, device):
     return "float32", "Numbers are float32: on this CPU and backend fewer bits would not be faster."
 
 
-def _supply(device):
+def _batches_on(device):
     if device == "gpu":
         return "device", "Batches are made on the GPU, which would wait for the CPU's."
     return "host", "Batches are made by OpenCV."

@@ -1,6 +1,7 @@
 """Writing files so that nothing half-written is ever found under a final name."""
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -8,7 +9,13 @@ import shutil
 import socket
 from pathlib import Path
 
-__all__ = ["write_json", "written_aside"]
+import numpy as np
+
+__all__ = [
+    "save_table",
+    "write_json",
+    "written_aside",
+]
 
 
 def _remove(path):
@@ -30,7 +37,7 @@ def _alive(pid):
     return True
 
 
-def _sweep(path):
+def _remove_leftovers(path):
     """Clear away what killed processes of this machine left beside `path`."""
     names = re.compile(
         rf"\.{re.escape(path.stem)}\.{re.escape(socket.gethostname())}-(\d+)\.(partial|old)"
@@ -71,7 +78,7 @@ def written_aside(path):
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(path)
+    _remove_leftovers(path)
     # The suffix is kept, because some writers choose their format by it. The machine's name is
     # there because process numbers mean nothing on a disk that several machines share.
     mine = f".{path.stem}.{socket.gethostname()}-{os.getpid()}"
@@ -114,3 +121,53 @@ def write_json(path, value):
     text = json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n"
     with written_aside(path) as aside:
         aside.write_text(text, encoding="utf-8")
+
+
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def one_line(error):
+    return " ".join(str(error).split())
+
+
+@contextlib.contextmanager
+def explain_full_disk(path, n_bytes):
+    """Turn the error of a full disk into a sentence that names the folder and the bytes."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_SPACE:
+            raise
+        raise OSError(
+            error.errno,
+            f"the disk of {path.parent} has no room for {path.name}, which needs {n_bytes:,} bytes: free "
+            f"some space and run again",
+        ) from error
+
+
+def save_table(frame, stem, *, decimals=2):
+    """Write `frame` as CSV for reading and as JSON at full precision.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        A named index becomes the first column; an unnamed one is left out.
+    stem : str or os.PathLike
+        Path without suffix; ``.csv`` and ``.json`` are added.
+    decimals : int, optional
+        Decimals of floating-point numbers in the CSV. The JSON, a list of one object a row, keeps them all.
+        What is missing or not finite is an empty cell in the CSV and null in the JSON.
+
+    Returns
+    -------
+    tuple of pathlib.Path
+        The CSV and the JSON.
+    """
+    stem = Path(stem)
+    frame = frame.reset_index() if frame.index.name else frame.reset_index(drop=True)
+    frame = frame.replace([np.inf, -np.inf], np.nan)
+    csv, json = (stem.with_name(stem.name + suffix) for suffix in (".csv", ".json"))
+    with written_aside(csv) as aside:
+        frame.to_csv(aside, index=False, float_format=f"%.{decimals}f", lineterminator="\n")
+    write_json(json, frame.astype(object).where(frame.notna(), None).to_dict("records"))
+    return csv, json

@@ -6,7 +6,7 @@ and the image's index in its file, and on nothing else: not on the batch it is i
 batches or the thread that makes it.
 
 This module does not model the sky noise or the point spread function of a survey: that belongs to
-the images themselves (see `galaxynb.simulate`).
+the images themselves (see `galaxynb.standin.make`).
 """
 
 import json
@@ -18,13 +18,19 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from galaxynb.data import to_float
 from galaxynb.files import write_json
+from galaxynb.images import to_float
 
-__all__ = ["STAR_COLOURS", "STAR_DTYPE", "NoiseModel"]
+__all__ = [
+    "STAR_COLOURS",
+    "STAR_DTYPE",
+    "NoiseModel",
+]
+
 
 #: Colour classes of injected stars; `STAR_DTYPE`'s field `colour` indexes this tuple.
 STAR_COLOURS = ("white", "blue", "red")
+
 
 #: One injected star. Position and radius in pixels, brightness and rgb in units of the image's
 #: range [0, 1], `kernel` the side of its Gaussian blur kernel in pixels (odd).
@@ -40,7 +46,8 @@ STAR_DTYPE = np.dtype(
     ]
 )
 
-_SUBPIXEL_BITS = 4  # cv2.circle takes fixed-point positions: 1/16 px
+
+SUBPIXEL_BITS = 4  # cv2.circle takes fixed-point positions: 1/16 px
 
 
 @dataclass(frozen=True)
@@ -105,7 +112,7 @@ class NoiseModel:
         if not good or min(self.proportions) < 0 or sum(self.proportions) <= 0:
             raise ValueError(f"proportions is {self.proportions}, but three numbers >= 0, not all 0, are needed")
 
-    def apply(self, images, seed, indices, epoch=0, return_stars=False, out=None):
+    def apply(self, images, seed, indices, *, epoch=0, return_stars=False, out=None):
         """Add stars, then Gaussian noise, to a batch of images.
 
         Parameters
@@ -164,7 +171,7 @@ class NoiseModel:
             raise TypeError(f"images is {images.dtype}, but uint8 or floating point in [0, 1] is needed: convert it")
         generators = [_generator(seed, epoch, index) for index in indices]
         stars = self._draw_stars(generators, images.shape[1])
-        disks = iter(_disks(np.concatenate(stars)) if stars else ())
+        disks = iter(star_disks(np.concatenate(stars)) if stars else ())
         # One array for all that is added: the system would have to find and clear memory for a fresh one each time.
         added = np.empty(noisy.shape[1:], np.float32)
         for image, own, rng in zip(noisy, stars, generators, strict=True):
@@ -257,9 +264,9 @@ def _between(limits, u):
     return low + u * (high - low)
 
 
-def _disks(stars):
+def star_disks(stars):
     """Return what OpenCV is told of each star's disk before it is blurred: centre, radius, colour; and its kernel."""
-    scale = 1 << _SUBPIXEL_BITS
+    scale = 1 << SUBPIXEL_BITS
     centres = np.rint(scale * np.stack([stars["x"], stars["y"]], axis=-1).astype(np.float64)).astype(int)
     # OpenCV's antialiased disks reach half a pixel too far, which would make the stars of small images larger.
     radii = np.rint(scale * np.maximum(stars["radius"].astype(np.float64) - 0.5, 0)).astype(int)
@@ -267,19 +274,19 @@ def _disks(stars):
     return list(zip(centres.tolist(), radii.tolist(), colours.tolist(), stars["kernel"].tolist(), strict=True))
 
 
-def _draw_layers(disks, side):
+def draw_layers(disks, side):
     """Draw unblurred stars as filled, antialiased disks: a layer, (side, side, 3) uint8, for each kernel size."""
     layers = {}
     for centre, radius, colour, kernel in disks:
         if kernel not in layers:
             layers[kernel] = np.zeros((side, side, 3), dtype=np.uint8)
-        cv2.circle(layers[kernel], centre, radius, colour, cv2.FILLED, cv2.LINE_AA, _SUBPIXEL_BITS)
+        cv2.circle(layers[kernel], centre, radius, colour, cv2.FILLED, cv2.LINE_AA, SUBPIXEL_BITS)
     return dict(sorted(layers.items()))
 
 
 def _add_stars(image, disks, added):
     """Draw, blur and add stars to a float32 image in place; `added` is overwritten."""
     # One layer and one blur for all stars of a kernel size: the blur is linear.
-    for kernel, layer in _draw_layers(disks, image.shape[0]).items():
+    for kernel, layer in draw_layers(disks, image.shape[0]).items():
         added[:] = cv2.GaussianBlur(layer, (kernel, kernel), 0)
         cv2.scaleAdd(added, 1 / 255, image, dst=image)

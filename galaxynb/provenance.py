@@ -25,28 +25,26 @@ import numpy as np
 import pandas as pd
 import psutil
 
-from galaxynb import __version__, compute
+from galaxynb import __version__
+from galaxynb.compute import cores, list_gpus
 from galaxynb.files import write_json
-from galaxynb.layout import GALAXY10_SHA256
 
 __all__ = [
     "KINDS",
     "PACKAGES",
-    "PARTS",
     "STAGES",
-    "banner",
-    "checkout",
+    "checkout_state",
     "device_text",
-    "glue",
-    "load",
-    "record",
-    "summary",
-    "table",
-    "times",
+    "load_records",
+    "record_summary",
+    "records_table",
+    "write_record",
 ]
+
 
 #: The stages of a study, in order.
 STAGES = ("data", "noise", "classifier", "autoencoder", "evaluation")
+
 
 #: Distributions whose versions are recorded, where they are installed.
 PACKAGES = (
@@ -70,21 +68,12 @@ PACKAGES = (
     "jupyter-book",
 )
 
+
 #: What a run's images can be, as `galaxynb.data` tells it by the file's attribute.
 KINDS = ("standin", "real")
 
-#: What a stage's time can go to.
-PARTS = ("kernel", "imports", "images", "start", "networks", "checkpoints", "rest")
 
-_PROFILES = {
-    "smoke": "the smallest run that goes through every step, whose numbers mean nothing",
-    "quick": "sizes and epochs are reduced to take minutes on a CPU",
-    "half": "the paper's image counts and epochs at half its image side",
-    "paper": "the paper's own sizes and epochs",
-}
-
-
-def record(stage, run_dir, parameters, seeds, data, extra=None, profile=None):
+def write_record(stage, run_dir, *, parameters, seeds, data, extra=None, profile=None):
     """Write ``<run_dir>/provenance/<stage>.json``, the record of a stage that has just ended.
 
     Parameters
@@ -154,7 +143,7 @@ def record(stage, run_dir, parameters, seeds, data, extra=None, profile=None):
     return entry
 
 
-def load(run_dir):
+def load_records(run_dir):
     """Read the records of a run.
 
     Parameters
@@ -194,7 +183,7 @@ def load(run_dir):
     return {stage: records[stage] for stage in sorted(records, key=place)}
 
 
-def table(records):
+def records_table(records):
     """Return a row for each stage: where and from what it was made, and what it cost.
 
     Parameters
@@ -222,55 +211,7 @@ def table(records):
     return pd.DataFrame(rows, columns=["Stage", "Commit", "Backend", "Device", "Wall time", "Peak memory"])
 
 
-def times(notebook, seconds=None):
-    """Say where the time of an executed notebook went.
-
-    Cells are told apart by a tag ``part-`` and one of `PARTS`, or ``part-training``; those without are the rest.
-
-    Parameters
-    ----------
-    notebook : dict
-        As JSON, executed by papermill, which leaves the time of each cell in it.
-    seconds : dict, optional
-        What `galaxynb.training.fit` says of the cell that trained: ``epochs``, ``start``, ``checkpoints``.
-
-    Returns
-    -------
-    dict of float
-        Seconds by part, in the order of `PARTS`: ``kernel`` is all that is in no cell, ``start`` the building and
-        compiling of networks as far as it can be told from running them, ``networks`` epochs and predictions.
-
-    Raises
-    ------
-    ValueError
-        If papermill left no times, or a tag is unknown.
-    """
-    parts = dict.fromkeys(PARTS, 0.0)
-    try:
-        whole = notebook["metadata"]["papermill"]["duration"]
-        ran = [
-            (cell["metadata"].get("tags", ()), cell["metadata"]["papermill"]["duration"])
-            for cell in notebook["cells"]
-            if cell["cell_type"] == "code"
-        ]
-        parts["kernel"] = whole - sum(duration for _, duration in ran)
-    except (KeyError, TypeError) as error:
-        raise ValueError("the notebook holds no times: run it through papermill, as `make book` does") from error
-    for tags, duration in ran:
-        (part,) = [tag.removeprefix("part-") for tag in tags if tag.startswith("part-")] or ["rest"]
-        if part == "training":
-            told = seconds or {}
-            for here, there in (("networks", "epochs"), ("start", "start"), ("checkpoints", "checkpoints")):
-                parts[here] += told.get(there, 0.0)
-                duration -= told.get(there, 0.0)
-            part = "rest"
-        if part not in parts:
-            raise ValueError(f"a cell has the tag part-{part}, but one of {', '.join(PARTS)} or training is expected")
-        parts[part] += duration
-    return parts
-
-
-def summary(record):
+def record_summary(record):
     """Return a record as two columns for reading, ``What`` and ``Value``, such as for the end of a notebook.
 
     Parameters
@@ -304,65 +245,7 @@ def summary(record):
     return pd.DataFrame(rows, columns=["What", "Value"])
 
 
-def banner(kind, profile, sha256=None):
-    """Say in plain sentences what a run's images are and at what size the study ran.
-
-    Parameters
-    ----------
-    kind : str
-        One of `KINDS`.
-    profile : str
-        Name of the profile.
-    sha256 : str, optional
-        Checksum of the data file. Without that of the published file, images are not called genuine.
-
-    Returns
-    -------
-    str
-        Two sentences without markup.
-
-    Raises
-    ------
-    ValueError
-        If `kind` is unknown.
-    """
-    if kind not in KINDS:
-        raise ValueError(f"kind is {kind!r}; expected one of {', '.join(KINDS)}")
-    if kind == "standin":
-        images = "Synthetic stand-in data: the galaxies shown and measured here are simulated, not observed"
-    elif (sha256 or "").lower() == GALAXY10_SHA256:
-        images = "Genuine Galaxy10 DECaLS images, from the published file with its checksum verified"
-    else:
-        images = (
-            "Images from a file in the Galaxy10 DECaLS layout that is not the published one, "
-            "so where they come from is not verified"
-        )
-    meaning = f": {_PROFILES[profile]}" if profile in _PROFILES else ""
-    return f"{images}. Profile {profile}{meaning}."
-
-
-def glue(texts):
-    """Keep texts under names in the running notebook, for a book's prose to quote with ``{glue:text}``.
-
-    It writes the output that myst-nb's `glue` writes, so that a kernel need not have myst-nb.
-
-    Parameters
-    ----------
-    texts : dict of str to str
-        Shown nowhere in the notebook itself.
-    """
-    from IPython.display import display
-
-    for name, text in texts.items():
-        mime_prefix = "application/papermill.record/"
-        display(
-            {f"{mime_prefix}text/plain": repr(str(text))},
-            raw=True,
-            metadata={"scrapbook": {"name": name, "mime_prefix": mime_prefix}},
-        )
-
-
-def checkout():
+def checkout_state():
     """Return which commit the package is at, for records that no stage writes.
 
     Returns
@@ -434,7 +317,7 @@ def _backend():
 def _device():
     """Return the platform, the CPU and, where Keras sees any, the GPUs."""
     # Asking for GPUs would load Keras, which takes seconds and which only stages with networks do.
-    gpus = compute.gpus() if "keras" in sys.modules else []
+    gpus = list_gpus() if "keras" in sys.modules else []
     if gpus and shutil.which("nvidia-smi"):
         # Keras only numbers them; the driver knows what they are called.
         names = _output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")
@@ -442,7 +325,7 @@ def _device():
     return {
         "platform": f"{platform.system()} {platform.machine()}",
         "cpu": _cpu_model(),
-        "cores": compute.cores(),
+        "cores": cores(),
         "gpus": gpus,
     }
 

@@ -1,15 +1,14 @@
 """Fixtures that several test files share."""
 
-from pathlib import Path
-
 import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from paths import SHARED
 
-from galaxynb import layout
+from galaxynb.data.galaxy10 import CLASS_COUNTS, IMAGES, LABELS, STANDIN_ATTRIBUTE, TRUTH
 
-REAL_SAMPLE = Path(__file__).parents[2] / "shared" / "real_sample" / "galaxy10_sample.h5"
+REAL_SAMPLE = SHARED / "real_sample" / "galaxy10_sample.h5"
 REAL_COORDINATES = REAL_SAMPLE.with_name("Galaxy10_coord.csv")
 
 
@@ -20,15 +19,15 @@ def write_galaxy10(path, n=20, size=64, truth=False, standin=None, seed=0, label
     """
     rng = np.random.default_rng(seed)
     values = {
-        layout.IMAGES: rng.integers(0, 256, (n, size, size, 3), np.uint8),
-        layout.LABELS: (np.arange(n) * 10 // max(n, 1)).astype(np.uint8) if labels is None else labels,
+        IMAGES: rng.integers(0, 256, (n, size, size, 3), np.uint8),
+        LABELS: (np.arange(n) * 10 // max(n, 1)).astype(np.uint8) if labels is None else labels,
         "ra": rng.uniform(0, 360, n),
         "dec": rng.uniform(-20, 30, n),
         "redshift": np.where(rng.random(n) < 0.2, np.nan, rng.uniform(0, 0.3, n)),
         "pxscale": np.full(n, 0.262),
     }
     if truth:
-        values[layout.TRUTH] = rng.integers(0, 256, (n, size, size, 3), np.uint8)
+        values[TRUTH] = rng.integers(0, 256, (n, size, size, 3), np.uint8)
     with h5py.File(path, "w") as file:
         for name, value in (values | columns).items():
             if value is not None:
@@ -39,7 +38,7 @@ def write_galaxy10(path, n=20, size=64, truth=False, standin=None, seed=0, label
                     **({"chunks": (1, *value.shape[1:]), "compression": "gzip"} if compressed else {}),
                 )
         if standin is not None:
-            file.attrs[layout.STANDIN_ATTRIBUTE] = standin
+            file.attrs[STANDIN_ATTRIBUTE] = standin
     return path
 
 
@@ -68,4 +67,4 @@ def real_coordinates():
     if not REAL_COORDINATES.is_file():
         pytest.skip("the real coordinates are not at hand")
     table = pd.read_csv(REAL_COORDINATES)
-    return np.repeat(np.arange(10), layout.CLASS_COUNTS), table["RA"].to_numpy(), table["DEC"].to_numpy()
+    return np.repeat(np.arange(10), CLASS_COUNTS), table["RA"].to_numpy(), table["DEC"].to_numpy()

@@ -3,18 +3,21 @@
 import importlib
 import json
 import math
-from pathlib import Path
 
 import keras
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from paths import ROOT
 
-from galaxynb import compute, data, models
+from galaxynb.compute import cores
+from galaxynb.data.cache import open_cache
+from galaxynb.data.catalog import load_catalog
+from galaxynb.data.splits import paper_split
+from galaxynb.images import to_float
 from galaxynb.noise import NoiseModel
 
-ROOT = Path(__file__).resolve().parents[1]
 ROWS = ["pairs", "autoencoder-epoch", "classifier-epoch", "prepare", "evaluation", "start-up", "growth"]
 
 
@@ -161,7 +164,7 @@ def test_the_papers_recipe_adds_noise_to_one_side_only(program, tmp_path, capsys
 def test_files_have_the_published_layout(program, tmp_path):
     sample = program("sample").Sample(tmp_path, program("rows").QUICK)
     path = sample.file("file", 50, 64, chunks=(20, 16, 16, 1), truth=True)
-    catalog = data.load_catalog(path)
+    catalog = load_catalog(path)
     assert (catalog.n_images, catalog.image_shape, catalog.has_truth) == (50, (64, 64, 3), True)
     images = np.concatenate([images for _, images in catalog.batches()])
     np.testing.assert_array_equal(images, sample.images(20, 64)[np.arange(50) % 20])
@@ -193,10 +196,12 @@ def test_bare_trains_and_predicts_what_the_study_does(program, tmp_path, monkeyp
             "cosine_decay": True,
         },
     }
-    monkeypatch.setattr(models, "classifier", lambda *_: rows._classifier(rows.QUICK, 32))
-    cache = data.open_cache(run / "data" / "cache")
-    split = data.paper_split(cache.labels)
-    given = (settings, data.to_float(cache.images), cache.labels, split, NoiseModel(), tmp_path)
+    monkeypatch.setattr(
+        "galaxynb.networks.classifier.build_classifier", lambda *_, **__: rows._classifier(rows.QUICK, 32)
+    )
+    cache = open_cache(run / "data" / "cache")
+    split = paper_split(cache.labels)
+    given = (settings, to_float(cache.images), cache.labels, split, NoiseModel(), tmp_path)
     bare.classifier(*given)
     bare.autoencoder(*given)
     networks = {name: keras.models.load_model(tmp_path / f"{name}.keras") for name in ("classifier", "autoencoder")}
@@ -232,7 +237,7 @@ def test_a_sweep_side_by_side_is_measured_beside_one_after_the_other(program, tm
     (one,) = rows.sweep(program("sample").Sample(tmp_path, rows.Sizes()))
     assert (one.row, one.rounds, one.goal) == ("sweep", 2, ">= 1")
     cpus = [next(text for text in arguments if text.startswith("cpus=")) for arguments in ran]
-    assert sorted(cpus) == sorted(2 * ["cpus=1", f"cpus={compute.cores()}"])
+    assert sorted(cpus) == sorted(2 * ["cpus=1", f"cpus={cores()}"])
     assert len({next(text for text in arguments if text.startswith("runs=")) for arguments in ran}) == 4
     sweep = yaml.safe_load((tmp_path / "throughput.yaml").read_text(encoding="utf-8"))
     profile = yaml.safe_load((ROOT / "config" / "quick.yaml").read_text(encoding="utf-8"))

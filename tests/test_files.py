@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from galaxynb import files
+from galaxynb.files import write_json, written_aside
 
 KILLED = """
 import os, signal
@@ -29,7 +29,7 @@ def names(folder):
 
 def test_a_file_appears_only_when_complete(tmp_path):
     target = tmp_path / "deep" / "table.csv"
-    with files.written_aside(target) as aside:
+    with written_aside(target) as aside:
         aside.write_text("new")
         assert aside.parent == target.parent
         assert aside.suffix == ".csv"
@@ -41,7 +41,7 @@ def test_a_file_appears_only_when_complete(tmp_path):
 def test_a_folder_replaces_an_earlier_one(tmp_path):
     target = tmp_path / "cache"
     for text in ("old", "new"):
-        with files.written_aside(target) as aside:
+        with written_aside(target) as aside:
             aside.mkdir()
             (aside / text).write_text(text)
     assert names(target) == ["new"]
@@ -58,9 +58,9 @@ def test_a_failure_leaves_the_earlier_result_and_nothing_else(tmp_path, kind):
             path = path / "inner"
         path.write_text(text)
 
-    with files.written_aside(target) as aside:
+    with written_aside(target) as aside:
         write(aside, "old")
-    with pytest.raises(RuntimeError, match="stop"), files.written_aside(target) as aside:  # noqa: PT012
+    with pytest.raises(RuntimeError, match="stop"), written_aside(target) as aside:  # noqa: PT012
         write(aside, "half")
         raise RuntimeError("stop")
     assert names(tmp_path) == ["result"]
@@ -79,7 +79,7 @@ def test_a_folder_that_cannot_be_renamed_brings_the_earlier_one_back(tmp_path, m
         return rename(path, to)
 
     monkeypatch.setattr(type(target), "rename", refuse)
-    with pytest.raises(PermissionError, match="not now"), files.written_aside(target) as aside:
+    with pytest.raises(PermissionError, match="not now"), written_aside(target) as aside:
         aside.mkdir()
     assert names(tmp_path) == ["cache"]
     assert names(target) == ["old"]
@@ -87,7 +87,7 @@ def test_a_folder_that_cannot_be_renamed_brings_the_earlier_one_back(tmp_path, m
 
 def test_writing_nothing_is_an_error(tmp_path):
     nothing = pytest.raises(FileNotFoundError, match=r"nothing was written for .*table\.csv")
-    with nothing, files.written_aside(tmp_path / "table.csv"):
+    with nothing, written_aside(tmp_path / "table.csv"):
         pass
     assert names(tmp_path) == []
 
@@ -103,7 +103,7 @@ class TestKilledProcess:
             )
         assert len(names(tmp_path)) == 2
         assert not target.exists()
-        with files.written_aside(target) as aside:
+        with written_aside(target) as aside:
             aside.mkdir()
         left = names(tmp_path)
         assert "cache" in left
@@ -121,7 +121,7 @@ class TestKilledProcess:
             "    aside.mkdir()\n"
         )
         assert not target.exists()
-        with pytest.raises(RuntimeError, match="stop"), files.written_aside(target):
+        with pytest.raises(RuntimeError, match="stop"), written_aside(target):
             raise RuntimeError("stop")
         assert names(tmp_path) == ["cache"]
         assert names(target) == ["old"]
@@ -137,7 +137,7 @@ class TestKilledProcess:
             [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         ) as other:
             assert other.stdout.readline() == "ready\n"
-            with files.written_aside(target) as aside:
+            with written_aside(target) as aside:
                 aside.write_text("ours")
             assert target.read_text() == "ours"
             other.communicate("\n")
@@ -147,7 +147,7 @@ class TestKilledProcess:
 
 def test_json_is_sorted_and_ends_in_a_newline(tmp_path):
     path = tmp_path / "numbers.json"
-    files.write_json(path, {"b": 1, "a": [0.5, None]})
+    write_json(path, {"b": 1, "a": [0.5, None]})
     text = path.read_text()
     assert json.loads(text) == {"a": [0.5, None], "b": 1}
     assert text.index('"a"') < text.index('"b"')
@@ -156,8 +156,8 @@ def test_json_is_sorted_and_ends_in_a_newline(tmp_path):
 
 def test_json_refuses_nan_and_keeps_the_earlier_file(tmp_path):
     path = tmp_path / "numbers.json"
-    files.write_json(path, {"accuracy": 0.5})
+    write_json(path, {"accuracy": 0.5})
     with pytest.raises(ValueError, match="not JSON compliant"):
-        files.write_json(path, {"accuracy": float("nan")})
+        write_json(path, {"accuracy": float("nan")})
     assert json.loads(path.read_text()) == {"accuracy": 0.5}
     assert names(tmp_path) == ["numbers.json"]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from galaxynb.data import to_float
+from galaxynb.images import to_float
 from galaxynb.noise import STAR_COLOURS, STAR_DTYPE, NoiseModel
 
 MODEL = NoiseModel()

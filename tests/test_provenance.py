@@ -13,14 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from galaxynb import provenance
-from galaxynb.layout import GALAXY10_SHA256
+from galaxynb.data.galaxy10 import GALAXY10_SHA256
+from galaxynb.pages import TIME_PARTS, banner, glue, notebook_times
+from galaxynb.provenance import _time_text, _without_paths, load_records, record_summary, records_table, write_record
 
 DATA = {"kind": "standin", "sha256": "ab" * 32, "source": "standin.h5", "n_images": 100}
 
 
 def make(run_dir, stage="data", **changes):
     arguments = {"parameters": {"profile": "smoke", "image_size": 64}, "seeds": {"split": 42}, "data": DATA}
-    return provenance.record(stage, run_dir, **arguments | changes)
+    return write_record(stage, run_dir, **arguments | changes)
 
 
 def git(folder, *arguments):
@@ -46,7 +48,7 @@ def checkout(tmp_path, monkeypatch):
 def test_record_is_what_is_written_and_loaded(tmp_path):
     written = make(tmp_path, extra={"n_test": np.int64(20)})
     assert json.loads((tmp_path / "provenance" / "data.json").read_text()) == written
-    assert provenance.load(tmp_path) == {"data": written}
+    assert load_records(tmp_path) == {"data": written}
     assert written["profile"] == "smoke"
     assert written["seeds"] == {"split": 42}
     assert written["data"] == DATA
@@ -123,7 +125,7 @@ path_parts = st.lists(
 @given(path_parts, st.sampled_from(["{}", "see {} there", "file={}", "'{}'", "({})", "x, {}"]))
 def test_any_absolute_path_is_shortened(parts, frame):
     path = "/" + "/".join(part.strip(".") + "x" for part in parts)
-    text = provenance._without_paths(frame.format(path))
+    text = _without_paths(frame.format(path))
     assert path not in text
     assert path.rsplit("/", 1)[1] in text
 
@@ -152,7 +154,7 @@ def test_commit_and_changes(checkout, tmp_path):
     (checkout / "galaxynb" / "__init__.py").write_text("x = 1\n")
     changed = make(tmp_path / "run")
     assert (changed["commit"], changed["dirty"]) == (head, True)
-    records = provenance.table({"data": clean, "noise": changed})
+    records = records_table({"data": clean, "noise": changed})
     assert records["Commit"].tolist() == [head[:10], f"{head[:10]} with changes"]
 
 
@@ -176,7 +178,7 @@ def test_commit_is_unknown_without_git(checkout, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     written = make(tmp_path / "run")
     assert (written["commit"], written["dirty"]) == ("unknown", None)
-    assert provenance.table({"data": written})["Commit"].tolist() == ["unknown"]
+    assert records_table({"data": written})["Commit"].tolist() == ["unknown"]
 
 
 @pytest.mark.parametrize(("gpus", "device"), [([], "cores?$"), (["gpu:0", "gpu:1"], "^2 x .*; .*cores?$")])
@@ -193,27 +195,27 @@ def test_backend_and_device_come_from_an_imported_keras_alone(tmp_path, monkeypa
     written = make(tmp_path)
     assert written["backend"] == "jax"
     assert len(written["device"]["gpus"]) == len(gpus)
-    assert provenance.table({"data": written})["Device"].str.contains(device).all()
+    assert records_table({"data": written})["Device"].str.contains(device).all()
 
 
 def test_load_orders_by_stage_and_skips_what_is_being_written(tmp_path):
     for stage in ("evaluation", "extra_step", "classifier", "data", "noise"):
         make(tmp_path, stage)
     (tmp_path / "provenance" / ".noise.1.partial.json").write_text("{")
-    records = provenance.load(tmp_path)
+    records = load_records(tmp_path)
     assert list(records) == ["data", "noise", "classifier", "evaluation", "extra_step"]
-    assert provenance.table(records)["Stage"].tolist() == list(records)
+    assert records_table(records)["Stage"].tolist() == list(records)
 
 
 def test_load_says_what_is_wrong(tmp_path):
     with pytest.raises(FileNotFoundError, match="no provenance records in"):
-        provenance.load(tmp_path)
+        load_records(tmp_path)
     folder = tmp_path / "provenance"
     folder.mkdir()
     for text in ('{"stage": "da', "[]", "{}"):
         (folder / "data.json").write_text(text)
         with pytest.raises(ValueError, match=r"data\.json is no provenance record; run its stage again"):
-            provenance.load(tmp_path)
+            load_records(tmp_path)
 
 
 def test_tables_are_for_reading(tmp_path):
@@ -224,11 +226,11 @@ def test_tables_are_for_reading(tmp_path):
         "commit": "0123456789abcdef",
         "dirty": False,
     }
-    row = provenance.table({"data": entry}).iloc[0]
+    row = records_table({"data": entry}).iloc[0]
     assert row[["Stage", "Commit", "Wall time", "Peak memory"]].tolist() == [
         *("data", "0123456789", "3 min 20 s", "1.23 GB")
     ]
-    values = provenance.summary(entry).set_index("What")["Value"]
+    values = record_summary(entry).set_index("What")["Value"]
     assert values["Parameter: sizes"] == "64, 128"
     assert values["Seed: split"] == "42"
     assert values["Data: kind"] == "standin"
@@ -241,15 +243,15 @@ def test_tables_are_for_reading(tmp_path):
     ("seconds", "text"), [(0.4, "0 s"), (59.6, "1 min 00 s"), (3599.7, "1 h 00 min"), (7260, "2 h 01 min")]
 )
 def test_times_carry_over(seconds, text):
-    assert provenance._time_text(seconds) == text
+    assert _time_text(seconds) == text
 
 
 @given(st.sampled_from(["smoke", "quick", "half", "paper", "my own"]), st.sampled_from([None, GALAXY10_SHA256, "00"]))
 def test_banner_never_passes_synthetic_off_as_real(profile, sha256):
-    standin = provenance.banner("standin", profile, sha256)
+    standin = banner("standin", profile, sha256=sha256)
     assert standin.startswith("Synthetic stand-in data")
     assert "enuine" not in standin
-    real = provenance.banner("real", profile, sha256)
+    real = banner("real", profile, sha256=sha256)
     assert ("Genuine" in real) == (sha256 == GALAXY10_SHA256)
     for text in (standin, real):
         assert f"Profile {profile}" in text
@@ -258,7 +260,7 @@ def test_banner_never_passes_synthetic_off_as_real(profile, sha256):
 
 def test_banner_refuses_an_unknown_kind():
     with pytest.raises(ValueError, match="kind is 'jpeg'; expected one of standin, real"):
-        provenance.banner("jpeg", "quick")
+        banner("jpeg", "quick")
 
 
 def test_glue_writes_what_myst_nb_would(monkeypatch):
@@ -266,7 +268,7 @@ def test_glue_writes_what_myst_nb_would(monkeypatch):
     calls = []
     monkeypatch.setattr("IPython.display.display", lambda *values, **options: calls.append((values, options)))
     monkeypatch.setattr(myst_nb, "ipy_display", lambda *values, **options: calls.append((values, options)))
-    provenance.glue({"clean": "0.74 (0.73 to 0.76)", "n-test": "3,548"})
+    glue({"clean": "0.74 (0.73 to 0.76)", "n-test": "3,548"})
     myst_nb.glue("clean", "0.74 (0.73 to 0.76)", display=False)
     myst_nb.glue("n-test", "3,548", display=False)
     assert len(calls) == 4
@@ -295,19 +297,19 @@ def test_times_add_up_to_the_whole():
         (["part-networks"], 3.0),
         ([], 0.5),
     )
-    parts = provenance.times(notebook, {"epochs": 70.0, "start": 20.0, "checkpoints": 6.0})
+    parts = notebook_times(notebook, seconds={"epochs": 70.0, "start": 20.0, "checkpoints": 6.0})
     expected = {"kernel": 1.5, "imports": 4, "images": 0, "start": 20, "networks": 73, "checkpoints": 6, "rest": 4.75}
     assert parts == pytest.approx(expected)
-    assert tuple(parts) == provenance.PARTS
+    assert tuple(parts) == TIME_PARTS
     assert sum(parts.values()) == pytest.approx(notebook["metadata"]["papermill"]["duration"])
 
 
 def test_times_of_a_training_that_said_nothing_are_the_rest():
-    assert provenance.times(timed((["part-training"], 9.0)))["rest"] == 9
+    assert notebook_times(timed((["part-training"], 9.0)))["rest"] == 9
 
 
 def test_times_need_papermill_and_known_parts():
     with pytest.raises(ValueError, match="holds no times"):
-        provenance.times({"cells": [], "metadata": {}})
+        notebook_times({"cells": [], "metadata": {}})
     with pytest.raises(ValueError, match="a cell has the tag part-lunch, but one of kernel, imports"):
-        provenance.times(timed((["part-lunch"], 1.0)))
+        notebook_times(timed((["part-lunch"], 1.0)))

@@ -17,8 +17,11 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from galaxynb import evaluation, figures, provenance
-from galaxynb.files import written_aside
+from galaxynb.figures.style import save_figure
+from galaxynb.figures.times import stage_times
+from galaxynb.files import save_table, written_aside
+from galaxynb.pages import banner, notebook_times
+from galaxynb.provenance import load_records, record_summary
 
 ROOT = Path(__file__).resolve().parents[1]
 #: What was measured once and is shown in every book.
@@ -106,7 +109,7 @@ def as_given(source, given):
     return "\n".join(lines)
 
 
-#: Titles of `provenance.PARTS` in the book.
+#: Titles of `TIME_PARTS` in the book.
 PARTS = {
     "kernel": "Starting the kernel",
     "imports": "Imports, opening files",
@@ -124,7 +127,7 @@ def times(run, records):
     for name in NOTEBOOKS:
         stage = name.partition("_")[2]
         notebook = json.loads((Path(run) / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))
-        parts = provenance.times(notebook, records[stage]["extra"].get("training seconds"))
+        parts = notebook_times(notebook, seconds=records[stage]["extra"].get("training seconds"))
         rows.append({"Stage": stage} | {PARTS[part]: round(seconds, 1) for part, seconds in parts.items()})
     return pd.DataFrame(rows)
 
@@ -135,7 +138,7 @@ def benchmarks(folder):
     Of a row that several calls measured, the latest counts.
     """
     calls = sorted(path.parent for path in Path(folder).glob("*/benchmarks.csv"))
-    records = {call: provenance.load(call)["benchmarks"] for call in calls}
+    records = {call: load_records(call)["benchmarks"] for call in calls}
     latest = {}
     for call in sorted(calls, key=lambda call: records[call]["time"]):
         latest |= {result["row"]: call for result in records[call]["extra"]["results"]}
@@ -155,7 +158,7 @@ def benchmarks(folder):
     )
     made = {}
     for call, record in records.items():
-        column = provenance.summary(record).set_index("What")["Value"]
+        column = record_summary(record).set_index("What")["Value"]
         kept = column.index.str.fullmatch(r"Ended \(UTC\)|Commit|Device|Platform|Backend|Wall time|Version: .*")
         rows = [row for row, maker in latest.items() if maker == call]
         made[call.name.capitalize()] = pd.concat([pd.Series({"Rows": ", ".join(rows)}), column[kept]])
@@ -192,18 +195,18 @@ def gather(run, source):
         (source / "book" / "sweeps" / path.name).write_text(json.dumps(executed, indent=1), encoding="utf-8")
     for folder in ("tables", "figures"):
         shutil.copytree(run / folder, source / "book" / folder)
-    records = provenance.load(run)
+    records = load_records(run)
     spent = times(run, records)
     # Stages side by side: few narrow columns fit a phone.
     table = spent.set_index("Stage").T.rename_axis("Part")
-    evaluation.save_table(table, source / "book" / "tables" / "times", decimals=1)
-    figures.save(figures.stage_times(spent), source / "book" / "figures" / "times.png")
+    save_table(table, source / "book" / "tables" / "times", decimals=1)
+    save_figure(stage_times(spent), source / "book" / "figures" / "times.png")
     for name, table in zip(("benchmarks", "benchmarks_made"), benchmarks(KEPT / "benchmarks"), strict=True):
-        evaluation.save_table(table, source / "book" / "tables" / name)
+        save_table(table, source / "book" / "tables" / name)
     config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
     record = records["data"]
     options = config["sphinx"]["config"].setdefault("html_theme_options", {})
-    options["announcement"] = provenance.banner(record["data"]["kind"], record["profile"], record["data"].get("sha256"))
+    options["announcement"] = banner(record["data"]["kind"], record["profile"], sha256=record["data"].get("sha256"))
     (source / "_config.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
 
 

@@ -12,9 +12,14 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from galaxynb import data, evaluation, models, provenance
+from galaxynb.data.cache import open_cache
+from galaxynb.data.splits import paper_split
 from galaxynb.files import write_json, written_aside
+from galaxynb.images import to_float
+from galaxynb.networks.models import load_model
 from galaxynb.noise import NoiseModel
+from galaxynb.provenance import load_records
+from galaxynb.results.paper import paper_summary
 
 SIGMAS = (0.0, 0.05, 0.1, 0.15, 0.2)
 STARS = ((0, 0), (6, 24), (10, 40), (14, 56), (18, 72))
@@ -23,15 +28,15 @@ STARS = ((0, 0), (6, 24), (10, 40), (14, 56), (18, 72))
 def measure(run, seed, out):
     """Write the grid to the CSV `out` and its record to a JSON beside it."""
     run, out = Path(run), Path(out)
-    cache = data.open_cache(run / "data" / "cache")
-    classifier = models.load(run / "models" / "classifier.keras", made_by="notebooks/03_classifier.ipynb")
-    rows = data.paper_split(cache.labels).validation
+    cache = open_cache(run / "data" / "cache")
+    classifier = load_model(run / "models" / "classifier.keras", made_by="notebooks/03_classifier.ipynb")
+    rows = paper_split(cache.labels).validation
 
     def accuracy(images):
         predicted = classifier.predict(images, batch_size=64, verbose=0).argmax(axis=1)
         return float((predicted == cache.labels[rows]).mean())
 
-    clean = accuracy(data.to_float(cache.images[rows]))
+    clean = accuracy(to_float(cache.images[rows]))
     grid = []
     for sigma, stars in tqdm([(sigma, stars) for stars in STARS for sigma in SIGMAS], desc="noise levels"):
         model = NoiseModel(sigma=sigma, n_stars=stars)
@@ -40,11 +45,11 @@ def measure(run, seed, out):
     with written_aside(out) as aside:
         pd.DataFrame(grid).to_csv(aside, index=False, float_format="%.4f", lineterminator="\n")
     chosen = NoiseModel()
-    trained = provenance.load(run)["classifier"]
+    trained = load_records(run)["classifier"]
     record = {
         "chosen": [chosen.sigma, sum(chosen.n_stars) / 2],
         "noise model": dataclasses.asdict(chosen),
-        "paper_drop": evaluation.paper_summary()["drop"],
+        "paper_drop": paper_summary()["drop"],
         "clean accuracy": round(clean, 4),
         "images": f"{len(rows)} validation images of {cache.image_size} px",
         "data": cache.info["standin"] or cache.info["source"],

@@ -5,7 +5,7 @@ Usage: python workflow/closeness.py book/reference/standin_closeness.csv --real 
 Four parts, each of which `--only` runs alone; the record keeps the others as they were:
 
 hardness       accuracy of nearest neighbours on raw pixels
-published      what `galaxynb.measure` sees in stand-ins beside the published figures
+published      what `galaxynb.standin.measure` sees in stand-ins beside the published figures
 real           a classifier that was trained on stand-ins alone, tested on real images (needs --real; hours on a CPU)
 discriminator  a classifier that tells real images from stand-ins, and by what (needs --real)
 
@@ -26,9 +26,29 @@ import pandas as pd
 import pooch
 from tqdm import tqdm
 
-from galaxynb import __version__, closeness, data, evaluation, measure, provenance, recipes, render, simulate
+from galaxynb import __version__
+from galaxynb.data.catalog import load_catalog
+from galaxynb.data.galaxy10 import CLASS_NAMES
 from galaxynb.files import write_json, written_aside
-from galaxynb.layout import CLASS_NAMES
+from galaxynb.fingerprints import code_digest
+from galaxynb.images import to_float
+from galaxynb.networks.batches import ClassifierBatches
+from galaxynb.networks.classifier import build_classifier
+from galaxynb.networks.models import compile_model
+from galaxynb.networks.training import Phase, fit, settings_digest
+from galaxynb.provenance import checkout_state
+from galaxynb.results.evaluation import Estimate, accuracy_interval
+from galaxynb.standin.closeness import (
+    Sample,
+    choose_sample,
+    compare_sample,
+    draw_like,
+    measure_sample,
+    readable_closeness,
+)
+from galaxynb.standin.make import counts_per_class
+from galaxynb.standin.measure import QUANTITIES, neighbour_accuracy
+from galaxynb.standin.ranges import ranges_digest
 
 PARTS = ("hardness", "published", "real", "discriminator")
 NEED_REAL = ("real", "discriminator")
@@ -41,7 +61,7 @@ _TRAIN, _UNSEEN, _NEIGHBOURS, _MEASURED, _DISCRIMINATED = range(5)  # seeds of t
 
 def in_proportion(n):
     """Labels of `n` images in the published proportions."""
-    return np.repeat(np.arange(len(CLASS_NAMES)), simulate.class_counts(n))
+    return np.repeat(np.arange(len(CLASS_NAMES)), counts_per_class(n))
 
 
 def evenly(n):
@@ -53,13 +73,15 @@ def hardness(options):
     """Accuracy of nearest neighbours among stand-ins."""
     labels = in_proportion(options.neighbours), in_proportion(options.neighbours // 2)
     train, test = (
-        closeness.draw(some, [options.seed, _NEIGHBOURS, part], shrunk=SIDE, progress=True)
+        draw_like(some, seed=[options.seed, _NEIGHBOURS, part], shrunk=SIDE, progress=True)
         for part, some in enumerate(labels)
     )
-    accuracy = measure.neighbour_accuracy(train, labels[0], test, labels[1], NEIGHBOURS, SIDE)
+    accuracy = neighbour_accuracy(
+        train, labels[0], test_images=test, test_labels=labels[1], n_neighbors=NEIGHBOURS, size=SIDE
+    )
     right = np.arange(len(test)) < round(accuracy * len(test))
     return {
-        "accuracy": evaluation.accuracy_interval(right).asdict(),
+        "accuracy": accuracy_interval(right).asdict(),
         "neighbours": NEIGHBOURS,
         "pixels": SIDE,
         "training images": len(train),
@@ -71,10 +93,10 @@ def hardness(options):
 def published(options):
     """Count the targets that stand-ins meet, and name those that they miss."""
     labels = evenly(options.measured)
-    images = closeness.draw(labels, [options.seed, _MEASURED], progress=True)
-    sample = closeness.Sample(images, labels, np.full(len(labels), np.nan), "standin")
-    close = closeness.compare(sample, closeness.measured(sample, progress=True))
-    table = closeness.readable(close)
+    images = draw_like(labels, seed=[options.seed, _MEASURED], progress=True)
+    sample = Sample(images, labels, np.full(len(labels), np.nan), "standin")
+    close = compare_sample(sample, measure_sample(sample, progress=True))
+    table = readable_closeness(close)
     return {
         "images": len(labels),
         "targets": int((table["Met"] != "").sum()),
@@ -85,7 +107,6 @@ def published(options):
 
 def real(options):
     """Train DenseNet121 on stand-ins alone and test it on unseen stand-ins and on real images."""
-    from galaxynb import models, training
 
     labels = in_proportion(options.images), in_proportion(min(1000, options.images))
     images = [
@@ -93,10 +114,12 @@ def real(options):
         for part, some in zip((_TRAIN, _UNSEEN), labels, strict=True)
     ]
     batches = [
-        training.Cutouts(some, their, np.arange(len(some)), BATCH_SIZE, options.seed, training=part == _TRAIN)
+        ClassifierBatches(
+            some, their, np.arange(len(some)), batch_size=BATCH_SIZE, seed=options.seed, training=part == _TRAIN
+        )
         for part, (some, their) in enumerate(zip(images, labels, strict=True))
     ]
-    recipe = {
+    settings = {
         "batch_size": BATCH_SIZE,
         "bn_momentum": BN_MOMENTUM,
         "epochs": options.epochs,
@@ -104,18 +127,18 @@ def real(options):
         "learning_rate": LEARNING_RATE,
         "side": options.size,
     }
-    model = models.classifier(options.size, bn_momentum=BN_MOMENTUM, seed=options.seed)
-    models.compile_model(
+    model = build_classifier(options.size, bn_momentum=BN_MOMENTUM, seed=options.seed)
+    compile_model(
         model,
         "sparse_categorical_crossentropy",
-        LEARNING_RATE,
-        len(batches[0]) * options.epochs,
-        ["accuracy"],
-        options.run_eagerly,
+        learning_rate=LEARNING_RATE,
+        decay_steps=len(batches[0]) * options.epochs,
+        metrics=["accuracy"],
+        run_eagerly=options.run_eagerly,
     )
-    digest = training.recipe_digest(recipe=recipe, seed=options.seed, drawn_by=drawn_by())
-    phase = training.Phase("stand-in", options.epochs, *batches)
-    model, history = training.fit(model, [phase], options.work / "checkpoints", digest)
+    digest = settings_digest("classifier", settings=settings, seed=options.seed, drawn_by=drawn_by())
+    phase = Phase("stand-in", options.epochs, *batches)
+    model, history = fit(model, [phase], options.work / "checkpoints", digest=digest)
     sample, source = real_images(options)
     shrunk = np.stack([cv2.resize(i, (options.size,) * 2, interpolation=cv2.INTER_AREA) for i in sample.images])
 
@@ -139,11 +162,11 @@ def real(options):
         for k, name in enumerate(CLASS_NAMES)
     ]
     return {
-        "accuracy": {name: evaluation.accuracy_interval(correct).asdict() for name, correct in tests.items()},
+        "accuracy": {name: accuracy_interval(correct).asdict() for name, correct in tests.items()},
         "images": {name: len(correct) for name, correct in tests.items()},
         "classes": classes,
         "real file": source,
-        "training": recipe | {"final loss": float(history["loss"].iloc[-1])},
+        "training": settings | {"final loss": float(history["loss"].iloc[-1])},
     }
 
 
@@ -151,12 +174,12 @@ def discriminator(options):
     """Tell real images from stand-ins by what is measured on them, and find out by what."""
     sample, source = real_images(options)
     groups, titles = feature_groups()
-    theirs = closeness.measured(sample, progress=True)
+    theirs = measure_sample(sample, progress=True)
     ours = []
     for repeat in range(options.repeats):
         seed = [options.seed, _DISCRIMINATED, repeat]
-        images = closeness.draw(sample.labels, seed, sample.images.shape[1])
-        ours.append(closeness.measured(sample._replace(images=images), progress=True))
+        images = draw_like(sample.labels, seed=seed, size=sample.images.shape[1])
+        ours.append(measure_sample(sample._replace(images=images), progress=True))
     accuracy, lost = told_apart(theirs, ours, sample.labels, groups, options.seed)
     others = {name: columns for name, columns in groups.items() if not name.startswith("corr")}
     without, _ = told_apart(theirs, ours, sample.labels, others, options.seed)
@@ -216,7 +239,7 @@ def told_apart(theirs, ours, labels, groups, seed):
         for _ in range(RESAMPLES)
     ]
     low, high = (float(end) for end in np.quantile(resampled, [0.025, 0.975]))
-    accuracy = evaluation.Estimate(float(per_real.mean() + per_standin.mean()) / 2, low, high)
+    accuracy = Estimate(float(per_real.mean() + per_standin.mean()) / 2, low, high)
     return accuracy, dict(zip(groups, np.mean(lost, axis=0).tolist(), strict=True))
 
 
@@ -226,9 +249,9 @@ def folds_for(strata):
 
 
 def feature_groups():
-    """Columns of `measure.cutouts` by what they measure, red, green and blue together, and names for reading."""
+    """Columns of `measure_cutouts` by what they measure, red, green and blue together, and names for reading."""
     groups, titles = {}, {}
-    for column, title in measure.QUANTITIES.items():
+    for column, title in QUANTITIES.items():
         column = {"source_fwhms": "source_fwhm"}.get(column, column)
         group = re.sub("_[rgb]$", "_rgb", column)
         groups.setdefault(group, []).append(column)
@@ -248,14 +271,14 @@ def shuffles(values, columns, groups, rng):
 
 def turned(images, k):
     """Images as floats, turned by k quarter turns and, from 4 on, mirrored."""
-    images = np.rot90(data.to_float(images), k % 4, axes=(1, 2))
+    images = np.rot90(to_float(images), k % 4, axes=(1, 2))
     return images[:, :, ::-1] if k >= 4 else images
 
 
 def real_images(options):
     """A sample of the real file, evenly over classes, and what the file is."""
-    catalog = data.load_catalog(options.real)
-    sample = closeness.sample(catalog, options.real_images, options.seed)
+    catalog = load_catalog(options.real)
+    sample = choose_sample(catalog, options.real_images, seed=options.seed)
     source = {
         "file": options.real.name,
         "images": len(sample.labels),
@@ -267,7 +290,7 @@ def real_images(options):
 
 def drawn_by():
     """Hash what decides how stand-ins look."""
-    return hashlib.sha256(recipes.digest().encode() + Path(render.__file__).read_bytes()).hexdigest()
+    return code_digest("standin.field")
 
 
 def drawn(work, labels, seed, size):
@@ -276,7 +299,7 @@ def drawn(work, labels, seed, size):
     path = work / f"drawn-{name[:16]}.npy"
     if not path.is_file():
         with written_aside(path) as aside:
-            np.save(aside, closeness.draw(labels, seed, shrunk=size, progress=True))
+            np.save(aside, draw_like(labels, seed=seed, shrunk=size, progress=True))
     return np.load(path)
 
 
@@ -370,7 +393,7 @@ def main(arguments=None):
         wanted = [part for part in wanted if part not in NEED_REAL]
     record_path = options.out.with_suffix(".json")
     # Before the first result is written, which is itself a change.
-    commit, dirty = provenance.checkout()
+    commit, dirty = checkout_state()
     for name in tqdm(wanted, desc="parts", disable=len(wanted) < 2):
         print(f"measuring {name}", flush=True)
         start = time.perf_counter()
@@ -381,7 +404,7 @@ def main(arguments=None):
             "commit": commit,
             "data": f"galaxynb {__version__}, seed {options.seed}",
             "dirty": dirty,
-            "recipes": recipes.digest(),
+            "recipes": ranges_digest(),
             "seconds": round(time.perf_counter() - start),
             "seed": options.seed,
         }

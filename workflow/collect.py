@@ -17,8 +17,8 @@ import pandas as pd
 import sweeps
 from explain import notebook_failure
 
-from galaxynb import provenance
 from galaxynb.files import write_json, written_aside
+from galaxynb.provenance import STAGES, device_text, load_records
 
 DONE, FAILED, MISSING = "done", "failed", "missing"
 #: What a sweep's folder holds of the sweep's own.
@@ -47,8 +47,8 @@ def metrics(folder):
 
 def made_by(folder):
     """Return the provenance of a run, as columns of the table."""
-    records = provenance.load(folder)
-    stages = [records[stage] for stage in provenance.STAGES]
+    records = load_records(folder)
+    stages = [records[stage] for stage in STAGES]
     commits = {record["commit"][:10] + (" with changes" if record["dirty"] else "") for record in stages}
     last = records["evaluation"]
     return {
@@ -57,7 +57,7 @@ def made_by(folder):
         "data sha256": last["data"].get("sha256"),
         "data images": last["data"].get("n_images"),
         "backend": last["backend"],
-        "device": ", ".join(sorted({provenance.device_text(record["device"]) for record in stages})),
+        "device": ", ".join(sorted({device_text(record["device"]) for record in stages})),
         **{
             f"{stage} {name}": str(records[stage]["parameters"].get(name, ""))
             for stage in ("classifier", "autoencoder")

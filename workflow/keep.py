@@ -13,8 +13,10 @@ from pathlib import Path
 import pandas as pd
 from build_book import SWEEPS, times
 
-from galaxynb import evaluation, provenance
 from galaxynb.files import written_aside
+from galaxynb.pages import banner
+from galaxynb.provenance import device_text, load_records, records_table
+from galaxynb.results.evaluation import Estimate, recovery_verdict
 
 TABLES = (
     "table1_clean",
@@ -33,18 +35,18 @@ def sentences(metrics, records):
     """Return what the chapter says of the run: what it ran on, in all, and what came out."""
     data, evaluated = records["data"], records["evaluation"]
     estimates = {
-        name: evaluation.Estimate(**{key: math.nan if number is None else number for key, number in found.items()})
+        name: Estimate(**{key: math.nan if number is None else number for key, number in found.items()})
         for name, found in metrics["estimates"].items()
     }
-    devices = sorted({provenance.device_text(record["device"]) for record in records.values()})
+    devices = sorted({device_text(record["device"]) for record in records.values()})
     hours = sum(record["wall_s"] for record in records.values()) / 3600
     ran = (
-        f"{provenance.banner(data['data']['kind'], data['profile'], data['data'].get('sha256'))} "
+        f"{banner(data['data']['kind'], data['profile'], sha256=data['data'].get('sha256'))} "
         f"{data['data']['n_images']:,} images of {data['parameters']['image_size']} px a side, on "
         f"{' and '.join(devices)}, backend {evaluated['backend']}; "
         f"the times of its five notebooks add up to {hours:.1f} hours."
     )
-    return [ran, " ".join(evaluation.verdict(estimates, estimates))]
+    return [ran, " ".join(recovery_verdict(estimates, estimates))]
 
 
 def keep(run, out):
@@ -61,7 +63,7 @@ def keep(run, out):
     if not (run / "metrics.json").is_file():
         raise FileNotFoundError(f"{run} holds no finished run: `make book` makes one")
     metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
-    records = provenance.load(run)
+    records = load_records(run)
     changed = [stage for stage, record in records.items() if record["dirty"] is not False]
     if changed:
         raise ValueError(f"{run}: {', '.join(changed)} ran with uncommitted changes; commit them and run it again")
@@ -73,7 +75,7 @@ def keep(run, out):
             shutil.copy(run / "figures" / f"{name}.png", aside)
         shutil.copy(run / "metrics.json", aside)
         shutil.copytree(run / "provenance", aside / "provenance")
-        provenance.table(records).to_csv(aside / "stages.csv", index=False, lineterminator="\n")
+        records_table(records).to_csv(aside / "stages.csv", index=False, lineterminator="\n")
         spent = times(run, records).set_index("Stage").T.rename_axis("Part")
         spent.to_csv(aside / "times.csv", lineterminator="\n")
         (aside / "ran.md").write_text("\n\n".join(sentences(metrics, records)) + "\n", encoding="utf-8")

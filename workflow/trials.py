@@ -12,9 +12,18 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from galaxynb import compute, data, evaluation, models, provenance, training
+from galaxynb.compute import choose_execution
+from galaxynb.data.cache import open_cache
+from galaxynb.data.splits import paper_split
 from galaxynb.files import write_json, written_aside
+from galaxynb.images import to_float
+from galaxynb.networks.autoencoder import build_autoencoder
+from galaxynb.networks.batches import DenoisingBatches
+from galaxynb.networks.models import compile_model, load_model
+from galaxynb.networks.training import Phase, fit
 from galaxynb.noise import NoiseModel
+from galaxynb.provenance import load_records
+from galaxynb.results.quality import psnr
 
 #: What each variant changes of the run's own settings, one thing at a time.
 VARIANTS = {
@@ -28,21 +37,21 @@ VARIANTS = {
 
 def train(cache, noise, seed, settings):
     """Train one variant from scratch; return the model and its number of steps."""
-    split, how = data.paper_split(cache.labels), compute.execution()
+    split, how = paper_split(cache.labels), choose_execution()
     sizes = settings["filters"], settings["width"], settings["depth"]
-    model = models.autoencoder(cache.image_size, *sizes, seed, how.precision)
+    model = build_autoencoder(cache.image_size, *sizes, seed, how.precision)
 
     def pairs(indices, **options):
-        return training.Pairs(cache.images, indices, settings["batch_size"], seed, **options)
+        return DenoisingBatches(cache.images, indices, batch_size=settings["batch_size"], seed=seed, **options)
 
-    raw = training.Phase("raw", 1, pairs(split.train), pairs(split.validation, training=False))
+    raw = Phase("raw", 1, pairs(split.train), pairs(split.validation, training=False))
     noisy_epochs = settings["noisy_epochs"] // 2
     validation = pairs(split.validation, noise=noise, training=False)
-    noisy = training.Phase("noisy", noisy_epochs, pairs(split.train, noise=noise), validation)
+    noisy = Phase("noisy", noisy_epochs, pairs(split.train, noise=noise), validation)
     steps = len(raw.training) * (1 + noisy_epochs)
-    models.compile_model(model, settings["loss"], settings["learning_rate"], steps, jit=how.jit)
+    compile_model(model, settings["loss"], learning_rate=settings["learning_rate"], decay_steps=steps, jit=how.jit)
     with tempfile.TemporaryDirectory() as folder:
-        model, _ = training.fit(model, [raw, noisy], folder, digest="trial")
+        model, _ = fit(model, [raw, noisy], folder, digest="trial")
     return model, steps
 
 
@@ -52,11 +61,11 @@ def measure(run, out):
     settings = yaml.safe_load((run / "parameters" / "04_autoencoder.yaml").read_text(encoding="utf-8"))
     settings["loss"] = "mean_absolute_error"
     seed = settings["seed"]
-    cache = data.open_cache(run / "data" / "cache")
+    cache = open_cache(run / "data" / "cache")
     noise = NoiseModel.read(run / "noise.json")
-    classifier = models.load(run / "models" / "classifier.keras", made_by="notebooks/03_classifier.ipynb")
-    rows = data.paper_split(cache.labels).validation
-    clean = data.to_float(cache.images[rows])
+    classifier = load_model(run / "models" / "classifier.keras", made_by="notebooks/03_classifier.ipynb")
+    rows = paper_split(cache.labels).validation
+    clean = to_float(cache.images[rows])
     noisy = noise.apply(cache.images[rows], seed, rows)
 
     def accuracy(images):
@@ -72,14 +81,14 @@ def measure(run, out):
             {
                 "Variant": name,
                 "Steps": steps,
-                "PSNR, dB": evaluation.psnr(clean, denoised).mean(),
+                "PSNR, dB": psnr(clean, denoised).mean(),
                 "Accuracy, denoised": accuracy(denoised),
                 "Accuracy, denoised clean": accuracy(model.predict(clean, batch_size=64, verbose=0)),
             }
         )
     with written_aside(out) as aside:
         pd.DataFrame(table).to_csv(aside, index=False, float_format="%.3f", lineterminator="\n")
-    trained = provenance.load(run)["classifier"]
+    trained = load_records(run)["classifier"]
     record = {
         "images": f"{len(rows)} validation images of {cache.image_size} px",
         "accuracy, clean": accuracy(clean),

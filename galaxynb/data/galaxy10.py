@@ -1,0 +1,57 @@
+"""The Galaxy10 DECaLS layout: columns, classes and class counts of the published file.
+
+Both the writer of stand-ins (`galaxynb.standin.make`) and the reader of files
+(`galaxynb.data`) follow it. Nothing here touches a file.
+
+References
+----------
+Leung, H. & Bovy, J., *Galaxy10 DECaLS*, zenodo.org/records/10845026.
+"""
+
+__all__ = [
+    "CLASS_COUNTS",
+    "CLASS_NAMES",
+    "FLOAT_COLUMNS",
+    "GALAXY10_SHA256",
+    "GALAXY10_URL",
+    "IMAGES",
+    "LABELS",
+    "STANDIN_ATTRIBUTE",
+    "TRUTH",
+]
+
+
+GALAXY10_URL = "https://zenodo.org/records/10845026/files/Galaxy10_DECals.h5"
+
+GALAXY10_SHA256 = "19aefc477c41bb7f77ff07599a6b82a038dc042f889a111b0d4d98bb755c1571"
+
+
+CLASS_NAMES = (
+    "Disturbed",
+    "Merging",
+    "Round Smooth",
+    "In-between Round Smooth",
+    "Cigar Shaped Smooth",
+    "Barred Spiral",
+    "Unbarred Tight Spiral",
+    "Unbarred Loose Spiral",
+    "Edge-on without Bulge",
+    "Edge-on with Bulge",
+)
+
+
+#: Images a class in the published file, which is sorted by class.
+CLASS_COUNTS = (1081, 1853, 2645, 2027, 334, 2043, 1829, 2628, 1423, 1873)
+
+
+IMAGES = "images"  # (N, H, W, 3) uint8, RGB = z, r, g
+
+LABELS = "ans"  # (N,) uint8, 0..9
+
+FLOAT_COLUMNS = ("ra", "dec", "redshift", "pxscale")  # (N,) float64: deg, deg, -, arcsec/px
+
+
+#: Only stand-ins hold these: the noise-free images, and the file attribute that names the maker.
+TRUTH = "truth"
+
+STANDIN_ATTRIBUTE = "galaxynb_standin"

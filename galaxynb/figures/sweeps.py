@@ -1,0 +1,114 @@
+"""Figures of sweeps: curves along an axis, and maps over two axes."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+
+from galaxynb.figures.style import BLUE, GREEN, PURPLE, RED, SEQUENTIAL, WIDTH, styled
+
+__all__ = [
+    "sweep_curves",
+    "sweep_map",
+]
+
+
+@styled
+def sweep_curves(curves, x, *, panels=None, paper=None):
+    """Draw metrics along one axis of a sweep, with their intervals: a panel a value of another axis.
+
+    Parameters
+    ----------
+    curves : dict of str to pandas.DataFrame
+        By name, from `metric_series`: the axes' columns, ``value``, ``low`` and ``high``.
+    x : str
+        The axis to go along: numbers.
+    panels : str, optional
+        Another axis.
+    paper : dict of str to float, optional
+        The paper's values by the curves' names, as dotted lines.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Points without a value are left out.
+    """
+    values = [None] if panels is None else sorted(set().union(*(curve[panels] for curve in curves.values())))
+    columns = min(2, len(values))
+    rows = -(-len(values) // columns)
+    figure, axs = plt.subplots(
+        rows, columns, figsize=(WIDTH, 0.6 + 2.6 * rows), sharex=True, sharey=True, squeeze=False
+    )
+    for ax in axs.flat[len(values) :]:
+        ax.set_axis_off()
+    for ax, value in zip(axs.flat, values, strict=False):
+        for (name, curve), colour, marker in zip(curves.items(), (BLUE, RED, GREEN, PURPLE), "osD^", strict=False):
+            part = (curve if panels is None else curve[curve[panels] == value]).dropna(subset=["value"])
+            ax.plot(part[x], part["value"], color=colour, marker=marker, markersize=5, label=name.capitalize())
+            bars = part.dropna(subset=["low", "high"])
+            ax.errorbar(
+                bars[x],
+                bars["value"],
+                [bars["value"] - bars["low"], bars["high"] - bars["value"]],
+                fmt="none",
+                color=colour,
+                capsize=3,
+            )
+            if name in (paper or {}):
+                ax.axhline(paper[name], color=colour, linestyle=":", linewidth=1)
+        if panels is not None:
+            ax.set_title(f"{panels} = {value:g}")
+        ax.grid(axis="y")
+        ax.set_ylim(0, 1)
+    figure.supxlabel(x)
+    figure.supylabel("Accuracy on the test images")
+    handles, names = axs[0, 0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper center", ncols=len(curves))
+    return figure
+
+
+@styled
+def sweep_map(series, x, y, *, title, missing=()):
+    """Draw a metric over two axes of a sweep as a heat map.
+
+    Parameters
+    ----------
+    series : pandas.DataFrame
+        From `metric_series`: the axes' columns and ``value``, NaN where undefined.
+    x, y : str
+        The axes.
+    title : str
+        Of the colour bar.
+    missing : sequence of tuple
+        Points (x, y) without a run, which are marked.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    grid = series.pivot_table(index=y, columns=x, values="value", dropna=False)
+    grid = grid.reindex(
+        index=sorted({*grid.index, *(there for _, there in missing)}, reverse=True),
+        columns=sorted({*grid.columns, *(here for here, _ in missing)}),
+    )
+    figure, ax = plt.subplots(figsize=(WIDTH, 1.4 + 0.62 * len(grid)))
+    sns.heatmap(
+        grid.astype(float),
+        ax=ax,
+        annot=True,
+        fmt=".2f",
+        cmap=SEQUENTIAL,
+        vmin=0,
+        vmax=1,
+        linewidths=1,
+        cbar_kws={"label": title},
+    )
+    ax.set_facecolor("0.92")
+    for column, here in enumerate(grid.columns):
+        for row, there in enumerate(grid.index):
+            if np.isnan(grid.loc[there, here]):
+                said = "missing" if (here, there) in set(missing) else "undefined"
+                ax.text(column + 0.5, row + 0.5, said, ha="center", va="center", color="0.35", fontsize=10)
+    ax.tick_params(length=0)
+    ax.set_yticklabels(ax.get_yticklabels(), rotation=0)
+    ax.set(xlabel=x, ylabel=y)
+    return figure

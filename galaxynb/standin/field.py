@@ -1,0 +1,237 @@
+"""Draw a whole cutout: galaxies, then what the sky and the camera add, in the survey's colours.
+
+`draw_cutout` adds background galaxies, the PSF of each band, stars, correlated sky noise and rare faults to the
+galaxies of `galaxynb.standin.galaxies`. `survey_rgb` turns the fluxes into the RGB image that the Legacy Surveys
+would publish.
+"""
+
+import math
+
+import cv2
+import numpy as np
+
+from galaxynb.standin.galaxies import NATIVE_SCALE, Galaxy, draw_galaxy, log_normal, paint_galaxy
+from galaxynb.standin.ranges import AMBIGUOUS_SHARE, CLASS_RANGES, CONFUSED_WITH, SURVEY
+
+__all__ = [
+    "BASE",
+    "draw_cutout",
+    "survey_rgb",
+]
+
+
+BASE = 256  # px: side of the published frames
+
+_SCALES = np.array([6.0, 3.4, 2.2], np.float32)  # g, r, z
+
+_OFFSET = 0.03
+
+_SOFTENING = 20.0
+
+
+def survey_rgb(g, r, z):
+    """RGB of the fluxes, by the recipe the Legacy Surveys publish their pictures with (``dr2_rgb``).
+
+    Parameters
+    ----------
+    g, r, z : array_like of float, one shape
+        Fluxes in nanomaggies a pixel (mag = 22.5 - 2.5 log10 flux).
+
+    Returns
+    -------
+    numpy.ndarray, shape (..., 3), float32 in [0, 1]
+        Red from z, green from r, blue from g. No flux gives the sky's grey, 32.4 of 255.
+    """
+    scaled = [np.asarray(f, np.float32) * s + np.float32(_OFFSET) for f, s in zip((g, r, z), _SCALES, strict=True)]
+    intensity = np.maximum(scaled[0], 0)
+    intensity += np.maximum(scaled[1], 0)
+    intensity += np.maximum(scaled[2], 0)
+    # The floor only avoids 0/0: where all bands are negative the result is clipped to 0 anyway.
+    intensity = np.maximum(intensity * np.float32(1 / 3), np.float32(1e-6))
+    gain = np.arcsinh(intensity * np.float32(_SOFTENING))
+    gain /= intensity
+    gain *= np.float32(1 / math.sqrt(_SOFTENING))
+    rgb = np.empty((*gain.shape, 3), np.float32)
+    for channel, band in enumerate((2, 1, 0)):
+        np.multiply(scaled[band], gain, out=rgb[..., channel])
+    return np.clip(rgb, 0, 1, out=rgb)
+
+
+# The field and the sky ------------------------------------------------------------------------------
+
+
+def draw_cutout(rng, label, *, size=256):
+    """Draw a cutout of a class.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    label : int
+        0 to 9.
+    size : int
+        Side of the image, px. The field of view stays that of 256 px.
+
+    Returns
+    -------
+    image, truth : numpy.ndarray, shape (size, size, 3), uint8
+        As seen, and without sky noise, satellite trails and chip edges.
+    galaxies : tuple of Galaxy
+        What it was drawn from.
+    pixel_scale : float
+        arcsec/px of the 256-px frame: one of `SURVEY.pixel_scales`.
+    """
+    drawn_as = label
+    if rng.random() < AMBIGUOUS_SHARE:
+        drawn_as = int(rng.choice(CONFUSED_WITH[label]))
+    galaxies = draw_galaxy(rng, CLASS_RANGES[drawn_as])
+    extent = max(math.hypot(g.x, g.y) * 0.5 + g.radius for g in galaxies)
+    pixel_scale = SURVEY.pixel_scales[int(extent > SURVEY.coarse_radius)]
+    pixel = pixel_scale * BASE / size
+
+    frame = np.zeros((3, size, size), np.float32)
+    for galaxy in galaxies:
+        paint_galaxy(frame, pixel, galaxy)
+    crowd = rng.gamma(SURVEY.crowding, 1 / SURVEY.crowding) * (pixel_scale / NATIVE_SCALE) ** 2
+    _add_galaxies(frame, rng, pixel, crowd)
+    seeing = np.array(SURVEY.fwhm) * np.exp(
+        rng.normal(0, SURVEY.fwhm_scatter[0]) + rng.normal(0, SURVEY.fwhm_scatter[1], 3)
+    )
+    for band, fwhm in zip(frame, seeing, strict=True):
+        cv2.filter2D(band, -1, _psf(fwhm / pixel), dst=band, borderType=cv2.BORDER_REPLICATE)
+    _add_stars(frame, rng, pixel, seeing, crowd)
+    level = math.exp(rng.normal(0, SURVEY.noise_scatter[0])) * np.exp(rng.normal(0, SURVEY.noise_scatter[1], 3))
+    noise = (np.array(SURVEY.noise) * level).astype(np.float32)
+    frame += (noise * (np.array(SURVEY.sky) + rng.normal(0, SURVEY.sky_scatter))).astype(np.float32)[:, None, None]
+    _add_glow(frame, rng)
+    truth = _to_uint8(frame)
+    _add_noise(frame, rng, noise, pixel)
+    _add_faults(frame, rng, pixel)
+    return _to_uint8(frame), truth, galaxies, pixel_scale
+
+
+def _to_uint8(bands):
+    return cv2.convertScaleAbs(survey_rgb(*bands), alpha=255)  # rounds to the nearest
+
+
+def _moffat(r2, fwhm):
+    """Moffat profile of total 1 by the squared distance, lengths in one unit; FWHM in it too."""
+    beta = SURVEY.moffat_beta
+    core2 = (fwhm / 2) ** 2 / (2 ** (1 / beta) - 1)
+    return (1 + r2 * np.float32(1 / core2)) ** np.float32(-beta) * np.float32((beta - 1) / (math.pi * core2))
+
+
+def _psf(fwhm):
+    """Kernel of a PSF of this FWHM (px), of sum 1."""
+    half = max(2, min(15, math.ceil(2.6 * fwhm)))
+    # Sampled finer than the pixels, since a narrow PSF varies within one.
+    fine = 3
+    steps = (np.arange((2 * half + 1) * fine, dtype=np.float32) - ((2 * half + 1) * fine - 1) / 2) / fine
+    kernel = _moffat(steps[:, None] ** 2 + steps[None, :] ** 2, fwhm)
+    kernel = kernel.reshape(2 * half + 1, fine, 2 * half + 1, fine).mean((1, 3))
+    return kernel / kernel.sum()
+
+
+def _magnitude(rng, bounds, slope):
+    """Draw a magnitude from counts that rise as 10^(slope m)."""
+    low, high = (10 ** (slope * m) for m in bounds)
+    return math.log10(low + (high - low) * rng.random()) / slope
+
+
+def _add_galaxies(frame, rng, pixel, crowd):
+    """Add background galaxies: small, of any colour and shape."""
+    half = frame.shape[-1] / 2 * pixel
+    for _ in range(rng.poisson(SURVEY.galaxies * crowd)):
+        magnitude = _magnitude(rng, SURVEY.galaxy_magnitudes, SURVEY.galaxy_slope)
+        low, high = SURVEY.galaxy_radius
+        radius = log_normal(rng, (low, high)) * 10 ** (0.1 * (22 - magnitude))
+        galaxy = Galaxy(
+            form="spheroid",
+            magnitude=magnitude,
+            radius=radius,
+            axis_ratio=rng.uniform(0.3, 1),
+            angle=rng.uniform(0, math.pi),
+            x=rng.uniform(-half, half),
+            y=rng.uniform(-half, half),
+            old=rng.uniform(0.3, 1.7),
+            sersic=rng.uniform(0.8, 2.5),
+        )
+        paint_galaxy(frame, pixel, galaxy)
+
+
+def _add_stars(frame, rng, pixel, seeing, crowd):
+    """Add stars: the PSF itself, wings and all."""
+    size = frame.shape[-1]
+    for _ in range(rng.poisson(SURVEY.stars * crowd)):
+        magnitude = _magnitude(rng, SURVEY.star_magnitudes, SURVEY.star_slope)
+        x, y = rng.uniform(0, size, 2)
+        g_r = rng.uniform(*SURVEY.star_colours)
+        # Main-sequence stars: r - z runs away from g - r among the M dwarfs.
+        r_z = 0.5 * g_r - 0.05 + (min(rng.exponential(0.4), 1.2) if g_r > 1.25 else 0)
+        flux = 10 ** (0.4 * (22.5 - magnitude)) * np.array([10 ** (-0.4 * g_r), 1, 10 ** (0.4 * r_z)]) * NATIVE_SCALE**2
+        # Out to where the wings drown in the noise.
+        core = seeing[1] / 2 / math.sqrt(2 ** (1 / SURVEY.moffat_beta) - 1)
+        peak = flux[1] * (SURVEY.moffat_beta - 1) / (math.pi * core**2)
+        reach = core / pixel * max(1.5, (peak / 0.0007) ** (0.5 / SURVEY.moffat_beta))
+        top, left = max(0, math.floor(y - reach)), max(0, math.floor(x - reach))
+        bottom, right = min(size, math.ceil(y + reach) + 1), min(size, math.ceil(x + reach) + 1)
+        dy = (np.arange(top, bottom, dtype=np.float32)[:, None] - np.float32(y)) * np.float32(pixel)
+        dx = (np.arange(left, right, dtype=np.float32)[None, :] - np.float32(x)) * np.float32(pixel)
+        r2 = dx * dx + dy * dy
+        over = np.zeros(3)
+        if peak > SURVEY.saturation:
+            # Pixels lost to saturation are filled in a band at a time, and the core takes any colour.
+            over = rng.normal(0, 0.35, 3)
+        for band in range(3):
+            profile = _moffat(r2, seeing[band]) * np.float32(flux[band])
+            if peak > SURVEY.saturation:
+                profile = np.where(profile > SURVEY.saturation / 3, profile * np.float32(math.exp(over[band])), profile)
+            frame[band, top:bottom, left:right] += profile
+
+
+def _add_glow(frame, rng):
+    """Seldom, the halo of a bright star out of the frame, in one band more than in the others."""
+    if rng.random() >= SURVEY.glow:
+        return
+    size = frame.shape[-1]
+    x, y = rng.uniform(-0.3, 1.3, 2) * size
+    r2 = (np.arange(size)[:, None] - y) ** 2 + (np.arange(size)[None, :] - x) ** 2
+    glow = np.exp(-r2 / (2 * (rng.uniform(0.3, 0.8) * size) ** 2)).astype(np.float32)
+    bands = rng.uniform(0.002, 0.012) * rng.uniform(0.3, 1.0, 3) / (_SCALES / _SCALES[1])
+    frame += glow * bands.astype(np.float32)[:, None, None]
+
+
+def _add_noise(frame, rng, noise, pixel):
+    """Add Gaussian noise of these standard deviations a native pixel, correlated as the survey's is."""
+    near, far = rng.uniform(*SURVEY.noise_near), rng.uniform(*SURVEY.noise_far)
+    kernel = np.array([far, near, 1, near, far], np.float32)
+    kernel /= math.sqrt(float((kernel**2).sum()))
+    # Larger pixels average the noise of the survey's own: 1.4 for its correlation.
+    level = noise * np.float32(min(1.0, 1.4 * NATIVE_SCALE / pixel))
+    white = rng.standard_normal((4, *frame.shape[1:]), np.float32)
+    common = np.float32(SURVEY.noise_common)
+    white[:3] *= np.sqrt(1 - common)
+    white[:3] += np.sqrt(common) * white[3]
+    share, scale = SURVEY.noise_smooth
+    share = min(rng.exponential(share), 0.5)
+    for band in range(3):
+        fine = cv2.sepFilter2D(white[band], -1, kernel, kernel, borderType=cv2.BORDER_REFLECT)
+        if band == 2:
+            smooth = cv2.GaussianBlur(white[3], (0, 0), scale)
+            fine = np.sqrt(np.float32(1 - share)) * fine + np.sqrt(np.float32(share)) / smooth.std() * smooth
+        frame[band] += fine * level[band]
+
+
+def _add_faults(frame, rng, pixel):
+    """Now and then a satellite trail in one band, or the edge of a chip beyond which a band is missing."""
+    size = frame.shape[-1]
+    if rng.random() < SURVEY.trail:
+        angle, offset = rng.uniform(0, math.pi), rng.uniform(-0.4, 0.4) * size
+        across = np.arange(size)[:, None] * math.cos(angle) - np.arange(size)[None, :] * math.sin(angle)
+        across = across - size / 2 * (math.cos(angle) - math.sin(angle)) - offset
+        band = int(rng.integers(3))
+        trail = np.exp(-0.5 * (across * pixel / rng.uniform(0.5, 1.0)) ** 2)
+        frame[band] += (trail * rng.uniform(0.01, 0.08) / _SCALES[band]).astype(np.float32)
+    if rng.random() < SURVEY.chip_edge:
+        width = int(rng.uniform(0.02, 0.3) * size)
+        turned = np.rot90(frame, int(rng.integers(4)), axes=(1, 2))
+        turned[int(rng.integers(3)), :width] = 0

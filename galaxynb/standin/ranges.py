@@ -1,0 +1,516 @@
+"""The ranges the stand-in is drawn from: a recipe a class, the survey, and what else lies in its cutouts.
+
+Every number that decides how the synthetic galaxies look is in this module, with its source; how they are
+drawn from it is in `galaxynb.standin.galaxies`. "Measured" means fitted to distributions measured on 110 published
+cutouts (`galaxynb.standin.measure`), never to single images.
+
+References
+----------
+Dey, A. et al. 2019, AJ 157, 168: the survey's seeing and depth.
+Graham, A. & Worley, C. 2008, MNRAS 388, 1708: bulge-to-disc ratios and bulge sizes of disc galaxies.
+Blanton, M. & Moustakas, J. 2009, ARA&A 47, 159: colours, Sersic indices and sizes of nearby galaxies.
+Davis, B. et al. 2012, ApJS 199, 33: pitch angles.
+Gadotti, D. 2011, MNRAS 415, 3308: bars' shares of the light, lengths and axis ratios.
+"""
+
+import dataclasses
+import hashlib
+import math
+import numbers
+
+import pandas as pd
+
+from galaxynb.data.galaxy10 import CLASS_NAMES
+
+__all__ = [
+    "AMBIGUOUS_SHARE",
+    "CLASS_RANGES",
+    "CONFUSED_WITH",
+    "FORMS",
+    "NEIGHBOURS",
+    "SURVEY",
+    "TWINS",
+    "ClassRanges",
+    "Survey",
+    "forms_table",
+    "ranges_digest",
+    "ranges_of",
+    "ranges_table",
+]
+
+
+#: What a galaxy can be drawn as.
+FORMS = ("spheroid", "disc", "edge-on", "irregular", "pair")
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassRanges:
+    """Ranges that the galaxies of a class are drawn from: (low, high).
+
+    `radius` is log-normal with 10% of the galaxies below low and 10% above high; everything else is
+    uniform between low and high, but for two: brightness falls with size within a class (0.4 mag an
+    e-fold) and counts a disc thinner than 0.12 as that thick, and young colour follows the old one by
+    half. Lengths are arcsec or shares of `radius`, angles degrees, colours magnitudes (AB).
+
+    Raises
+    ------
+    ValueError
+        If a range is not (low, high) with low <= high, or leaves what its quantity can be, or if bulge, bar and
+        halo together may take more than all of the light.
+    """
+
+    #: Forms and how often each is drawn; weights sum to 1.
+    forms: tuple[tuple[str, float], ...]
+    #: Half-light radius along the major axis of the spheroid or disc alone, arcsec (measured). That of the whole
+    #: galaxy is smaller where it has a core, a bulge or an outer break, most of all edge-on, and larger with a halo.
+    radius: tuple[float, float]
+    #: Apparent axis ratio; of an edge-on galaxy, its thickness (measured).
+    axis_ratio: tuple[float, float]
+    #: Mean r surface brightness within the radius, mag/arcsec2 (from Blanton & Moustakas, then measured).
+    mu: tuple[float, float]
+    #: g - r of old stars (bulge, bar, smooth light) and of young ones (arms, knots, outskirts); from Blanton &
+    #: Moustakas, then fitted to the measured colours of centres.
+    old: tuple[float, float] = (0.7, 0.98)
+    young: tuple[float, float] = (0.25, 0.6)
+    #: Share of the galaxy's disc light that is young.
+    young_share: tuple[float, float] = (0.2, 0.6)
+    #: Sersic index of a spheroid or bulge.
+    sersic: tuple[float, float] = (1.0, 4.0)
+    #: Bulge-to-total ratio, and the bulge's half-light radius as a share of the galaxy's (Graham & Worley).
+    bulge: tuple[float, float] = (0.0, 0.0)
+    bulge_radius: tuple[float, float] = (0.1, 0.25)
+    #: Share of the light in a bar; its half-length as a share of the radius; its axis ratio (Gadotti).
+    bar: tuple[float, float] = (0.0, 0.0)
+    bar_length: tuple[float, float] = (0.5, 1.0)
+    bar_ratio: tuple[float, float] = (0.22, 0.42)
+    #: Brightness of arms over the disc between them, how sharp they are, and how torn: 0 smooth, 1 flocculent.
+    arms: tuple[float, float] = (0.0, 0.0)
+    arm_sharpness: tuple[float, float] = (0.8, 2.5)
+    flocculence: tuple[float, float] = (0.1, 0.5)
+    #: Pitch angle (Davis et al.), and numbers of arms to choose from, as often as they are listed.
+    pitch: tuple[float, float] = (10.0, 20.0)
+    arm_numbers: tuple[int, ...] = (2,)
+    #: Chance of a ring.
+    ring: float = 0.0
+    #: Standard deviation of ln(brightness) of patches of young stars.
+    clumps: tuple[float, float] = (0.1, 0.3)
+    #: Amplitude of one side over the other (m = 1).
+    lopsided: tuple[float, float] = (0.0, 0.1)
+    #: Optical depth in g of dust: in lanes along arms, or in the plane of an edge-on disc.
+    dust: tuple[float, float] = (0.0, 0.0)
+    #: Share of the light in a wide halo.
+    halo: tuple[float, float] = (0.0, 0.0)
+    #: Numbers of tidal tails to choose from, and the chance of a shell.
+    tails: tuple[int, ...] = (0,)
+    shell: float = 0.0
+    #: Distance of a pair's members in units of the radius.
+    separation: tuple[float, float] = (0.0, 0.0)
+
+    def __post_init__(self):
+        _check_forms(self.forms)
+        for name, (lowest, highest) in _LIMITS.items():
+            low, high = _pair(name, getattr(self, name))
+            if not lowest <= low <= high <= highest:
+                raise ValueError(f"{name} is ({low:g}, {high:g}): give {lowest:g} <= low <= high <= {highest:g}")
+        most = self.bulge[1] + self.bar[1] + self.halo[1]
+        if most > 1 + 1e-9:
+            raise ValueError(f"bulge, bar and halo take up to {most:g} of the light: give ranges that leave some")
+        for name in ("ring", "shell"):
+            chance = getattr(self, name)
+            if not isinstance(chance, numbers.Real) or not 0 <= chance <= 1:
+                raise ValueError(f"{name} is {chance!r}: give a chance between 0 and 1")
+        for name in ("arm_numbers", "tails"):
+            choices = getattr(self, name)
+            if (
+                not isinstance(choices, (tuple, list))
+                or not choices
+                or not all(isinstance(number, numbers.Integral) and number >= 0 for number in choices)
+            ):
+                raise ValueError(f"{name} is {choices!r}: give at least one whole number, none below 0")
+
+
+def _check_forms(forms):
+    try:
+        names, weights = zip(*((form, float(weight)) for form, weight in forms), strict=True)
+    except (TypeError, ValueError):
+        raise ValueError(f"forms is {forms!r}: give pairs (form, weight)") from None
+    unknown = [name for name in names if name not in FORMS]
+    if unknown:
+        raise ValueError(f"forms holds {unknown[0]!r}: choose from {', '.join(FORMS)}")
+    total = sum(weights)
+    if not all(weight >= 0 for weight in weights) or not math.isclose(total, 1):
+        raise ValueError(f"the weights of forms sum to {total:g}: give weights of at least 0 that sum to 1")
+
+
+def _pair(name, value):
+    try:
+        low, high = map(float, value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} is {value!r}: give a pair (low, high) of numbers") from None
+    return low, high
+
+
+#: What each range must lie in.
+_LIMITS = {
+    "radius": (0.1, 100),
+    "axis_ratio": (0.02, 1),
+    "mu": (15, 26),
+    "old": (-0.5, 2),
+    "young": (-0.5, 2),
+    "young_share": (0, 1),
+    "sersic": (0.3, 8),
+    "bulge": (0, 1),
+    "bulge_radius": (0.01, 1),
+    "bar": (0, 0.6),
+    "bar_length": (0.1, 3),
+    "bar_ratio": (0.1, 1),
+    "arms": (0, 10),
+    "arm_sharpness": (0, 10),
+    "flocculence": (0, 2),
+    "pitch": (1, 80),
+    "clumps": (0, 2),
+    "lopsided": (0, 1),
+    "dust": (0, 5),
+    "halo": (0, 1),
+    "separation": (0, 10),
+}
+
+
+#: A recipe a class, in the order of `CLASS_NAMES`.
+CLASS_RANGES = (
+    ClassRanges(  # Disturbed
+        forms=(("irregular", 0.6), ("disc", 0.22), ("spheroid", 0.18)),
+        radius=(1.6, 4.3),
+        axis_ratio=(0.25, 0.98),
+        mu=(19.4, 21.5),
+        old=(0.68, 1.0),
+        young=(0.2, 0.55),
+        young_share=(0.35, 0.85),
+        bulge=(0.05, 0.3),
+        arms=(0.3, 1.5),
+        flocculence=(0.4, 1.0),
+        pitch=(20, 45),
+        arm_numbers=(1, 1, 2),
+        clumps=(0.25, 0.8),
+        lopsided=(0.25, 0.9),
+        halo=(0.0, 0.3),
+        tails=(0, 0, 1, 1, 2),
+        shell=0.25,
+    ),
+    ClassRanges(  # Merging
+        forms=(("pair", 1.0),),
+        radius=(1.6, 5.2),
+        axis_ratio=(0.25, 0.8),
+        mu=(19.2, 21.0),
+        old=(0.72, 1.0),
+        young=(0.3, 0.65),
+        young_share=(0.1, 0.5),
+        sersic=(1.0, 4.0),
+        bulge=(0.1, 0.5),
+        arms=(0.3, 1.5),
+        flocculence=(0.3, 0.9),
+        pitch=(18, 40),
+        arm_numbers=(1, 2, 2),
+        clumps=(0.1, 0.4),
+        lopsided=(0.1, 0.6),
+        halo=(0.1, 0.45),
+        tails=(0, 1, 1, 2),
+        shell=0.35,
+        separation=(1.0, 4.2),
+    ),
+    ClassRanges(  # Round Smooth
+        forms=(("spheroid", 0.85), ("disc", 0.15)),
+        radius=(1.4, 2.2),
+        axis_ratio=(0.92, 1.0),
+        mu=(19.3, 20.9),
+        old=(0.53, 0.99),
+        young=(0.35, 0.65),
+        young_share=(0.1, 0.5),
+        sersic=(1.0, 4.5),
+        bulge=(0.1, 0.35),
+        arms=(0.0, 0.25),
+        flocculence=(0.2, 0.6),
+        pitch=(12, 30),
+        arm_numbers=(2, 3),
+        clumps=(0.03, 0.15),
+        halo=(0.0, 0.25),
+    ),
+    ClassRanges(  # In-between Round Smooth
+        forms=(("spheroid", 0.85), ("disc", 0.15)),
+        radius=(1.85, 2.25),
+        axis_ratio=(0.48, 0.72),
+        mu=(19.3, 20.3),
+        old=(0.71, 1.07),
+        young=(0.35, 0.65),
+        young_share=(0.1, 0.5),
+        sersic=(0.9, 4.0),
+        bulge=(0.1, 0.35),
+        arms=(0.0, 0.25),
+        flocculence=(0.2, 0.6),
+        pitch=(12, 30),
+        arm_numbers=(2, 3),
+        clumps=(0.03, 0.15),
+        halo=(0.0, 0.2),
+    ),
+    ClassRanges(  # Cigar Shaped Smooth
+        forms=(("spheroid", 1.0),),
+        radius=(2.1, 3.6),
+        axis_ratio=(0.2, 0.42),
+        mu=(19.3, 20.7),
+        old=(0.65, 1.08),
+        sersic=(0.7, 2.2),
+        clumps=(0.02, 0.1),
+        halo=(0.0, 0.15),
+    ),
+    ClassRanges(  # Barred Spiral
+        forms=(("disc", 1.0),),
+        radius=(4.2, 9.0),
+        axis_ratio=(0.55, 1.0),
+        mu=(20.1, 21.7),
+        old=(0.8, 1.05),
+        young=(0.17, 0.5),
+        young_share=(0.2, 0.6),
+        sersic=(1.0, 2.5),
+        bulge=(0.03, 0.16),
+        bulge_radius=(0.08, 0.16),
+        bar=(0.1, 0.28),
+        bar_length=(0.5, 1.0),
+        arms=(0.4, 2.0),
+        arm_sharpness=(0.8, 2.5),
+        flocculence=(0.15, 0.7),
+        pitch=(9, 30),
+        arm_numbers=(2, 2, 2, 3),
+        ring=0.35,
+        clumps=(0.15, 0.5),
+        lopsided=(0.0, 0.25),
+        dust=(0.0, 0.4),
+    ),
+    ClassRanges(  # Unbarred Tight Spiral
+        forms=(("disc", 1.0),),
+        radius=(3.4, 5.2),
+        axis_ratio=(0.66, 1.0),
+        mu=(20.1, 21.4),
+        old=(0.95, 1.22),
+        young=(0.3, 0.65),
+        young_share=(0.2, 0.6),
+        sersic=(1.0, 3.5),
+        bulge=(0.1, 0.4),
+        bulge_radius=(0.1, 0.25),
+        arms=(0.6, 2.2),
+        arm_sharpness=(0.6, 2.0),
+        flocculence=(0.15, 0.8),
+        pitch=(7, 16),
+        arm_numbers=(2, 2, 3, 4),
+        ring=0.2,
+        clumps=(0.1, 0.4),
+        lopsided=(0.0, 0.15),
+        dust=(0.0, 0.4),
+    ),
+    ClassRanges(  # Unbarred Loose Spiral
+        forms=(("disc", 0.92), ("irregular", 0.08)),
+        radius=(3.0, 10.0),
+        axis_ratio=(0.32, 0.95),
+        mu=(20.1, 22.0),
+        old=(0.75, 1.05),
+        young=(0.12, 0.46),
+        young_share=(0.3, 0.75),
+        sersic=(0.9, 2.5),
+        bulge=(0.02, 0.2),
+        bulge_radius=(0.08, 0.2),
+        arms=(0.8, 3.0),
+        arm_sharpness=(1.0, 3.5),
+        flocculence=(0.2, 0.9),
+        pitch=(18, 40),
+        arm_numbers=(2, 2, 2, 1, 3),
+        clumps=(0.2, 0.7),
+        lopsided=(0.05, 0.5),
+        dust=(0.0, 0.3),
+        tails=(0, 0, 0, 0, 1),
+    ),
+    ClassRanges(  # Edge-on without Bulge
+        forms=(("edge-on", 1.0),),
+        radius=(8.2, 17.5),
+        axis_ratio=(0.08, 0.17),
+        mu=(18.7, 20.2),
+        old=(0.74, 1.05),
+        young=(0.25, 0.6),
+        young_share=(0.25, 0.7),
+        sersic=(0.8, 1.8),
+        bulge=(0.0, 0.06),
+        bulge_radius=(0.08, 0.2),
+        clumps=(0.08, 0.45),
+        lopsided=(0.0, 0.25),
+        dust=(0.0, 1.2),
+    ),
+    ClassRanges(  # Edge-on with Bulge
+        forms=(("edge-on", 1.0),),
+        radius=(3.0, 6.4),
+        axis_ratio=(0.05, 0.14),
+        mu=(18.8, 20.3),
+        old=(0.88, 1.17),
+        young=(0.4, 0.85),
+        young_share=(0.15, 0.5),
+        sersic=(1.2, 3.5),
+        bulge=(0.15, 0.5),
+        bulge_radius=(0.14, 0.35),
+        clumps=(0.05, 0.25),
+        lopsided=(0.0, 0.15),
+        dust=(0.0, 1.2),
+        halo=(0.0, 0.15),
+    ),
+)
+
+
+#: Volunteers disagree about some galaxies. This share of each class is drawn from the recipe of a class it is
+#: confused with, chosen evenly from the list, and keeps its own label. Share and lists are choices, without a source.
+AMBIGUOUS_SHARE = 0.06
+
+CONFUSED_WITH = ((1, 7, 7), (0, 3, 7), (3, 6), (2, 4, 6), (3, 9), (6, 7), (5, 7, 2), (5, 6, 0), (9,), (8, 4))
+
+
+#: Galaxies that stand twice in the published catalogue, counted in its 17,736 coordinates: at the same place under
+#: two labels, and 2 to 10 arcsec apart, mostly two members of a merger. Pairs of labels and how often.
+TWINS = {
+    (0, 7): 19, (1, 7): 8, (0, 3): 6, (2, 6): 5, (0, 2): 4, (7, 9): 4, (1, 5): 2, (5, 9): 2, (6, 9): 2,
+    (0, 5): 1, (1, 2): 1, (1, 4): 1, (1, 6): 1, (1, 8): 1, (6, 8): 1, (7, 8): 1,
+}  # fmt: skip
+
+NEIGHBOURS = {(0, 0): 1, (0, 7): 1, (1, 1): 52, (5, 5): 1, (6, 6): 1, (7, 7): 3, (8, 8): 6, (9, 9): 2}
+
+
+@dataclasses.dataclass(frozen=True)
+class Survey:
+    """What every cutout has besides its galaxy."""
+
+    #: arcsec/px: the cutouts' two scales. What reaches further than the limit (arcsec: radius,
+    #: and half the distance from the centre) has the coarser one: about 7%.
+    pixel_scales: tuple[float, float] = (0.262, 0.524)
+    coarse_radius: float = 12.5
+    #: Seeing in g, r, z: median FWHM, arcsec (Dey et al.); scatter in ln, common and a band's own; Moffat's beta.
+    fwhm: tuple[float, float, float] = (1.29, 1.18, 1.11)
+    fwhm_scatter: tuple[float, float] = (0.1, 0.04)
+    moffat_beta: float = 3.0
+    #: Sky noise a pixel in g, r, z, nanomaggies; scatter in ln, common and a band's own (measured).
+    noise: tuple[float, float, float] = (0.00235, 0.0041, 0.0066)
+    noise_scatter: tuple[float, float] = (0.2, 0.08)
+    #: Resampled exposures correlate: weights of a pixel's neighbours 1 and 2 px away, the second negative as in
+    #: Lanczos resampling; the share of the noise that all bands have in common; and in z, whose sky is brightest,
+    #: the mean share that is smooth over some pixels, and its scale, px (all measured).
+    noise_near: tuple[float, float] = (0.12, 0.36)
+    noise_far: tuple[float, float] = (-0.14, -0.04)
+    noise_common: float = 0.1
+    noise_smooth: tuple[float, float] = (0.03, 2.5)
+    #: Sky left over by the subtraction in units of the noise: mean in g, r, z, and standard deviation (measured).
+    sky: tuple[float, float, float] = (-0.1, -0.1, -0.03)
+    sky_scatter: float = 0.1
+    #: Stars a frame of 67 x 67 arcsec, on average, r magnitudes, and slope of log N with magnitude (measured).
+    stars: float = 12.5
+    star_magnitudes: tuple[float, float] = (13.0, 24.3)
+    star_slope: float = 0.28
+    star_colours: tuple[float, float] = (0.2, 1.6)
+    #: Background galaxies likewise; their half-light radii, arcsec.
+    galaxies: float = 13.5
+    galaxy_magnitudes: tuple[float, float] = (17.5, 23.8)
+    galaxy_slope: float = 0.35
+    galaxy_radius: tuple[float, float] = (0.3, 1.3)
+    #: Shape of the gamma distribution that scatters both numbers from frame to frame (measured).
+    crowding: float = 7.0
+    #: Surface brightness (nanomaggies a pixel in r) over which a star's core is saturated and its colour arbitrary.
+    saturation: float = 0.45
+    #: Chances of a satellite trail, of the edge of a chip where a band is missing, of a bright star's glow.
+    trail: float = 0.006
+    chip_edge: float = 0.01
+    glow: float = 0.03
+
+
+SURVEY = Survey()
+
+
+def ranges_of(name):
+    """Return the recipe of a class.
+
+    Parameters
+    ----------
+    name : str
+        One of `CLASS_NAMES`.
+
+    Returns
+    -------
+    ClassRecipe
+
+    Raises
+    ------
+    ValueError
+        If there is no such class.
+    """
+    if name not in CLASS_NAMES:
+        raise ValueError(f"{name!r} is no class: choose from {', '.join(CLASS_NAMES)}")
+    return CLASS_RANGES[CLASS_NAMES.index(name)]
+
+
+def ranges_table():
+    """Return the main ranges of every class, for reading.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a class, all text: ``Class``, then ranges, in the units of `ClassRecipe`. Of the radius, 10% of galaxies
+        lie below the first number and 10% above the second; other quantities are uniform between theirs, but for
+        what `ClassRecipe` says of brightness.
+    """
+    columns = {
+        "Radius": "radius",
+        "Axis ratio": "axis_ratio",
+        "Brightness": "mu",
+        "g - r": "old",
+        "Bulge": "bulge",
+        "Bar": "bar",
+        "Arms": "arms",
+        "Pitch": "pitch",
+    }
+    rows = []
+    for name, recipe in zip(CLASS_NAMES, CLASS_RANGES, strict=True):
+        row = {"Class": name} | {title: _range_text(getattr(recipe, field)) for title, field in columns.items()}
+        if row["Arms"] == "none":
+            row["Pitch"] = "none"
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def forms_table():
+    """Return what each class is drawn as, for reading.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a class, all text: ``Class``, ``Drawn as`` (forms and how often), and ``Ambiguous ones drawn as``: the
+        classes whose recipe some of the class take, and how often each.
+    """
+    rows = []
+    for name, recipe, others in zip(CLASS_NAMES, CLASS_RANGES, CONFUSED_WITH, strict=True):
+        drawn_as = [f"{CLASS_NAMES[k]} {others.count(k) / len(others):.0%}" for k in dict.fromkeys(others)]
+        rows.append(
+            {
+                "Class": name,
+                "Drawn as": ", ".join(f"{form} {weight:.0%}" for form, weight in recipe.forms),
+                "Ambiguous ones drawn as": ", ".join(drawn_as),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def ranges_digest():
+    """Hash all ranges, so that a record can say whether it belongs to the present ones.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+    """
+    ranges = (CLASS_RANGES, SURVEY, AMBIGUOUS_SHARE, CONFUSED_WITH)
+    return hashlib.sha256(repr(ranges).encode()).hexdigest()
+
+
+def _range_text(pair):
+    low, high = pair
+    return "none" if high == 0 else f"{low:g}–{high:g}"

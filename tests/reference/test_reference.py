@@ -1,0 +1,265 @@
+"""The kept measurements: they must be of the noise model, and of the stand-in, that are the default now."""
+
+import dataclasses
+import importlib
+import json
+import re
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from paths import REFERENCE, ROOT
+
+from galaxynb import __version__
+from galaxynb.data.galaxy10 import CLASS_COUNTS
+from galaxynb.files import write_json
+from galaxynb.noise import NoiseModel
+from galaxynb.provenance import STAGES, load_records
+from galaxynb.results.evaluation import Estimate
+from galaxynb.results.paper import paper_summary
+from galaxynb.results.sweeps import read_sweep
+from galaxynb.standin.measure import measure_cutouts
+from galaxynb.standin.ranges import ranges_digest
+
+
+@pytest.fixture
+def record():
+    return json.loads((REFERENCE / "noise_calibration.json").read_text())
+
+
+@pytest.fixture
+def grid():
+    return pd.read_csv(REFERENCE / "noise_calibration.csv")
+
+
+def test_calibration_is_of_the_default_noise_model(record):
+    assert record["noise model"] == json.loads(json.dumps(dataclasses.asdict(NoiseModel())))
+    assert record["chosen"] == [NoiseModel().sigma, sum(NoiseModel().n_stars) / 2]
+
+
+def test_default_costs_about_the_papers_drop_and_both_steps_matter(record, grid):
+    def drop(sigma, stars):
+        return grid.loc[(grid["sigma"] == sigma) & (grid["stars"] == stars), "drop"].item()
+
+    sigma, stars = record["chosen"]
+    paper = paper_summary()["drop"]
+    assert abs(drop(sigma, stars) - paper) < 0.05
+    assert drop(sigma, 0) > 0.1
+    assert drop(0, stars) > 0.1
+    assert drop(0, 0) == 0
+
+
+def test_drop_is_what_the_accuracy_lost(record, grid):
+    assert (grid["accuracy"] + grid["drop"]).tolist() == pytest.approx([record["clean accuracy"]] * len(grid), abs=2e-4)
+    assert record["dirty"] is False
+
+
+# How close the stand-in comes
+
+PARTS = ("hardness", "published", "real", "discriminator")
+ENDINGS = ("", "_missed", "_classes", "_features")
+
+
+@pytest.fixture
+def parts():
+    return json.loads((REFERENCE / "standin_closeness.json").read_text())["parts"]
+
+
+def test_what_was_measured_of_the_standin_says_of_which_one_and_by_which_commit(parts):
+    assert set(parts) <= set(PARTS)
+    assert {"hardness", "published"} <= set(parts)
+    for name, part in parts.items():
+        assert part["data"] == f"galaxynb {__version__}, seed {part['seed']}", name
+        assert re.fullmatch("[0-9a-f]{40}", part["commit"]), name
+        assert part["dirty"] is False, name
+        if name in ("real", "discriminator"):
+            source = part["real file"]
+            assert source["kind"] == "real"
+            assert source["images"] > 0
+            assert re.fullmatch("[0-9a-f]{64}", source["sha256"])
+            assert "/" not in source["file"]
+
+
+def test_what_was_measured_of_the_standin_is_of_its_present_ranges(parts):
+    """After a change of `galaxynb.standin.ranges`, `make reference` (or its parts by --only) measures anew."""
+    stale = [name for name, part in parts.items() if part["recipes"] != ranges_digest()]
+    assert stale == []
+
+
+def test_the_standin_is_about_as_hard_as_the_published_images(parts):
+    hardness = parts["hardness"]
+    assert abs(hardness["accuracy"]["value"] - hardness["published accuracy"]) < 0.05
+
+
+@pytest.fixture(scope="module")
+def workflow():
+    """Return a function that imports a program of workflow/, which is no package."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "workflow")
+        yield importlib.import_module
+
+
+@pytest.fixture(scope="module")
+def program(workflow):
+    return workflow("closeness")
+
+
+def test_tables_for_reading_are_those_of_the_record(parts, program):
+    tables = program.tables(parts)
+    assert set(tables) == set(ENDINGS)
+    for ending, table in tables.items():
+        kept = (REFERENCE / f"standin_closeness{ending}.csv").read_text(encoding="utf-8")
+        assert kept == table.to_csv(index=False, lineterminator="\n")
+        assert len(table) > 0
+    missing = len(PARTS) - len(parts)
+    assert tables[""]["Result"].eq("not measured").sum() == missing
+
+
+def test_what_is_the_same_cannot_be_told_apart_and_what_differs_is_named(program, monkeypatch):
+    monkeypatch.setattr(program, "TREES", 20)
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(10), 6)
+    columns = ["sky_r", "sky_g", "size"]
+
+    def table(shift=0.0):
+        return pd.DataFrame(rng.standard_normal((60, 3)), columns=columns).assign(size=lambda t: t["size"] + shift)
+
+    groups = {"sky_rgb": ["sky_r", "sky_g"], "size": ["size"]}
+    same = [program.told_apart(table(), [table()], labels, groups, seed)[0] for seed in range(6)]
+    assert abs(np.mean([accuracy.value for accuracy in same]) - 0.5) < 0.08
+    assert all(accuracy.low < accuracy.value < accuracy.high for accuracy in same)
+    apart, lost = program.told_apart(table(), [table(5), table(5)], labels, groups, seed=0)
+    assert apart.value > 0.95
+    assert lost["size"] > 0.3 > abs(lost["sky_rgb"]) + 0.2
+
+
+def test_features_are_grouped_over_bands_and_all_measured(program):
+    groups, titles = program.feature_groups()
+    assert groups["corr2_rgb"] == ["corr2_r", "corr2_g", "corr2_b"]
+    assert titles["corr2_rgb"] == "Sky correlation, 2 px"
+    assert groups["source_fwhm"] == ["source_fwhm"]
+    measured = measure_cutouts(np.zeros((0, 64, 64, 3), np.uint8))
+    assert {column for group in groups.values() for column in group} == set(measured) - {"source_fwhms"}
+
+
+def test_parts_that_need_real_images_are_skipped_or_refused_without(program, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(program, "PARTS", program.NEED_REAL)
+    program.main([str(tmp_path / "out.csv")])
+    assert "need a file of real images" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        program.main([str(tmp_path / "out.csv"), "--only", "real"])
+    assert "give --real FILE" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        program.main([str(tmp_path / "out.csv"), "--only", "realest"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_part_measured_alone_leaves_the_others_as_they_were(program, tmp_path, parts):
+    out = tmp_path / "out.csv"
+    write_json(tmp_path / "out.json", {"parts": {"published": parts["published"]}})
+    program.main([str(out), "--only", "hardness", "--neighbours", "40", "--seed", "3"])
+    record = json.loads((tmp_path / "out.json").read_text())["parts"]
+    assert record["published"] == parts["published"]
+    assert record["hardness"]["training images"] == 40
+    assert record["hardness"]["seed"] == 3
+    assert sorted(path.name for path in tmp_path.glob("*.csv")) == sorted(f"out{ending}.csv" for ending in ENDINGS)
+
+
+# The run at the paper's scale, and the benchmarks
+
+
+@pytest.fixture
+def kept_records():
+    return load_records(REFERENCE / "run")
+
+
+def test_kept_run_is_at_the_papers_scale_and_from_committed_code(kept_records):
+    assert list(kept_records) == list(STAGES)
+    assert kept_records["data"]["data"]["n_images"] == sum(CLASS_COUNTS)
+    assert kept_records["autoencoder"]["parameters"]["raw_epochs"] == 20
+    assert kept_records["autoencoder"]["parameters"]["noisy_epochs"] == 60
+    assert len(pd.read_csv(REFERENCE / "run" / "classifier_history.csv")) >= 18
+    assert len(pd.read_csv(REFERENCE / "run" / "autoencoder_history.csv")) == 80
+    for record in kept_records.values():
+        assert record["dirty"] is False
+
+
+def test_kept_run_says_of_itself_what_its_records_and_metrics_say(kept_records, workflow):
+    metrics = json.loads((REFERENCE / "run" / "metrics.json").read_text())
+    said = (REFERENCE / "run" / "ran.md").read_text()
+    assert said == "\n\n".join(workflow("keep").sentences(metrics, kept_records)) + "\n"
+    for name in ("clean", "noisy", "denoised", "recovery"):
+        assert f"{metrics['estimates'][name]['value']:.2f}" in said
+    shown = pd.read_csv(REFERENCE / "run" / "accuracies.csv").set_index("Test images")["Accuracy"]
+    for name, text in shown.items():
+        assert Estimate(**metrics["estimates"][name]).text() == text
+
+
+def test_only_a_finished_run_of_committed_code_is_kept(tmp_path, workflow):
+    keep = workflow("keep").keep
+    with pytest.raises(FileNotFoundError, match="holds no finished run"):
+        keep(tmp_path, tmp_path / "out")
+    shutil.copytree(REFERENCE / "run" / "provenance", tmp_path / "provenance")
+    shutil.copy(REFERENCE / "run" / "metrics.json", tmp_path)
+    record = json.loads((tmp_path / "provenance" / "noise.json").read_text())
+    write_json(tmp_path / "provenance" / "noise.json", record | {"dirty": True})
+    with pytest.raises(ValueError, match="noise ran with uncommitted changes"):
+        keep(tmp_path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["seeds", "noise"])
+def test_a_kept_sweep_is_the_one_that_ships_and_from_committed_code(name, workflow):
+    folder = REFERENCE / "sweeps" / name
+    results, points = read_sweep(folder)
+    root = ROOT
+    shipped, profile = workflow("sweeps").read(
+        root / "config" / "sweeps" / f"{name}.yaml", workflow("explain").schema_faults, root / "config"
+    )
+    schema = yaml.safe_load((root / "config" / "schema.yaml").read_text(encoding="utf-8"))
+    labels = [workflow("sweeps").label(point) for point in workflow("sweeps").points(shipped, profile, schema)]
+    assert points["point"].tolist() == labels
+    assert set(results["point"]) == set(points.loc[points["state"] == "done", "point"])
+    assert not results["commit"].str.contains("with changes").any()
+    assert {path.name for path in (folder / "notebooks").iterdir()} == set(points["notebook"]) - {""}
+
+
+def test_kept_benchmarks_hold_every_row_at_full_size_and_from_committed_code(workflow):
+    rows = set()
+    for call in (REFERENCE / "benchmarks").iterdir():
+        record = load_records(call)["benchmarks"]
+        assert record["dirty"] is False
+        assert record["parameters"]["quick"] is False
+        rows |= {result["row"] for result in record["extra"]["results"]}
+    readme = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Benchmarks")[2]
+    named = re.findall(r"`([a-z-]+)`", "".join(re.findall(r"^\| (`.*?) \|", readme, re.MULTILINE)))
+    assert rows == set(named)
+    table, made = workflow("build_book").benchmarks(REFERENCE / "benchmarks")
+    assert set(table["Row"]) == rows
+    assert not table["Goal"].str.contains("[<>]").any()
+    assert {"Commit", "Device", "Version: tensorflow"} <= set(made["What"])
+    said = made.set_index("What").loc["Rows"].str.split(", ").explode()
+    assert said.is_unique
+    assert set(said) == rows
+
+
+@pytest.mark.parametrize(("first", "second"), [("a", "b"), ("b", "a")])
+def test_of_a_row_that_two_calls_measured_the_later_counts(tmp_path, workflow, first, second):
+    for name, when, ratios in ((first, "2026-01-01", {"pairs": 1, "growth": 2}), (second, "2026-01-02", {"pairs": 3})):
+        shutil.copytree(next((REFERENCE / "benchmarks").iterdir()), tmp_path / name)
+        path = tmp_path / name / "provenance" / "benchmarks.json"
+        record = json.loads(path.read_text(encoding="utf-8")) | {"time": f"{when}T00:00:00+00:00"}
+        record["extra"]["results"] = [{"row": row} for row in ratios]
+        path.write_text(json.dumps(record), encoding="utf-8")
+        table = pd.read_csv(tmp_path / name / "benchmarks.csv", dtype=str, keep_default_na=False)
+        table = pd.DataFrame(
+            [table.iloc[0].to_dict() | {"Row": row, "Ratio": str(ratio)} for row, ratio in ratios.items()]
+        )
+        table.to_csv(tmp_path / name / "benchmarks.csv", index=False)
+    table, made = workflow("build_book").benchmarks(tmp_path)
+    shown = dict(zip(table["Row"], table["Ratio"].str.partition(" (")[0], strict=True))
+    assert shown == {"pairs": "3", "growth": "2"}
+    said = made.set_index("What").loc["Rows"]
+    assert (said[first.upper()], said[second.upper()]) == ("growth", "pairs")

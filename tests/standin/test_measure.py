@@ -1,0 +1,448 @@
+"""What a cutout looks like: known skies, sources and galaxies measured back, comparisons, and clear refusals."""
+
+import subprocess
+import sys
+
+import cv2
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+from astropy.stats import sigma_clipped_stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from galaxynb.data.galaxy10 import CLASS_NAMES
+from galaxynb.standin.measure import (
+    QUANTITIES,
+    against_published,
+    as_jpeg,
+    compare_images,
+    find_sources,
+    measure_cutouts,
+    neighbour_accuracy,
+    published_figures,
+)
+
+SIDE = 256
+SKY = (35.0, 33.0, 31.0)
+GALAXY = ("size", "axis_ratio")
+
+
+def blob(sigma, axis_ratio=1.0, angle=0.0, peak=150.0, at=None, side=SIDE):
+    """Return a Gaussian of `sigma` px along its major axis: (side, side)."""
+    x0, y0 = at or ((side - 1) / 2, (side - 1) / 2)
+    y, x = np.mgrid[:side, :side]
+    along = (x - x0) * np.cos(angle) + (y - y0) * np.sin(angle)
+    across = (y - y0) * np.cos(angle) - (x - x0) * np.sin(angle)
+    return peak * np.exp(-(along**2 + (across / axis_ratio) ** 2) / (2 * sigma**2))
+
+
+def picture(*light, noise=2.0, seed=0, sky=SKY, side=SIDE):
+    """Return light on a noisy sky as one image: (side, side, 3) uint8."""
+    rng = np.random.default_rng(seed)
+    seen = np.asarray(sky) + noise * rng.standard_normal((side, side, 3))
+    seen += np.sum([np.zeros((side, side)), *light], axis=0)[..., np.newaxis]
+    return np.clip(np.rint(seen), 0, 255).astype(np.uint8)
+
+
+def one(image):
+    """Return the one row that `cutouts` gives for an image."""
+    return measure_cutouts(image[np.newaxis]).iloc[0]
+
+
+def field(n=12, seed=0):
+    """Return images with a galaxy and a few stars each, and classes 0 to 9."""
+    rng = np.random.default_rng(seed)
+    images = []
+    for k in range(n):
+        stars = [blob(1.8, at=tuple(rng.uniform(20, 100, 2)), peak=rng.uniform(40, 180), side=128) for _ in range(3)]
+        galaxy = blob(rng.uniform(4, 12), rng.uniform(0.4, 1), rng.uniform(0, 3), side=128)
+        images.append(picture(galaxy, *stars, noise=rng.uniform(4, 8), seed=k, side=128))
+    return np.stack(images), np.arange(n) % 10
+
+
+# --- the sky
+
+
+def test_a_plain_sky_has_its_level_noise_and_nothing_else():
+    seen = one(picture(noise=6))
+    for band, level in zip("rgb", SKY, strict=True):
+        assert seen[f"sky_{band}"] == pytest.approx(level, abs=0.15)
+        assert seen[f"sky_std_{band}"] == pytest.approx(6, rel=0.03)
+        assert seen[f"mean_{band}"] == pytest.approx(level / 255, abs=0.001)
+        assert seen[f"std_{band}"] == pytest.approx(6 / 255, rel=0.03)
+        assert all(abs(seen[f"corr{lag}_{band}"]) < 0.02 for lag in (1, 2, 3))
+    assert seen["mean"] == pytest.approx(33, abs=0.1)
+    assert seen["n_sources"] == seen["n_bright"] == 0
+    assert seen["source_fwhms"] == ()
+    assert seen[["source_fwhm", *GALAXY, "brightness", "concentration", "asymmetry"]].isna().all()
+
+
+def test_clipping_is_that_of_astropy():
+    image = field(1)[0][0]
+    for k, band in enumerate("rgb"):
+        mean, _, std = sigma_clipped_stats(image[..., k], sigma=3, maxiters=None)
+        seen = one(image)
+        assert (seen[f"sky_{band}"], seen[f"sky_std_{band}"]) == pytest.approx((mean, std))
+
+
+@pytest.mark.parametrize("width", [0.6, 1.0])
+def test_correlated_noise_has_its_correlation_beside_galaxy_and_stars(width):
+    rng = np.random.default_rng(1)
+    noise = np.stack([cv2.GaussianBlur(rng.standard_normal((SIDE, SIDE)), (0, 0), width) for _ in range(3)], axis=-1)
+    light = blob(10) + blob(2, at=(40, 60), peak=120) + blob(2, at=(200, 180), peak=90)
+    image = np.clip(np.rint(np.array(SKY) + 8 * noise / noise.std() + light[..., np.newaxis]), 0, 255).astype(np.uint8)
+    kernel = cv2.getGaussianKernel(2 * round(4 * width) + 1, width).ravel()
+    seen = one(image)
+    for lag in (1, 2, 3):
+        expected = (kernel[lag:] @ kernel[:-lag]) / (kernel @ kernel)
+        for band in "rgb":
+            assert seen[f"corr{lag}_{band}"] == pytest.approx(expected, abs=0.04)
+
+
+# --- the sources
+
+
+def test_sources_are_found_where_they_are_with_their_width():
+    stars = {(50.0, 60.0): 180.0, (190.5, 70.2): 140.0, (80.3, 200.7): 100.0, (128.0, 30.0): 60.0}
+    fwhm = 5.0
+    light = [blob(fwhm / 2.3548, peak=peak, at=at) for at, peak in stars.items()]
+    image = picture(blob(8), *light)
+    found = find_sources(image)
+    assert list(found["peak"]) == sorted(found["peak"], reverse=True)
+    np.testing.assert_allclose(found[["x", "y"]], list(stars), atol=0.15)
+    np.testing.assert_allclose(found["peak"], list(stars.values()), rtol=0.08)
+    np.testing.assert_allclose(found["fwhm"], fwhm, rtol=0.12)
+    np.testing.assert_allclose(found["axis_ratio"], 1, atol=0.1)
+    assert found["compact"].all()
+    seen = one(image)
+    assert (seen["n_sources"], seen["n_bright"]) == (4, 3)
+    assert seen["source_fwhm"] == found["fwhm"].median()
+    assert seen["source_fwhms"] == tuple(found["fwhm"])
+
+
+def test_only_round_small_whole_sources_are_compact():
+    image = picture(
+        blob(8),
+        blob(2, at=(60, 60), peak=160),
+        blob(6, 0.3, at=(60, 190), peak=150),  # long
+        blob(6, at=(190, 190), peak=140),  # wide
+        blob(2, at=(255, 60), peak=130),  # cut off
+    )
+    assert list(find_sources(image)["compact"]) == [True, False, False, False]
+
+
+# --- the central galaxy
+
+
+@settings(max_examples=12, deadline=None)
+@given(sigma=st.floats(3, 20), axis_ratio=st.floats(0.3, 1), angle=st.floats(0, np.pi))
+def test_a_galaxy_of_known_moments_is_measured(sigma, axis_ratio, angle):
+    """Beyond the threshold, a few counts of 200, little of a Gaussian's second moment is left."""
+    seen = one(picture(blob(sigma, axis_ratio, angle, peak=200), noise=1))
+    assert seen["size"] == pytest.approx(sigma, rel=0.06)
+    assert seen["axis_ratio"] == pytest.approx(axis_ratio, abs=0.04)
+    assert seen["brightness"] == pytest.approx(200 * 2 * np.pi * sigma**2 * axis_ratio / 255, rel=0.06)
+
+
+@settings(max_examples=8, deadline=None)
+@given(sigma=st.floats(4, 9), axis_ratio=st.floats(0.4, 1), factor=st.floats(1.3, 2.5))
+def test_size_scales_with_the_galaxy_and_nothing_else_does(sigma, axis_ratio, factor):
+    small, large = (one(picture(blob(s, axis_ratio), noise=1)) for s in (sigma, factor * sigma))
+    assert large["size"] / small["size"] == pytest.approx(factor, rel=0.05)
+    assert large["axis_ratio"] == pytest.approx(small["axis_ratio"], abs=0.05)
+    assert large["concentration"] == pytest.approx(small["concentration"], abs=0.2)
+
+
+@settings(max_examples=8, deadline=None)
+@given(sigma=st.floats(3, 20), axis_ratio=st.floats(0.2, 1), turns=st.integers(1, 3), seed=st.integers(0, 99))
+def test_turning_and_mirroring_change_neither_size_nor_axis_ratio(sigma, axis_ratio, turns, seed):
+    image = picture(blob(sigma, axis_ratio, 0.4), blob(2, at=(40, 60)), noise=6, seed=seed)
+    first, turned, mirrored = (one(np.ascontiguousarray(i)) for i in (image, np.rot90(image, turns), image[:, ::-1]))
+    for name in (*GALAXY, "brightness", "asymmetry", "concentration", "n_sources", "centre_r"):
+        assert turned[name] == pytest.approx(first[name], rel=1e-3, abs=1e-3)
+        assert mirrored[name] == pytest.approx(first[name], rel=1e-3, abs=1e-3)
+
+
+def test_a_companion_is_not_the_galaxy():
+    alone = one(picture(blob(6)))
+    paired = one(picture(blob(6), blob(5, at=(150.0, 127.5), peak=140)))
+    assert paired["size"] == pytest.approx(alone["size"], rel=0.15)
+
+
+def test_asymmetry_tells_a_lopsided_galaxy_from_a_symmetric_one():
+    even = one(picture(blob(8), noise=3))
+    lopsided = one(picture(blob(8), blob(4, at=(139.0, 127.5), peak=90), noise=3))
+    assert abs(even["asymmetry"]) < 0.05
+    assert lopsided["asymmetry"] > even["asymmetry"] + 0.1
+
+
+def test_concentration_is_that_of_the_profile():
+    # Light within r of a Gaussian is 1 - exp(-r2 / 2 sigma2).
+    expected = 5 * np.log10(np.sqrt(np.log(0.2) / np.log(0.8)))
+    assert one(picture(blob(10, peak=200), noise=1))["concentration"] == pytest.approx(expected, abs=0.1)
+    peaked = blob(20, peak=40) + blob(4, peak=180)
+    assert one(picture(peaked, noise=1))["concentration"] > expected + 0.3
+
+
+def test_the_centre_has_its_colour():
+    image = picture(noise=0)
+    image[122:134, 122:134] = (200, 150, 100)
+    seen = one(image)
+    assert tuple(seen[[f"centre_{band}" for band in "rgb"]]) == (200, 150, 100)
+
+
+# --- any image
+
+
+@pytest.mark.parametrize("value", [0, 7, 255])
+def test_an_image_of_one_colour_is_measured_without_a_warning(value):
+    seen = measure_cutouts(np.full((1, 64, 64, 3), value, np.uint8)).iloc[0]
+    assert (seen["sky_r"], seen["sky_std_r"], seen["n_sources"]) == (value, 0, 0)
+    assert seen[["corr1_r", "size", "source_fwhm"]].isna().all()
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (65, 100), (300, 128)])
+def test_images_of_any_size_from_64_are_measured(shape):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (2, *shape, 3), np.uint8)
+    images[1, :40] = 255  # and with more light than sky
+    assert len(measure_cutouts(images)) == 2
+    assert len(find_sources(images[0])) >= 0
+
+
+def test_each_image_is_measured_by_itself():
+    images, _ = field(4)
+    seen = measure_cutouts(images)
+    assert list(seen.columns)[:1] == ["mean"]
+    assert set(QUANTITIES) <= set(seen.columns)
+    pd.testing.assert_frame_equal(measure_cutouts(images[2:]), seen[2:].reset_index(drop=True))
+    assert measure_cutouts(images[:0]).columns.equals(seen.columns)
+    assert len(measure_cutouts(images[:0])) == 0
+
+
+def test_progress_shows_only_when_asked(capfd):
+    images, _ = field(2)
+    measure_cutouts(images)
+    assert capfd.readouterr().err == ""
+    measure_cutouts(images, progress=True)
+    assert "2/2" in capfd.readouterr().err
+
+
+def test_importing_the_module_loads_no_photutils():
+    code = "import sys, galaxynb.measure; print([n for n in ('photutils', 'astropy', 'sklearn') if n in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+# --- comparisons
+
+
+def test_a_set_compares_with_itself_as_one():
+    images, labels = field(20)
+    measured = measure_cutouts(images)
+    table = compare_images(images, measured, labels_a=labels, labels_b=labels)
+    of_classes = table["Class"] != "all"
+    assert set(table.loc[of_classes, "Class"]) == set(CLASS_NAMES)
+    assert set(table["Quantity"]) == set(QUANTITIES.values())
+    assert (table[["Median ratio", "Spread ratio"]].to_numpy() == 1).all()
+    for title in ("10%", "50%", "90%"):
+        pd.testing.assert_series_equal(table[f"{title} (a)"], table[f"{title} (b)"], check_names=False)
+
+
+def test_ratios_are_those_of_b_over_a():
+    a = measure_cutouts(field(8)[0])
+    b = a.assign(size=3 * a["size"], mean=a["mean"] + 5, source_fwhms=[(4.0, 4.0)] * 8)
+    table = compare_images(a, b).set_index("Quantity")
+    assert set(table["Class"]) == {"all"}
+    assert tuple(table.loc["Galaxy size (px)", ["Median ratio", "Spread ratio"]]) == pytest.approx((3, 3))
+    assert table.loc["Mean", "Spread ratio"] == pytest.approx(1)
+    assert tuple(table.loc["Compact source FWHM (px)", ["50% (b)", "Spread ratio"]]) == (4, 0)
+    assert table.loc["Galaxy size (px)", "90% (a)"] == pytest.approx(a["size"].quantile(0.9))
+
+
+def test_a_class_that_a_set_lacks_stays_empty():
+    images, labels = field(6)
+    table = compare_images(images, images, labels_a=labels, labels_b=labels).set_index(["Quantity", "Class"])
+    assert table.loc[("Galaxy size (px)", CLASS_NAMES[9])].isna().all()
+
+
+def test_the_published_figures_are_sane():
+    table = published_figures()
+    assert list(table.columns) == ["Quantity", "Class", "Mean", "10%", "50%", "90%"]
+    assert not table[["Quantity", "Class"]].isna().any(axis=None)
+    assert not table.duplicated(["Quantity", "Class"]).any()
+    assert set(table["Class"]) == {"all", *CLASS_NAMES}
+    known = table[["10%", "50%", "90%"]].dropna()
+    assert len(known) == 26
+    assert (known["10%"] < known["50%"]).all()
+    assert (known["50%"] < known["90%"]).all()
+    assert table[["Mean", "50%"]].notna().sum(axis=1).eq(1).all()
+
+
+def like_published():
+    """Return 100 rows, ten a class, whose quantiles are the published ones, and their classes."""
+    labels = np.repeat(np.arange(10), 10)
+    columns = {title: column for column, title in QUANTITIES.items()}
+    measured = pd.DataFrame({column: np.full(100, np.nan) for column in columns.values()})
+    for row in published_figures().to_dict("records"):
+        middle = np.nanmax([row["Mean"], row["50%"]])
+        values = [row["10%"], middle, row["90%"]] if np.isfinite(row["10%"]) else [middle]
+        rows = np.flatnonzero((row["Class"] == "all") | (np.array(CLASS_NAMES)[labels] == row["Class"]))
+        measured.loc[rows, columns[row["Quantity"]]] = np.resize(values, len(rows))
+    measured["source_fwhms"] = [(fwhm,) for fwhm in measured["source_fwhms"]]
+    return measured, labels
+
+
+def test_the_published_figures_meet_every_target():
+    table = against_published(*like_published())
+    theirs = published_figures()
+    assert table["Met"].all()
+    for title in ("Mean", "10%", "50%", "90%"):
+        pd.testing.assert_series_equal(table[f"{title} (published)"], theirs[title], check_names=False)
+        known = theirs[title].notna()
+        np.testing.assert_allclose(table.loc[known, title], theirs.loc[known, title])
+
+
+@pytest.mark.parametrize(
+    ("column", "change", "met"),
+    [
+        ("mean", lambda values: values * 1.04, True),
+        ("mean", lambda values: values * 1.06, False),
+        ("std_b", lambda values: values * 0.94, False),
+        ("sky_g", lambda values: values * 1.09, True),
+        ("sky_g", lambda values: values * 1.11, False),
+        ("sky_std_r", lambda values: values * 0.89, False),
+        ("corr1_r", lambda values: values - 0.06, False),
+        ("corr2_g", lambda values: values + 0.04, True),
+        ("corr2_g", lambda values: values + 0.06, False),
+        ("corr3_b", lambda values: values * 0.85, False),
+        ("n_sources", lambda values: values * 1.2, True),
+        ("n_sources", lambda values: values * 0.7, False),
+        ("n_bright", lambda values: values * 1.3, False),
+        ("source_fwhms", lambda values: [(2 * fwhm,) for (fwhm,) in values], False),
+        ("size", lambda values: values * 1.15, True),
+        ("size", lambda values: values * 1.25, False),
+        ("axis_ratio", lambda values: values.groupby(np.repeat(np.arange(10), 10)).transform("median"), False),
+        ("centre_b", lambda values: values * 0.85, True),
+        ("centre_b", lambda values: values * 0.75, False),
+    ],
+)
+def test_a_target_is_met_as_far_as_it_reaches(column, change, met):
+    measured, labels = like_published()
+    table = against_published(measured.assign(**{column: change(measured[column])}), labels=labels)
+    here = table["Quantity"] == QUANTITIES[column]
+    assert (table.loc[here, "Met"] == met).all()
+    assert table.loc[~here, "Met"].all()
+
+
+def test_without_classes_nothing_is_said_of_them():
+    table = against_published(like_published()[0])
+    assert (table["Met"].isna() == (table["Class"] != "all")).all()
+
+
+def test_the_real_sample_comes_near_the_published_figures(real_sample):
+    """Six images a class scatter; the frames' sky and sources do not."""
+    with h5py.File(real_sample) as file:
+        images, labels = file["images"][:], file["ans"][:]
+    table = against_published(measure_cutouts(images), labels=labels)
+    frames = table[(table["Class"] == "all") & ~table["Quantity"].str.startswith("Sky correlation")]
+    assert frames["Met"].mean() > 0.9
+    sizes = table[table["Quantity"] == "Galaxy size (px)"]
+    assert abs(np.log(sizes["50%"] / sizes["50% (published)"]).mean()) < 0.15
+    assert table.loc[table["Quantity"].str.startswith("Galaxy centre"), "Met"].all()
+
+
+# --- as the published images were seen
+
+
+def test_jpeg_keeps_colours_and_blurs_noise_as_4_2_0_does():
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[:] = (200, 120, 40)
+    np.testing.assert_allclose(as_jpeg(image[np.newaxis])[0].astype(int), image, atol=3)
+    noisy = picture(noise=10, side=128)[np.newaxis]
+    seen, before = (measure_cutouts(images).iloc[0] for images in (as_jpeg(noisy), noisy))
+    assert before["corr1_r"] < 0.05 < 0.2 < seen["corr1_r"]
+    # Chroma at half the resolution: a red line one pixel wide loses its colour, whatever the quality.
+    lines = np.zeros((1, 64, 64, 3), np.uint8)
+    lines[:, :, ::2, 0] = 255
+    fine = as_jpeg(lines, quality=100)[0].astype(int)
+    assert (fine[..., 0] - fine[..., 2]).std() < 60
+    # And the better the quality, the nearer the image.
+    losses = [np.square(as_jpeg(noisy, quality=q).astype(float) - noisy).mean() for q in (30, 75, 100)]
+    assert losses[0] > losses[1] > losses[2] > 0
+
+
+def test_neighbours_tell_what_differs_and_guess_what_does_not():
+    rng = np.random.default_rng(0)
+    labels = np.arange(100) % 2
+    images = rng.integers(0, 100, (100, 40, 40, 3), np.uint8)
+    apart = images + (100 * labels[:, None, None, None]).astype(np.uint8)
+    assert neighbour_accuracy(apart[:60], labels[:60], test_images=apart[60:], test_labels=labels[60:]) == 1
+    assert (
+        neighbour_accuracy(images[:60], labels[:60], test_images=images[60:], test_labels=labels[60:], n_neighbors=5)
+        < 0.8
+    )
+    assert neighbour_accuracy(apart[:60], labels[:60], test_images=apart[:1], test_labels=labels[1:2], size=8) == 0
+
+
+# --- refusals
+
+
+IMAGES, LABELS = field(3)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: measure_cutouts(IMAGES / 255), TypeError, "images is float64, but uint8 is needed"),
+        (lambda: measure_cutouts(IMAGES[0]), ValueError, r"images has shape \(128, 128, 3\), but \(N, H, W, 3\)"),
+        (lambda: measure_cutouts(IMAGES[..., :1]), ValueError, "images has shape"),
+        (lambda: measure_cutouts(IMAGES[:, :63]), ValueError, "H and W of 64 or more"),
+        (lambda: find_sources(IMAGES), ValueError, "image has shape .* give one image"),
+        (lambda: find_sources(IMAGES[0] / 255), TypeError, "image is float64"),
+        (lambda: compare_images(IMAGES / 255, IMAGES), TypeError, "images_a is float64"),
+        (lambda: compare_images(IMAGES, IMAGES[0]), ValueError, "images_b has shape"),
+        (lambda: compare_images(IMAGES, IMAGES, labels_a=LABELS), ValueError, "labels_b is missing"),
+        (lambda: compare_images(IMAGES, IMAGES, labels_a=None, labels_b=LABELS), ValueError, "labels_a is missing"),
+        (
+            lambda: compare_images(IMAGES, IMAGES, labels_a=LABELS[:2], labels_b=LABELS),
+            ValueError,
+            r"labels_a has shape \(2,\)",
+        ),
+        (
+            lambda: compare_images(IMAGES, IMAGES, labels_a=LABELS, labels_b=LABELS + 9),
+            ValueError,
+            "labels_b must hold classes 0 to 9",
+        ),
+        (lambda: compare_images(IMAGES, pd.DataFrame({"mean": [1.0]})), ValueError, "images_b has no column mean_r"),
+        (lambda: against_published(pd.DataFrame()), ValueError, "measured has no column mean:"),
+        (lambda: against_published(measure_cutouts(IMAGES), labels=[0.0] * 3), ValueError, "labels must hold classes"),
+        (lambda: as_jpeg(IMAGES / 255), TypeError, "images is float64"),
+        (lambda: as_jpeg(IMAGES, quality=0), ValueError, "quality is 0, but"),
+        (
+            lambda: neighbour_accuracy(IMAGES, LABELS, test_images=IMAGES[0], test_labels=LABELS),
+            ValueError,
+            "test_images has shape",
+        ),
+        (
+            lambda: neighbour_accuracy(IMAGES, LABELS, test_images=IMAGES[:0], test_labels=LABELS[:0]),
+            ValueError,
+            "test_images is empty",
+        ),
+        (
+            lambda: neighbour_accuracy(IMAGES, LABELS[:1], test_images=IMAGES, test_labels=LABELS),
+            ValueError,
+            r"train_labels has shape \(1,\), but \(3,\) is needed",
+        ),
+        (
+            lambda: neighbour_accuracy(IMAGES, LABELS, test_images=IMAGES, test_labels=LABELS),
+            ValueError,
+            "n_neighbors is 20, but 1 to 3",
+        ),
+    ],
+)
+def test_bad_input_is_refused_by_name(call, error, message):
+    with pytest.raises(error, match=message):
+        call()

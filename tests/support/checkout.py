@@ -1,0 +1,73 @@
+"""A copy of the checkout to run make in, for tests of what a user does."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+from paths import ROOT
+
+
+class Checkout:
+    """A copy of the checkout, and make in it with this interpreter's environment."""
+
+    def __init__(self, root):
+        self.root = root
+        listed = subprocess.run(
+            ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        for name in listed.stdout.splitlines():
+            if (ROOT / name).is_file():
+                (root / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, root / name)
+        # A copy's package comes before the installed one, in make's programs and in their kernels.
+        self.environment = os.environ | {
+            "PYTHONPATH": str(root),
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        }
+
+    def make(self, *arguments, **options):
+        """Run make without setting up an environment: tests use the one they run in."""
+        environment = Path(sys.prefix)
+        return self.run("make", "--old-file", f"{environment}/ready", f"VENV={environment}", *arguments, **options)
+
+    def run(self, *command, **options):
+        return subprocess.run(
+            command,
+            cwd=self.root,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=800,
+            **options,
+        )
+
+    def smoke(self, *arguments, **options):
+        return self.make("book", "PROFILE=smoke", *arguments, **options)
+
+    def planned(self):
+        """Names of the rules that a smoke run would run now."""
+        command = ["snakemake", "--snakefile", "workflow/Snakefile", "--cores", "1", "--dry-run", "--quiet", "host"]
+        done = self.run(
+            *command, "--configfile", "config/smoke.yaml", "--config", "profile=smoke", "source=standin",
+            "kernel=galaxynb", "runs=runs",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return set(re.findall(r"^(?:local)?rule (\w+):", done.stdout + done.stderr, re.MULTILINE)) - {"all"}
+
+    def set(self, section, key, value):
+        """Change the smoke profile."""
+        path = self.root / "config/smoke.yaml"
+        profile = yaml.safe_load(path.read_text(encoding="utf-8"))
+        profile[section][key] = value
+        path.write_text(yaml.safe_dump(profile), encoding="utf-8")
+
+    def edit(self, name, old, new):
+        path = self.root / name
+        text = path.read_text(encoding="utf-8")
+        assert old in text
+        path.write_text(text.replace(old, new, 1), encoding="utf-8")

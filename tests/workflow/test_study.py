@@ -1,0 +1,385 @@
+"""The whole study as a user runs it: make, papermill, the strict book build, and what happens when it fails.
+
+Everything runs in a copy of the checkout, so that a user's own runs are not touched and files can be edited.
+"""
+
+import html.parser
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import cv2
+import h5py
+import numpy as np
+import pandas as pd
+import pooch
+import pytest
+import yaml
+from checkout import Checkout
+
+STAGES = ("01_data", "02_noise", "03_classifier", "04_autoencoder", "05_evaluation")
+SMOKE = Path("runs/smoke-standin")
+
+pytestmark = pytest.mark.study
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    return Checkout(tmp_path_factory.mktemp("checkout"))
+
+
+@pytest.fixture(scope="module")
+def study(checkout):
+    """A finished smoke run."""
+    done = checkout.smoke()
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+    assert str(checkout.root / SMOKE / "book" / "index.html") in done.stdout
+    return checkout
+
+
+def sentence(done):
+    """What a failed make says, before make's own last line."""
+    assert done.returncode != 0
+    return done.stdout + done.stderr
+
+
+class Links(html.parser.HTMLParser):
+    """Collect a page's links, images and anchors."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.targets, self.anchors = [], set()
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.anchors |= {attributes[key] for key in ("id", "name") if attributes.get(key)}
+        self.targets += [attributes[key] for key in ("href", "src") if attributes.get(key)]
+
+
+def broken_links(pages):
+    """Internal links and images of a folder of HTML pages that lead nowhere."""
+    built = [path for path in pages.rglob("*.html") if "_static" not in path.parts]  # the theme's templates lie there
+    parsed = {path.resolve(): Links(path.read_text(encoding="utf-8")) for path in built}
+    broken = []
+    for page, links in parsed.items():
+        for target in links.targets:
+            address = urlsplit(target)
+            if address.scheme or address.netloc:
+                continue
+            path = (page.parent / unquote(address.path)).resolve() if address.path else page
+            missing_anchor = (
+                address.fragment and path in parsed and unquote(address.fragment) not in parsed[path].anchors
+            )
+            if not path.exists() or missing_anchor:
+                broken.append(f"{page.name}: {target}")
+    return broken
+
+
+def test_every_stage_leaves_its_results(study):
+    run = study.root / SMOKE
+    for stage in STAGES:
+        assert (run / "notebooks" / f"{stage}.ipynb").is_file()
+    for number, name in enumerate(("clean", "noisy", "denoised"), start=1):
+        table = pd.read_csv(run / "tables" / f"table{number}_{name}.csv")
+        assert len(table) == 13
+        assert json.loads((run / "tables" / f"table{number}_{name}.json").read_text())
+    for figure in ("figure1", "figure2", "figure5", "confusion", "accuracy", "classifier_curves", "autoencoder_curves"):
+        assert (run / "figures" / f"{figure}.png").stat().st_size > 10_000
+    records = {path.stem: json.loads(path.read_text()) for path in (run / "provenance").glob("*.json")}
+    assert set(records) == {"data", "noise", "classifier", "autoencoder", "evaluation"}
+    assert all(record["wall_s"] > 0 and record["peak_memory_bytes"] > 0 for record in records.values())
+    assert all(record["data"]["kind"] == "standin" for record in records.values())
+    for name in ("audit", "leak_free", "closeness_overall", "closeness_classes", "recipes"):
+        assert len(pd.read_csv(run / "tables" / f"{name}.csv"))
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert 0 <= metrics["estimates"]["clean"]["value"] <= 1
+
+
+def test_parameters_reach_the_notebooks(study):
+    profile = yaml.safe_load((study.root / "config/smoke.yaml").read_text())
+    records = study.root / SMOKE / "provenance"
+    recorded = json.loads((records / "autoencoder.json").read_text())["parameters"]
+    assert {key: recorded[key] for key in profile["autoencoder"]} == profile["autoencoder"]
+    assert json.loads((records / "data.json").read_text())["parameters"]["image_size"] == profile["data"]["image_size"]
+
+
+def test_book_has_no_broken_link_or_image(study):
+    pages = study.root / SMOKE / "book"
+    assert len(list(pages.rglob("*.html"))) >= 9
+    assert broken_links(pages) == []
+    assert (pages / "searchindex.js").is_file()
+
+
+def test_every_results_page_says_that_its_data_are_synthetic(study):
+    pages = study.root / SMOKE / "book" / "book"
+    for page in (*(pages / "notebooks" / f"{stage}.html" for stage in STAGES), pages / "results.html"):
+        assert "Synthetic stand-in data" in page.read_text(encoding="utf-8"), page.name
+
+
+def test_pages_name_no_path_of_this_machine(study):
+    for page in (study.root / SMOKE / "book").rglob("*.html"):
+        assert str(study.root) not in page.read_text(encoding="utf-8"), page.name
+
+
+def test_tables_and_figures_bear_the_papers_numbers(study):
+    text = (study.root / SMOKE / "book/book/results.html").read_text(encoding="utf-8")
+    captions = dict(
+        re.findall(r'<span class="caption-number">(\w+ \d+) ?</span><span class="caption-text">(.*?)</span>', text)
+    )
+    for number, name in enumerate(("clean", "noisy", "denoised"), start=1):
+        assert name in captions[f"Table {number}"]
+    for number in (1, 2, 5):
+        (figure,) = [
+            part for part in text.split("<figure")[1:] if f"Figure {number} </span>" in part.split("</figure>")[0]
+        ]
+        # By content: the kept run has figures of the same names, and Sphinx then numbers the files.
+        shown = study.root / SMOKE / "book/book" / re.search(r'src="(.+?)"', figure)[1]
+        assert shown.read_bytes() == (study.root / SMOKE / "figures" / f"figure{number}.png").read_bytes()
+
+
+def test_pages_of_kept_sweeps_have_the_sections_that_say_something(study):
+    pages = study.root / SMOKE / "book" / "book" / "sweeps"
+    texts = {name: (pages / f"{name}.html").read_text(encoding="utf-8") for name in ("seeds", "noise")}
+    sections = {name: set(re.findall(r'<section id="([\w-]+)"', text)) for name, text in texts.items()}
+    assert sections["seeds"] == {"mean-and-spread", "tables-1-to-3", "the-points"}
+    assert sections["noise"] == {"along-each-axis", "recovery", "the-points"}
+    for name, text in texts.items():
+        assert "# Parameters" not in text  # the cell that papermill puts in
+        assert f"../book/reference/sweeps/{name}" in text
+        for empty in ("Not shown:", "No axis of numbers", "It takes two axes"):
+            # What the code that is shown could print is in quotation marks there.
+            assert f"<pre>{empty}" not in text.replace("<span></span>", "")
+
+
+def test_running_again_does_nothing_and_says_so(study):
+    done = study.smoke()
+    assert done.returncode == 0
+    assert "Nothing to be done" in done.stdout + done.stderr
+
+
+def test_only_what_depends_on_an_edit_is_made_again(study):
+    assert study.planned() == set()
+    study.edit("book/intro.md", "#", "# ")
+    assert study.planned() == {"book"}
+    study.edit("book/intro.md", "# ", "#")
+    study.edit("notebooks/01_data.ipynb", "# The data", "# The data itself")
+    assert study.planned() == {"book"}
+    study.edit("notebooks/01_data.ipynb", "# The data itself", "# The data")
+    study.edit("config/smoke.yaml", "n_resamples: 999", "n_resamples: 998")
+    assert study.planned() == {"evaluation", "book"}
+    study.edit("config/smoke.yaml", "n_resamples: 998", "n_resamples: 999")
+    study.edit("galaxynb/noise.py", '"""The paper', '"""  The paper')
+    assert study.planned() == {"noise", "autoencoder", "evaluation", "book"} | (
+        {"data", "classifier"} & rules_using("noise", study.root)
+    )
+    study.edit("galaxynb/noise.py", '"""  The paper', '"""The paper')
+    assert study.planned() == set()
+
+
+def rules_using(module, root):
+    """Rules whose notebooks import a module, by a search that knows nothing of the workflow's own."""
+    sources = {stage[3:]: (root / "notebooks" / f"{stage}.ipynb").read_text() for stage in STAGES}
+    return {name for name, text in sources.items() if re.search(rf"galaxynb(\.| import [^\n]*\b){module}\b", text)}
+
+
+def test_real_galaxies_go_through_the_same_study(checkout, real_sample):
+    done = checkout.smoke(f"DATA={real_sample}")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+    run = checkout.root / f"runs/smoke-{Path(real_sample).stem}"
+    record = json.loads((run / "provenance/evaluation.json").read_text())
+    assert record["data"]["kind"] == "real"
+    assert record["data"]["n_images"] == 60
+    text = (run / "book/book/results.html").read_text(encoding="utf-8")
+    assert "Synthetic" not in text
+    for number in (1, 2, 5):
+        assert (run / f"figures/figure{number}.png").is_file()
+    # What the figures are drawn from is the sample, shrunk.
+    with h5py.File(real_sample) as file:
+        shrunk = [cv2.resize(image, (32, 32), interpolation=cv2.INTER_AREA) for image in file["images"]]
+    assert (np.load(run / "data/cache/images.npy") == shrunk).all()
+    assert record["data"]["sha256"] == pooch.file_hash(str(real_sample))
+
+
+def records_of(study):
+    return {path.name: path.read_bytes() for path in (study.root / SMOKE / "marks").iterdir() if path.name != "book"}
+
+
+def test_a_full_disk_ends_with_one_sentence_and_the_next_run_makes_all_anew(study):
+    """A limit on the size of files stands in for a full disk; the changed profile would reach every stage."""
+    results = [study.root / SMOKE / name for name in ("metrics.json", "data/standin.h5", "book/index.html")]
+    before, marks = [path.read_bytes() for path in results], records_of(study)
+    study.set("data", "n_images", 61)
+    limit = 2_000_000
+    failed = study.smoke(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
+    said = sentence(failed)
+    assert "01_data failed" in said
+    assert "standin.h5" in said.split("01_data failed")[1]
+    assert [path.read_bytes() for path in results] == before
+    assert not list((study.root / SMOKE / "data").glob("*partial*"))
+    assert study.planned() == {"data", "noise", "classifier", "autoencoder", "evaluation", "book"}
+    assert study.smoke().returncode == 0
+    after = records_of(study)
+    assert all(after[name] != marks[name] for name in marks)
+    assert study.planned() == set()
+
+
+def test_a_damaged_model_ends_with_one_sentence_and_is_made_again_once_deleted(study):
+    model = study.root / SMOKE / "models/classifier.keras"
+    whole = model.read_bytes()
+    model.write_bytes(whole[: len(whole) // 2])
+    study.set("evaluation", "n_resamples", 997)
+    book = (study.root / SMOKE / "book/book/results.html").read_bytes()
+    said = sentence(study.smoke())
+    assert "05_evaluation failed" in said
+    assert "classifier.keras is not a readable Keras model" in said
+    assert (study.root / SMOKE / "book/book/results.html").read_bytes() == book
+    model.unlink()
+    assert "classifier" in study.planned()
+    assert study.smoke().returncode == 0
+    assert model.is_file()
+
+
+def test_a_stage_that_fails_late_leaves_its_earlier_results(study):
+    """The evaluation's last computation fails, after tables and figures were shown."""
+    run = study.root / SMOKE
+    kept = [path for name in ("tables", "figures", "models", "provenance") for path in (run / name).iterdir()]
+    before = {path: path.read_bytes() for path in (*kept, run / "metrics.json")}
+    whole = (study.root / "notebooks/05_evaluation.ipynb").read_text(encoding="utf-8")
+    study.edit("notebooks/05_evaluation.ipynb", "verdict = evaluation.verdict(accuracy, effect)", "verdict = 1 / 0")
+    failed = study.smoke()
+    (study.root / "notebooks/05_evaluation.ipynb").write_text(whole, encoding="utf-8")
+    assert "05_evaluation failed: ZeroDivisionError" in sentence(failed)
+    assert {path: path.read_bytes() for path in before} == before
+    assert study.smoke().returncode == 0
+
+
+def test_a_killed_kernel_ends_with_one_sentence_and_keeps_earlier_results(study):
+    run = study.root / SMOKE
+    before = {path: path.read_bytes() for path in (run / "noise.json", run / "notebooks/02_noise.ipynb")}
+    whole = (study.root / "notebooks/02_noise.ipynb").read_text(encoding="utf-8")
+    study.edit("notebooks/02_noise.ipynb", "from pathlib import Path", "import os; os.kill(os.getpid(), 9)")
+    failed = study.smoke()
+    (study.root / "notebooks/02_noise.ipynb").write_text(whole, encoding="utf-8")
+    said = sentence(failed)
+    assert "02_noise failed" in said
+    assert "kernel died" in said.lower()
+    assert {path: path.read_bytes() for path in before} == before
+    assert (run / "book/index.html").is_file()
+    assert "noise" in study.planned()
+    assert study.smoke().returncode == 0
+
+
+def test_a_killed_workflow_is_gone_on_with(study):
+    """SIGKILL to make's whole group in the middle of a training; then unlock, the one documented command."""
+    environment = Path(sys.prefix)
+    shutil.rmtree(study.root / SMOKE / "models")
+    checkpoints = study.root / SMOKE / "checkpoints/classifier"
+    shutil.rmtree(checkpoints)
+    running = subprocess.Popen(
+        ["make", "--old-file", f"{environment}/ready", f"VENV={environment}", "book", "PROFILE=smoke"],
+        cwd=study.root, env=study.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 300
+    while not (checkpoints / "history.json").exists():
+        assert running.poll() is None, "make ended before the training's first epoch"
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+    assert not (study.root / SMOKE / "models/classifier.keras").exists()
+    assert study.make("unlock", "PROFILE=smoke").returncode == 0
+    assert study.smoke().returncode == 0
+    executed = (study.root / SMOKE / "notebooks/03_classifier.ipynb").read_text(encoding="utf-8")
+    assert "going on after epoch 1 of 2" in executed
+
+
+def test_a_stage_that_failed_for_a_passing_reason_does_not_pass_for_done(study):
+    """The stage's input is new already, so nothing but the missing mark says that it has to run."""
+    reference = study.root / "book/reference/noise_calibration.json"
+    whole = reference.read_bytes()
+    reference.write_bytes(whole[:20])
+    study.set("data", "n_images", 62)
+    failed = study.smoke()
+    reference.write_bytes(whole)
+    assert "02_noise failed" in sentence(failed)
+    assert study.planned() == {"noise", "classifier", "autoencoder", "evaluation", "book"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["PROFILE=smokey"], "PROFILE=smokey has no config/smokey.yaml"),
+        (["PROFILE=smoke", "DATA=nowhere.h5"], "DATA=nowhere.h5 is not a file"),
+    ],
+)
+def test_bad_arguments_of_make(checkout, arguments, expected):
+    assert expected in sentence(checkout.make("book", *arguments))
+
+
+def test_a_mistyped_profile_is_told_before_an_environment_is_made(checkout, tmp_path):
+    said = sentence(checkout.run("make", "book", "PROFILE=smokey", f"VENV={tmp_path / 'venv'}"))
+    assert "PROFILE=smokey has no config/smokey.yaml" in said
+    assert not (tmp_path / "venv").exists()
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "expected"),
+    [
+        ("classifier", "epohcs", 3, "'epohcs' was unexpected"),
+        ("data", "image_size", 16, "16 is less than the minimum of 32"),
+        ("autoencoder", "noisy_epochs", "many", "'many' is not of type 'integer'"),
+    ],
+)
+def test_a_wrong_profile_stops_with_the_key(checkout, section, key, value, expected):
+    profile = yaml.safe_load((checkout.root / "config/smoke.yaml").read_text())
+    profile[section][key] = value
+    (checkout.root / "config/wrong.yaml").write_text(yaml.safe_dump(profile))
+    said = sentence(checkout.make("book", "PROFILE=wrong"))
+    assert "config/wrong.yaml" in said
+    assert expected in said
+    assert section in said
+    assert not (checkout.root / "runs/wrong-standin").exists()
+
+
+def test_a_bad_file_stops_the_first_stage_with_its_sentence(checkout):
+    (checkout.root / "empty.h5").write_bytes(b"")
+    said = sentence(checkout.smoke("DATA=empty.h5"))
+    assert "01_data failed" in said
+    assert "empty.h5" in said.split("01_data failed")[1]
+
+
+@pytest.mark.parametrize("stage", STAGES[1:])
+def test_a_notebook_alone_says_what_it_misses(checkout, stage, tmp_path):
+    done = checkout.run(
+        "papermill", f"notebooks/{stage}.ipynb", str(tmp_path / "out.ipynb"), "-k", "galaxynb",
+        "-p", "run_dir", str(tmp_path / "nothing"), "--cwd", "notebooks", "--no-progress-bar",
+    )  # fmt: skip
+    said = sentence(done)
+    assert "01_data.ipynb" in said
+    assert "make book" in said
+
+
+def test_help_of_a_notebook_explains_each_parameter(checkout):
+    said = checkout.run("papermill", "--help-notebook", "notebooks/04_autoencoder.ipynb").stdout
+    assert "Unknown type" not in said
+    assert "halves the side" in said
+
+
+def test_clean_removes_results_and_never_downloads(checkout, tmp_path):
+    (checkout.root / "downloads").mkdir()
+    (checkout.root / "downloads/kept").touch()
+    results = tmp_path / "some-runs"
+    results.mkdir()
+    assert checkout.make("clean", f"RUNS={results}").returncode == 0
+    assert not results.exists()
+    assert (checkout.root / "downloads/kept").exists()

@@ -1,0 +1,554 @@
+"""Sweeps: what points a file means, which stages they share, what becomes of the table when points are missing."""
+
+import importlib
+import itertools
+import json
+import math
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from paths import ROOT
+
+from galaxynb.figures.sweeps import sweep_curves, sweep_map
+from galaxynb.files import save_table, write_json
+from galaxynb.provenance import STAGES, write_record
+from galaxynb.results.paper import PAPER, beside_paper, paper_table
+from galaxynb.results.sweeps import metric_series, read_sweep, spread_scores, spread_summary, spread_text, sweep_axes
+
+SWEEPS = sorted((ROOT / "config" / "sweeps").glob("*.yaml"))
+
+
+def load(name):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "workflow")
+        return importlib.import_module(name)
+
+
+sweeps = load("sweeps")
+explain = load("explain")
+SCHEMA = yaml.safe_load((ROOT / "config" / "schema.yaml").read_text(encoding="utf-8"))
+PROFILE = yaml.safe_load((ROOT / "config" / "smoke.yaml").read_text(encoding="utf-8"))
+
+
+def points(**sweep):
+    return sweeps.points({"profile": "smoke"} | sweep, PROFILE, SCHEMA)
+
+
+# What a sweep's file means
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
+def test_the_sweeps_that_ship_are_what_their_schema_says(path):
+    sweep, profile = sweeps.read(path, explain.schema_faults, ROOT / "config")
+    found = sweeps.points(sweep, profile, SCHEMA)
+    assert len(found) == {"noise": 12, "seeds": 5, "smoke": 2}[path.stem]
+    for point in found:
+        assert not explain.schema_faults(
+            {key: value for key, value in point["config"].items() if key != "source"}, ROOT / "config" / "schema.yaml"
+        )
+
+
+def test_axes_multiply_or_go_in_step():
+    axes = {"seed": [1, 2], "noise.sigma": [0, 0.5]}
+    assert len(points(axes=axes)) == 4
+    stepped = points(axes=axes, combine="zip")
+    assert [sweeps.label(point) for point in stepped] == ["seed=1, noise.sigma=0", "seed=2, noise.sigma=0.5"]
+    assert [point["config"]["noise"]["sigma"] for point in stepped] == [0, 0.5]
+
+
+def test_an_axis_of_its_own_name_sets_several_parameters():
+    value = {"value": 7, "noise.fewest_stars": 4, "noise.most_stars": 10}
+    (point,) = points(axes={"stars": [value]})
+    assert point["axes"] == {"stars": 7}
+    assert point["config"]["noise"] == PROFILE["noise"] | {"fewest_stars": 4, "most_stars": 10}
+
+
+def test_points_stand_beside_axes_or_alone():
+    assert len(points(points=[{"seed": 5}, {"seed": 6, "noise.sigma": 0}])) == 2
+    assert len(points(axes={"seed": [1]}, points=[{"seed": 5}])) == 2
+
+
+def test_what_no_axis_names_is_the_profiles():
+    (point,) = points(axes={"seed": [9]})
+    assert point["config"] == PROFILE | {"seed": 9, "source": "standin"}
+    assert PROFILE["seed"] != 9
+
+
+@pytest.mark.parametrize(
+    ("sweep", "message"),
+    [
+        ({"axes": {"noise.sgima": [0]}}, r"noise\.sgima is no parameter: expected one of .*noise\.sigma"),
+        ({"axes": {"nose.sigma": [0]}}, r"nose\.sigma is no parameter: expected one of seed, source, data\.<"),
+        ({"axes": {"stars": [3]}}, "stars is no parameter"),
+        ({"axes": {"stars": [{"noise.sigma": 3}]}}, "axis stars: .* has no key value"),
+        ({"axes": {"seed": [1, 2], "noise.sigma": [0]}, "combine": "zip"}, r"differ .*\(seed 2, noise\.sigma 1\)"),
+        ({"points": [{"seed": 1}, {"seed": 1}]}, "the point seed=1 is there twice"),
+    ],
+)
+def test_a_wrong_sweep_is_told_in_a_sentence(sweep, message):
+    with pytest.raises(sweeps.SweepError, match=message):
+        points(**sweep)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("profile: smoke\naxis: {seed: [1]}", "axis.*unexpected"),
+        ("profile: smoke", "names no axes and no points"),
+        ("profile: nowhere\naxes: {seed: [1]}", "profile is nowhere, but there is no"),
+        ("profile: [", "is no YAML"),
+        ("", "holds no keys"),
+    ],
+)
+def test_a_file_that_is_no_sweep_is_told_in_a_sentence(tmp_path, text, message):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(sweeps.SweepError, match=message) as raised:
+        sweeps.read(path, explain.schema_faults, ROOT / "config")
+    assert str(path) in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_missing_file_is_told_with_those_there_are():
+    with pytest.raises(sweeps.SweepError, match=r"is missing: give one of .*noise\.yaml.*seeds\.yaml"):
+        sweeps.read("nowhere.yaml", explain.schema_faults, ROOT / "config")
+
+
+@pytest.mark.parametrize("name", ["value", "device", "state"])
+def test_an_axis_does_not_take_a_columns_name(name):
+    with pytest.raises(sweeps.SweepError, match=f"an axis is called {name}, as a column of the table is"):
+        points(axes={name: [{"value": 1, "seed": 1}]})
+
+
+# What points share
+
+
+def test_noise_levels_share_data_and_classifier_and_nothing_is_made_twice():
+    jobs = sweeps.jobs("r", points(axes={"seed": [1, 2], "noise.sigma": [0, 0.1, 0.2]}))
+    assert {stage: len(folders) for stage, folders in jobs.items()} == {
+        "01_data": 2,
+        "02_noise": 6,
+        "03_classifier": 2,
+        "04_autoencoder": 6,
+        "05_evaluation": 6,
+    }
+
+
+@given(st.data())
+def test_a_stage_has_another_folder_exactly_if_something_differs_that_it_follows_from(data):
+    section = data.draw(st.sampled_from(["data", "noise", "classifier", "autoencoder", "evaluation"]))
+    parameter = data.draw(st.sampled_from(sorted(PROFILE[section])))
+    one, other = PROFILE | {"source": "standin"}, PROFILE | {"source": "standin"}
+    other[section] = other[section] | {parameter: "another"}
+    for stage, (own, needs) in sweeps.STAGES.items():
+        sections = {own, *(sweeps.STAGES[name][0] for name in needs)}
+        same = sweeps.folder_of("r", stage, one) == sweeps.folder_of("r", stage, other)
+        assert same == (section not in sections)
+
+
+@pytest.mark.parametrize("name", ["seed", "source"])
+def test_seed_and_source_are_behind_every_stage(name):
+    one = PROFILE | {"source": "standin"}
+    for stage in sweeps.STAGES:
+        assert sweeps.folder_of("r", stage, one) != sweeps.folder_of("r", stage, one | {name: "other"})
+
+
+def test_needs_are_closed():
+    """What a stage needs needs nothing more than the stage does: its parameters are all that decide."""
+    for _, needs in sweeps.STAGES.values():
+        for name in needs:
+            assert set(sweeps.STAGES[name][1]) <= set(needs)
+
+
+# Bringing in what other folders hold
+
+
+def test_links_bring_in_what_a_stage_made_and_not_what_it_was_given(tmp_path):
+    stage = load("stage")
+    data, noise, last = (tmp_path / name for name in ("data-1", "noise-1", "evaluation-1"))
+    for folder, name in ((data, "data/cache/cache.json"), (data, "provenance/data.json"), (noise, "noise.json")):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    for folder in (noise, last):
+        stage.link(data, folder)
+    stage.link(noise, last)
+    assert (last / "data" / "cache" / "cache.json").read_text() == "data/cache/cache.json"
+    assert (last / "provenance" / "data.json").resolve() == data / "provenance" / "data.json"
+    assert (last / "noise.json").resolve() == noise / "noise.json"
+    tmp_path.rename(tmp_path.with_name("moved"))
+    assert (tmp_path.with_name("moved") / "evaluation-1" / "noise.json").read_text() == "noise.json"
+
+
+def test_links_are_made_anew_without_touching_what_they_led_to(tmp_path):
+    stage = load("stage")
+    for name in ("old", "new"):
+        (tmp_path / name / "models").mkdir(parents=True)
+        (tmp_path / name / "models" / "classifier.keras").write_text(name)
+        stage.link(tmp_path / name, tmp_path / "run")
+    assert (tmp_path / "run" / "models" / "classifier.keras").read_text() == "new"
+    assert (tmp_path / "old" / "models" / "classifier.keras").read_text() == "old"
+
+
+def notebook(*counts, error=None):
+    outputs = [{"output_type": "error", "ename": "ValueError", "evalue": error, "traceback": []}] if error else []
+    cells = [
+        {"cell_type": "code", "execution_count": count, "source": "x", "outputs": outputs if count else []}
+        for count in counts
+    ]
+    return json.dumps({"cells": cells, "metadata": {}})
+
+
+def test_only_what_had_not_begun_is_tried_again(tmp_path):
+    stage = load("stage")
+    log = tmp_path / "logs" / "02_noise.ipynb"
+    assert not stage.has_begun(log)
+    log.parent.mkdir()
+    for text, begun in ((notebook(None, None), False), (notebook(1, None), True), ("{", False)):
+        log.write_text(text)
+        assert stage.has_begun(log) == begun
+    log.write_text(notebook(1, None))
+    began = tmp_path / "began"
+    began.touch()
+    os.utime(began, (1e9, 1e9))
+    arguments = ("notebooks/02_noise.ipynb", tmp_path, "no-such-kernel", 1, 2, "no", began, tmp_path, "mark")
+    assert stage.run(*arguments) == 1
+    assert log.read_text() == notebook(1, None)
+    # What an earlier run of the workflow left there is not this one's first attempt.
+    assert stage.has_begun(log, since=began.stat().st_mtime)
+    assert not stage.has_begun(log, since=log.stat().st_mtime + 1)
+
+
+def test_a_stage_waits_for_what_a_killed_workflow_left_running(tmp_path, capsys):
+    stage, path = load("stage"), tmp_path / "parameters" / "02_noise.holder.json"
+    stage.wait_for_holder(path)
+    assert json.loads(path.read_text()) == stage.itself()
+    running = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1.5)"])
+    started = stage.psutil.Process(running.pid).create_time()
+    write_json(path, stage.itself() | {"pid": running.pid, "started": started})
+    threading.Thread(target=running.wait).start()
+    began = time.monotonic()
+    stage.wait_for_holder(path, poll=0.1)
+    assert time.monotonic() - began > 0.5
+    assert running.poll() is not None
+    assert json.loads(path.read_text()) == stage.itself()
+    assert capsys.readouterr().err.count("waiting for its end") == 1
+
+
+@pytest.mark.parametrize(
+    "holder",
+    [{"pid": 2**22 + 1}, {"started": 1.0}, {"host": "another"}, {"slurm": "7", "host": "another"}],
+    ids=["no such process", "its number was given again", "another machine", "no squeue"],
+)
+def test_a_holder_that_is_gone_or_cannot_be_asked_after_is_not_waited_for(tmp_path, monkeypatch, holder):
+    stage, path = load("stage"), tmp_path / "02_noise.holder.json"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    write_json(path, stage.itself() | holder)
+    stage.wait_for_holder(path)
+    assert json.loads(path.read_text()) == stage.itself()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell script stands in for squeue")
+def test_a_holder_under_slurm_is_asked_after_by_its_number(tmp_path, monkeypatch):
+    stage, squeue = load("stage"), tmp_path / "squeue"
+    squeue.write_text('#!/bin/sh\ncase "$*" in *"--jobs 7 "*) echo 7 running;; esac\n')
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert stage.holder_lives(stage.itself() | {"slurm": "7", "host": "another"})
+    assert not stage.holder_lives(stage.itself() | {"slurm": "8", "host": "another"})
+    monkeypatch.setenv("SLURM_JOB_ID", "7")  # a requeued job has the number that it had
+    assert not stage.holder_lives(stage.itself() | {"slurm": "7", "host": "another"})
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="the system knows no such thing")
+def test_what_a_stage_starts_works_as_a_batch():
+    code = "import stage, subprocess as s, sys; stage.work_as_a_batch(); s.run([sys.executable, '-c', sys.argv[1]])"
+    child = "import os; print(os.sched_getscheduler(0) == os.SCHED_BATCH)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, child], cwd=ROOT / "workflow", capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "True\n"
+
+
+# The table
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    """Return a sweep of four points: one done, one failed, one killed, one that has not run."""
+    found = points(axes={"noise.sigma": [0, 0.1, 0.2, 0.3]})
+    folders = [
+        {stage: Path(sweeps.folder_of(tmp_path, stage, point["config"])) for stage in sweeps.STAGES} for point in found
+    ]
+    for point in folders:
+        for stage in ("01_data", "03_classifier"):
+            mark(point[stage], stage)
+    for stage in sweeps.STAGES:
+        mark(folders[0][stage], stage)
+    finish(folders[0]["05_evaluation"])
+    for number, text in ((1, notebook(1, 2, error="sigma is -1")), (2, notebook(1, None))):
+        log = folders[number]["02_noise"] / "logs" / "02_noise.ipynb"
+        log.parent.mkdir(parents=True)
+        log.write_text(text)
+    return tmp_path, found
+
+
+METRICS = {
+    "estimates": {
+        name: {"value": 0.5, "low": 0.4, "high": 0.6} for name in ("clean", "noisy", "denoised", "drop", "gain")
+    }
+    | {"recovery": {"value": None, "low": None, "high": None}},
+    "image quality": [{"Images": "noisy", "Against": "clean image", "psnr_mean": 20.0, "ssim_mean": 0.5}],
+}
+
+
+def finish(folder):
+    """Leave in a folder what a finished run has."""
+    write_json(folder / "metrics.json", METRICS)
+    for name, stem in zip(PAPER, load("collect")._TABLES, strict=True):
+        table = beside_paper(paper_table(name), name)
+        (folder / "tables").mkdir(exist_ok=True)
+        save_table(table, folder / "tables" / stem)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLURM_JOB_ID", "7")
+        for stage in STAGES:
+            write_record(
+                stage,
+                folder,
+                parameters={},
+                seeds={},
+                data={"kind": "standin", "sha256": "00", "n_images": 60},
+                profile="smoke",
+            )
+
+
+def mark(folder, stage):
+    (folder / "marks").mkdir(parents=True, exist_ok=True)
+    (folder / "marks" / stage).touch()
+
+
+def test_the_table_holds_what_is_done_and_the_points_say_why_the_rest_is_not(sweep):
+    root, found = sweep
+    results, told = load("collect").gather(root, "mine", {"profile": "smoke"}, found)
+    assert list(told["state"]) == ["done", "failed", "failed", "missing"]
+    assert told["reason"][1] == "02_noise: ValueError: sigma is -1"
+    assert "kernel died" in told["reason"][2]
+    assert told["reason"][3] == "02_noise has not run yet"
+    for name in told["notebook"][1:3]:
+        assert (root / name).is_file()
+    assert set(results["point"]) == {"noise.sigma=0"}
+    assert results["metric"].is_unique
+    row = results.set_index("metric").loc["accuracy/noisy"]
+    assert (row["value"], row["low"], row["high"]) == (0.5, 0.4, 0.6)
+    assert np.isnan(results.set_index("metric").loc["effect/recovery", "value"])
+    assert {"quality/noisy against clean image/psnr", "table/clean/Accuracy/F1-score"} <= set(results["metric"])
+    assert row["noise.sigma"] == 0
+    assert row["autoencoder.filters"] == json.dumps(PROFILE["autoencoder"]["filters"])
+    assert row["jobs"] == ", ".join(["slurm 7"] * 5)
+    assert {"commit", "data kind", "backend", "device", "seconds", "versions", "profile"} <= set(results)
+
+
+def test_only_the_results_asked_for_are_in_the_table(sweep):
+    root, found = sweep
+    settings = {"profile": "smoke", "results": ["effect/*", "accuracy/clean"]}
+    results, _ = load("collect").gather(root, "mine", settings, found)
+    assert set(results["metric"]) == {"effect/drop", "effect/gain", "effect/recovery", "accuracy/clean"}
+
+
+def test_points_beside_axes_hold_the_profiles_values_and_count_as_axes(tmp_path):
+    found = points(axes={"seed": [1, 2]}, points=[{"noise.sigma": 0.3}])
+    _, told = load("collect").gather(tmp_path, "mine", {"profile": "smoke"}, found)
+    assert sweep_axes(told) == ["noise.sigma"]
+    assert told["noise.sigma"].tolist() == [PROFILE["noise"]["sigma"]] * 2 + [0.3]
+    assert told["seed"].tolist() == [1, 2, PROFILE["seed"]]
+
+
+def test_values_of_several_kinds_are_written_and_a_point_that_cannot_be_read_costs_itself_alone(sweep):
+    root, _ = sweep
+    collect, found = load("collect"), points(axes={"noise.sigma": [0], "classifier.jit": ["auto", True]})
+    for point in found:
+        folders = {stage: Path(sweeps.folder_of(root, stage, point["config"])) for stage in sweeps.STAGES}
+        for stage, folder in folders.items():
+            mark(folder, stage)
+        finish(folders["05_evaluation"])
+    results, told = collect.gather(root, "mine", {"profile": "smoke"}, found)
+    results.to_parquet(root / "mixed.parquet", index=False)
+    assert set(results["classifier.jit"]) == {"auto", "true"}
+    (folders["05_evaluation"] / "tables" / "table1_clean.json").unlink()
+    results, told = collect.gather(root, "mine", {"profile": "smoke"}, found)
+    assert told["state"].tolist() == ["done", "failed"]
+    assert told["reason"][1].startswith("its results cannot be read: FileNotFoundError")
+    assert set(results["point"]) == {told["point"][0]}
+
+
+def test_a_stage_that_did_not_begin_is_told_with_what_it_said(sweep):
+    root, found = sweep
+    log = Path(sweeps.folder_of(root, "02_noise", found[3]["config"])) / "logs" / "02_noise.txt"
+    log.parent.mkdir(parents=True)
+    log.write_text("Traceback\nNoSuchKernel: nowhere\n\n")
+    told = load("collect").gather(root, "mine", {"profile": "smoke"}, found)[1]
+    assert told["reason"][3] == "02_noise did not begin: NoSuchKernel: nowhere"
+
+
+def test_a_folder_belongs_to_one_file(tmp_path, monkeypatch):
+    collect = load("collect")
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        collect.claim("runs/sweeps/mine", "config/sweeps/mine.yaml")
+    with pytest.raises(
+        sweeps.SweepError, match=r"holds the sweep of config/sweeps/mine\.yaml: give mine\.yaml another"
+    ):
+        collect.claim("runs/sweeps/mine", "mine.yaml")
+
+
+def test_a_table_is_stale_where_it_is_missing_or_of_other_points_or_older_than_a_run(sweep, monkeypatch):
+    root, found = sweep
+    collect, settings = load("collect"), {"profile": "smoke"}
+    monkeypatch.setattr(collect, "report", lambda *_: "")
+    assert not collect.is_stale(root, settings, found)  # some points are not done: the workflow writes it at its end
+    done = found[:1]
+    assert collect.is_stale(root, settings, done)
+    collect.summarize(root, "mine.yaml", settings, done, "kernel")
+    assert not collect.is_stale(root, settings, done)
+    assert collect.is_stale(root, settings | {"results": ["effect/*"]}, done)
+    os.utime(root / "collected.json", (1e9, 1e9))
+    assert collect.is_stale(root, settings, done)
+    collect.summarize(root, "mine.yaml", settings, done, "kernel")
+    (root / "results.parquet").unlink()
+    assert collect.is_stale(root, settings, done)
+
+
+def test_a_sweep_is_kept_small_with_its_failures_and_without_pictures(sweep, tmp_path, monkeypatch):
+    root, found = sweep
+    keep, collect = load("keep"), load("collect")
+    monkeypatch.setattr(collect, "report", lambda *_: "")
+    done, failed, killed, _ = (Path(sweeps.folder_of(root, "05_evaluation", point["config"])).name for point in found)
+    executed = json.loads(notebook(1))
+    executed["cells"][0]["outputs"] = [
+        {"output_type": "display_data", "data": {"image/png": "0", "text/plain": "kept"}, "metadata": {}}
+    ]
+    write_json(root / done / "notebooks" / "05_evaluation.ipynb", executed)
+    collect.summarize(root, "mine.yaml", {"profile": "smoke"}, found, "kernel")
+    results, told = read_sweep(root)
+    results.assign(commit="0123456789").to_parquet(root / "results.parquet", index=False)
+    out = tmp_path / "kept" / "noise"
+    keep.keep_sweep(root, out)
+    assert sorted(path.name for path in out.iterdir()) == ["notebooks", "points.csv", "results.parquet"]
+    kept, points_kept = read_sweep(out)
+    assert kept["value"].tolist() == pytest.approx(results["value"].tolist(), nan_ok=True)
+    assert points_kept["state"].tolist() == told["state"].tolist() == ["done", "failed", "failed", "missing"]
+    assert points_kept["notebook"].tolist() == [f"{name}.ipynb" if name else "" for name in (done, failed, killed, "")]
+    (cell,) = json.loads((out / "notebooks" / f"{done}.ipynb").read_text())["cells"]
+    assert cell["outputs"][0]["data"] == {"text/plain": "kept"}
+    results.assign(commit="0123456789 with changes").to_parquet(root / "results.parquet", index=False)
+    with pytest.raises(ValueError, match="ran with uncommitted changes; commit them"):
+        keep.keep_sweep(root, out)
+    assert len(read_sweep(out)[0]) == len(results)
+    with pytest.raises(ValueError, match="the book has pages for the sweeps seeds, noise alone"):
+        keep.keep_sweep(root, tmp_path / "mine")
+
+
+def test_a_table_without_any_run_can_be_read(tmp_path):
+    collect = load("collect")
+    found = points(axes={"noise.sigma": [0, 0.1]})
+    results, told = collect.gather(tmp_path, "mine", {"profile": "smoke"}, found)
+    results.to_parquet(tmp_path / "results.parquet", index=False)
+    told.to_csv(tmp_path / "points.csv", index=False)
+    results, told = read_sweep(tmp_path)
+    assert len(results) == 0
+    assert {"point", "metric", "value", "data kind"} <= set(results)
+    assert list(told["state"]) == ["missing"] * 2
+    assert spread_summary(results, {"accuracy/clean": "Clean"}).empty
+
+
+# Mean and spread
+
+
+def runs(values, **columns):
+    """A tidy table of one metric."""
+    frame = pd.DataFrame({"metric": "accuracy/noisy", "value": values, "low": np.nan, "high": np.nan} | columns)
+    return frame.assign(point=[f"p{number}" for number in range(len(frame))])
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=8))
+def test_summary_is_mean_and_standard_deviation_of_the_runs(values):
+    row = spread_summary(runs(values), {"accuracy/noisy": "Noisy", "accuracy/other": "Other"}).to_dict("records")
+    assert [one["Quantity"] for one in row] == ["Noisy"]
+    assert math.isclose(row[0]["Mean"], np.mean(values), abs_tol=1e-12)
+    assert math.isclose(row[0]["Std"], np.std(values, ddof=1), abs_tol=1e-12)
+    assert row[0]["Lowest"] <= row[0]["Mean"] + 1e-12
+
+
+def test_series_averages_over_seeds_alone():
+    frame = runs([0.2, 0.4, 0.9], sigma=[0, 0, 1], seed=[1, 2, 1])
+    frame.loc[2, ["low", "high"]] = 0.8, 0.95
+    series = metric_series(frame, "accuracy/noisy", ["sigma"])
+    assert series["runs"].tolist() == [2, 1]
+    assert series["value"].tolist() == pytest.approx([0.3, 0.9])
+    assert series["low"].tolist() == pytest.approx([0.3 - np.std([0.2, 0.4], ddof=1), 0.8])
+
+
+def test_a_place_with_one_defined_value_has_that_one():
+    frame = runs([np.nan, 0.8], sigma=[0, 0], seed=[1, 2])
+    assert metric_series(frame, "accuracy/noisy", ["sigma"])["value"].tolist() == [0.8]
+
+
+def test_an_undefined_recovery_stays_undefined():
+    series = metric_series(runs([np.nan], sigma=[0]), "accuracy/noisy", ["sigma"])
+    assert series["runs"].tolist() == [0]
+    assert np.isnan(series["value"][0])
+
+
+def test_tables_over_runs_stand_beside_the_papers():
+    title = "0 Disturbed"
+    frame = runs([0.1, 0.3]).assign(metric=f"table/noisy/{title}/Precision")
+    table = spread_scores(frame, "noisy").set_index("Class")
+    assert table.loc[title, "Precision"] == "0.20\u00a0±\u00a00.14"
+    assert table.loc[title, "Precision (paper)"] == f"{paper_table('noisy')['precision'].iloc[0]:.2f}"
+    assert table.loc[title, "Recall"] == ""
+    assert spread_text([0.5]) == "0.50"
+
+
+def test_axes_are_those_with_several_values_but_the_seed():
+    told = pd.DataFrame({"point": list("abcd"), "seed": [1, 2, 1, 2], "x": [0, 0, 1, 1], "y": 3, "state": "done"})
+    assert sweep_axes(told) == ["x"]
+
+
+def test_no_table_is_told_in_a_sentence(tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no results of a sweep: `make sweep` makes them"):
+        read_sweep(tmp_path)
+
+
+# The figures
+
+
+@pytest.fixture
+def grid():
+    places = list(itertools.product([0, 0.1, 0.2], [0, 35]))
+    x, y = zip(*places, strict=True)
+    values = [np.nan, 0.9, 0.8, 0.7, 0.6, 0.5]
+    return pd.DataFrame({"x": x, "y": y, "runs": 1, "value": values, "low": 0.4, "high": 0.95})
+
+
+def test_curves_have_a_panel_a_value_and_leave_out_what_is_undefined(grid):
+    figure = sweep_curves({"noisy": grid, "clean": grid}, "x", panels="y", paper={"noisy": 0.33})
+    assert [ax.get_title() for ax in figure.axes] == ["y = 0", "y = 35"]
+    (line,) = [line for line in figure.axes[0].lines if line.get_label() == "Noisy"]
+    assert line.get_xdata().tolist() == [0.1, 0.2]
+
+
+def test_map_marks_what_is_missing_and_what_is_undefined(grid):
+    figure = sweep_map(grid, "x", "y", title="Recovery", missing=[(0.3, 35)])
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert texts.count("undefined") == 2  # the NaN, and the place (0.3, 0) that no run stands for
+    assert texts.count("missing") == 1
+    assert "0.50" in texts
