@@ -1,11 +1,11 @@
-"""The study's trainings and predictions with plain `fit` and `predict` on arrays in memory, and nothing else.
+"""Train and predict as the study does, with plain `fit` and `predict` on arrays in memory and nothing else.
 
 Usage: python benchmarks/bare.py classifier|autoencoder|evaluation PROFILE.yaml CACHE_FOLDER OUT_FOLDER
        python benchmarks/bare.py first-step SIDE BATCH [--small]
 
-Networks, epochs, batch sizes, losses, noise and split are the study's. There are no checkpoints, records, tables or
-figures, no early stopping and no turned images; a network is kept as one file, since the next stage loads it.
-Networks compute in the precision that the study chooses on the machine.
+Networks, epochs, batch sizes, losses, noise and split are the study's, and so is the precision that it chooses on this
+machine. This script writes no checkpoints, records, tables or figures. It does not stop early and does not rotate
+images. It saves each network as one file, because the next stage loads it.
 """
 
 import sys
@@ -23,7 +23,7 @@ STAGES = ("classifier", "autoencoder", "evaluation")
 def first_step(side, batch, small):
     """Build and compile DenseNet121 and train it one step on random images."""
     model = small_classifier(side) if small else densenet121(side)
-    # XLA, Keras's default, would take longer still on a CPU.
+    # Keras compiles with XLA by default, which would make the first step even slower on a CPU.
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=False)
     rng = np.random.default_rng(0)
     images = rng.random((batch, side, side, 3), dtype=np.float32)
@@ -31,8 +31,8 @@ def first_step(side, batch, small):
     def say(batch, logs):
         print("first step done", time.time(), flush=True)
 
-    told = keras.callbacks.LambdaCallback(on_train_batch_end=say)
-    model.fit(images, rng.integers(10, size=batch), batch_size=batch, verbose=0, callbacks=[told])
+    callback = keras.callbacks.LambdaCallback(on_train_batch_end=say)
+    model.fit(images, rng.integers(10, size=batch), batch_size=batch, verbose=0, callbacks=[callback])
 
 
 def densenet121(side):
@@ -43,13 +43,13 @@ def densenet121(side):
 
 
 def small_classifier(side):
-    """Build a network that compiles at once, for the benchmarks' own tests."""
+    """Build a tiny network that compiles immediately, for the tests of the benchmarks."""
     layers = [keras.Input((side, side, 3)), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(10, "softmax")]
     return keras.Sequential(layers)
 
 
 class Noisy(keras.utils.PyDataset):
-    """Batches of (noisy, raw) from arrays in memory."""
+    """Make batches of (noisy, raw) images from arrays in memory."""
 
     def __init__(self, images, rows, batch_size, seed, noise):
         super().__init__()

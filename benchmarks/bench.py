@@ -1,10 +1,11 @@
-"""Measure what the README says of speed: each row of one table is ours beside something else, in one run.
+"""Measure the speed of the study's parts, and compare each part with a reference in the same run.
 
 Usage: python benchmarks/bench.py [ROW ...] [--out FOLDER] [--quick] [--cores N]
 
-Two sides are measured in turn, several times, on data made here in a temporary folder; nothing is kept from earlier
-runs. A row's ratio is the median of its rounds' ratios, its spread the smallest and the largest of them. `--quick`
-goes through every row at sizes whose numbers mean nothing. What a row measures exactly is in `rows.py`.
+Each row of the table compares two sides: ours and a reference. They are measured alternately, in several rounds, on
+data made in a temporary folder; no results of earlier runs are used. The ratio of a row is the median over its rounds,
+and the spread gives the smallest and the largest ratio. `--quick` runs every row at tiny sizes, whose numbers mean
+nothing. `rows.py` says what each row measures.
 """
 
 import argparse
@@ -17,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def measure(rows, sizes):
     """Measure rows by name; yield their results one by one."""
-    # Imported here, since the processes that render the galaxies import this file too and need no Keras.
+    # Imported late: the processes that render galaxies import this file too, and do not need Keras.
     from measuring import say
     from rows import ROWS
     from sample import Sample
@@ -35,10 +36,14 @@ def main(arguments=None):
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     usual = [row for row in ROWS if row not in ON_REQUEST]
-    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)}; default: {' '.join(usual)}")
-    parser.add_argument("--out", default=ROOT / "runs" / "benchmarks", type=Path, help="folder of table and record")
-    parser.add_argument("--cores", default=2, type=int, help="cores to use, where the system can limit them")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, whose numbers mean nothing")
+    parser.add_argument(
+        "rows", nargs="*", metavar="ROW", help=f"rows to measure: {', '.join(ROWS)}; default: {' '.join(usual)}"
+    )
+    parser.add_argument(
+        "--out", default=ROOT / "runs" / "benchmarks", type=Path, help="folder for the table and its record"
+    )
+    parser.add_argument("--cores", default=2, type=int, help="cores to use, if the system can limit them")
+    parser.add_argument("--quick", action="store_true", help="use tiny sizes, whose numbers mean nothing")
     chosen = parser.parse_args(arguments)
     if unknown := [row for row in chosen.rows if row not in ROWS]:
         parser.error(f"no row {', '.join(unknown)}: choose from {', '.join(ROWS)}")

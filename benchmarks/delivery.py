@@ -1,10 +1,10 @@
-"""Print the seconds in which `fit` gets all noisy training pairs of a data set.
+"""Print how many seconds `fit` needs to receive all noisy training pairs of a data set.
 
 Usage: python benchmarks/delivery.py ours CUTOUTS.npy BATCH
        python benchmarks/delivery.py paper JPEG_FOLDER BATCH
 
-Each side has a process of its own: how fast one is depends on what memory the C library keeps for it, and so on what
-the process did before.
+Each side runs in its own process. Its speed depends on the memory that the C library keeps for reuse, and therefore on
+what the process did before.
 """
 
 import contextlib
@@ -23,14 +23,14 @@ SIDE = 128
 
 
 class Sink(keras.Model):
-    """A model that takes batches and does nothing with them."""
+    """Take batches and do nothing with them."""
 
     def train_step(self, batch):
         return {"last": batch[1][-1, 0, 0, 0]}
 
 
 class Clock(keras.callbacks.Callback):
-    """Keep the seconds of each epoch; setting up a fit is in none."""
+    """Record the seconds of each epoch, without the set-up of `fit`."""
 
     def on_train_begin(self, logs=None):
         self.epochs = []
@@ -43,7 +43,7 @@ class Clock(keras.callbacks.Callback):
 
 
 def delivered(dataset, sink, epochs=1):
-    """Return the seconds of the last epoch in which `fit` gets all batches, threads and prefetching as in training."""
+    """Return the seconds that `fit` needs for the last epoch's batches, with threads and prefetching as in training."""
     clock = Clock()
     with one_opencv_thread():
         sink.fit(dataset, epochs=epochs, shuffle=False, verbose=0, callbacks=[clock])
@@ -51,13 +51,13 @@ def delivered(dataset, sink, epochs=1):
 
 
 def ours(path, batch):
-    """Return the study's pairs from an array of uint8 images in memory."""
+    """Return the study's data set of pairs, from an array of uint8 images in memory."""
     cutouts = np.load(path)
     return DenoisingBatches(cutouts, np.arange(len(cutouts)), batch_size=batch, seed=SEED, noise=NoiseModel())
 
 
 def paper(folder, batch):
-    """Return the paper's pairs from a folder of JPEG files."""
+    """Return the paper's data set of pairs, from a folder of JPEG files."""
     import paper_recipe
 
     with contextlib.redirect_stdout(io.StringIO()):
@@ -68,7 +68,7 @@ def main(side, path, batch):
     dataset = {"ours": ours, "paper": paper}[side](path, int(batch))
     sink = Sink()
     sink.compile()
-    # The first epoch traces the empty step, and finds the memory that the second uses again.
+    # The first epoch is a warm-up: it traces the empty step and allocates the memory that the second reuses.
     print(delivered(dataset, sink, epochs=2))
 
 

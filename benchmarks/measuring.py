@@ -1,4 +1,4 @@
-"""Comparing two sides in turn, and the table and record that come of it."""
+"""Measure two sides alternately, and write the table and record of the results."""
 
 import dataclasses
 import statistics
@@ -18,19 +18,19 @@ STARTED = time.perf_counter()
 
 @dataclass
 class Result:
-    """One line of the table. What ours took and what the other took, in `unit`: medians over the rounds."""
+    """One line of the table: the medians over the rounds of our side and of the reference, in `unit`."""
 
     row: str
     what: str
     against: str
     unit: str
     ours: float
-    theirs: float | None  # None where there is nothing to stand beside
+    theirs: float | None  # None without a reference
     ratio: float | None
     low: float | None
     high: float | None
     rounds: int
-    goal: str = ""  # such as "<= 1.05"; "" where none is set
+    goal: str = ""  # for the ratio, such as "<= 1.05"; "" without a goal
     notes: dict = field(default_factory=dict)
 
     @property
@@ -46,7 +46,7 @@ class Result:
 
 
 def compare(row, what, against, unit, rounds, goal="", **notes):
-    """Make a `Result` of rounds: pairs of (ours, theirs), each measured side by side."""
+    """Make a `Result` from rounds: one pair of values (ours, theirs) per round."""
     ours, theirs = zip(*rounds, strict=True)
     ratios = [one / other for one, other in rounds]
     return Result(
@@ -66,7 +66,7 @@ def compare(row, what, against, unit, rounds, goal="", **notes):
 
 
 def in_turn(row, rounds, ours, theirs):
-    """Call two measurements in turn, each first in every second round; return the pairs of what they return."""
+    """Call two measurements in each round, swapping their order every round; return one pair of results per round."""
     pairs = []
     for number in range(rounds):
         sides = {"ours": ours, "theirs": theirs}
@@ -78,7 +78,7 @@ def in_turn(row, rounds, ours, theirs):
 
 
 def seconds(function, *arguments, **options):
-    """Return how long a call takes."""
+    """Return how many seconds a call takes."""
     start = time.perf_counter()
     function(*arguments, **options)
     return time.perf_counter() - start
@@ -89,7 +89,7 @@ def say(text):
 
 
 def table(results):
-    """Return the results as a table for reading: all text."""
+    """Return the results as a table of text."""
 
     def number(value):
         return "" if value is None else f"{value:.3g}" if value < 100 else f"{value:,.0f}"
@@ -118,7 +118,7 @@ def table(results):
 
 
 def write(results, out, quick):
-    """Write the table and the record of what it was measured on."""
+    """Write the table, and a record of the machine, the commit and the parameters."""
     with written_aside(Path(out) / "benchmarks.csv") as aside:
         table(results).to_csv(aside, index=False, lineterminator="\n")
     rows = [dataclasses.asdict(result) | {"met": result.met} for result in results]

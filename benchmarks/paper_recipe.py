@@ -1,9 +1,9 @@
-"""Noisy training pairs as the paper makes them: JPEG files, Keras's `ImageDataGenerator`, a blur a star.
+"""Make noisy training pairs as the paper does: JPEG files, Keras's `ImageDataGenerator`, one blur per star.
 
 The paper writes the images as JPEG files and gives the generator a two-step noise: random bright spots drawn with
-OpenCV and blurred, then Gaussian noise. It does not print its code. Here each star has its own layer and its own
-blur, the plain way to give each a kernel size of its own. Numbers and sizes of stars are `NoiseModel`'s, so that both
-sides add the same noise.
+OpenCV and blurred, then Gaussian noise. It does not print its code. Here each star has its own layer and its own blur,
+which is the simplest way to give each star its own kernel size. Number and size of the stars follow `NoiseModel`, so
+that both sides add the same kind of noise.
 """
 
 import random
@@ -18,7 +18,7 @@ from galaxynb.noise import STAR_COLOURS
 
 
 def write_files(images, folder):
-    """Write (N, H, H, 3) uint8 images as JPEG files of one class, as `flow_from_directory` expects them."""
+    """Write (N, H, H, 3) uint8 images as JPEG files of a single class, the layout that `flow_from_directory` reads."""
     folder = Path(folder) / "galaxies"
     folder.mkdir(parents=True)
     for number, image in enumerate(images):
@@ -26,7 +26,7 @@ def write_files(images, folder):
 
 
 def add_noise(image, model, dice, rng):
-    """Add stars and Gaussian noise to one float32 image of the range [0, 255]; `dice` is a `random.Random`."""
+    """Add stars and Gaussian noise to one float32 image in [0, 255]; `dice` is a `random.Random`."""
     side = image.shape[0]
     for _ in range(dice.randint(*model.n_stars)):
         colour = dice.choices(STAR_COLOURS, model.proportions)[0]
@@ -42,7 +42,7 @@ def add_noise(image, model, dice, rng):
 
 
 class Pairs(keras.utils.PyDataset):
-    """Batches of (noisy, raw): two of Keras's generators over the same files in the same order."""
+    """Make batches of (noisy, raw) images with two Keras generators, over the same files in the same order."""
 
     def __init__(self, folder, image_size, batch_size, seed, model, **options):
         super().__init__(**options)

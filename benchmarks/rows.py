@@ -1,4 +1,4 @@
-"""The rows of the table: each a function that measures two sides and yields its results."""
+"""The rows of the table: one function per row, which measures two sides and yields the results."""
 
 import contextlib
 import io
@@ -46,16 +46,16 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is measured; the defaults are those of a whole run."""
+    """How much each row measures; the defaults are those of a full run."""
 
     rounds: int = 3
-    small_networks: bool = False  # in place of DenseNet121, whose tracing takes a minute
-    rendered: int = 256  # distinct galaxies, each used in the eight orientations of a square
+    small_networks: bool = False  # instead of DenseNet121, whose tracing takes a minute
+    rendered: int = 256  # distinct galaxies, each used in eight orientations
     pairs: int = 1024
-    short_rounds: int = 5  # of what takes seconds
-    epoch_rounds: int = 5  # a goal of a few per cent lies within what three rounds differ by
-    autoencoder: tuple = ((64, 8, 240, 60), (128, 32, 40, 10))  # side, batch, steps and validation steps an epoch
-    classifier: tuple = (64, 16, 120, 8)  # the same; validation is in batches of 64
+    short_rounds: int = 5  # for rows that take seconds
+    epoch_rounds: int = 5  # goals of a few per cent are smaller than the scatter of three rounds
+    autoencoder: tuple = ((64, 8, 240, 60), (128, 32, 40, 10))  # side, batch, steps and validation steps per epoch
+    classifier: tuple = (64, 16, 120, 8)  # as above; validation uses batches of 64
     file_images: int = 2000
     file_side: int = 256
     large_file_images: int = 17736
@@ -68,7 +68,7 @@ class Sizes:
     growth_side: int = 128
     study_profile: str = "quick"
     sweep_rounds: int = 2
-    # What a point of a sweep is reduced to, by parameter.
+    # Parameters that make a point of the sweep small.
     sweep_point: tuple = (
         ("data.n_images", 1500),
         ("classifier.epochs", 2),
@@ -104,7 +104,7 @@ QUICK = Sizes(
 
 
 def pairs(sample):
-    """Noisy training pairs a second, as `fit` gets them."""
+    """Measure how many noisy training pairs per second `fit` receives."""
     sizes, batch = sample.sizes, 32
     files, cutouts = sample.folder / "jpeg", sample.folder / "cutouts.npy"
     originals = sample.images(sizes.pairs, 256)
@@ -120,7 +120,7 @@ def pairs(sample):
     yield compare(
         "pairs",
         "noisy pairs of 128 px delivered to fit",
-        "JPEG, ImageDataGenerator, a blur a star",
+        "JPEG, ImageDataGenerator, one blur per star",
         "pairs/s",
         rounds,
         ">= 20",
@@ -133,7 +133,7 @@ def pairs(sample):
 
 
 class _Still(keras.utils.PyDataset):
-    """The same batch, in memory, again and again."""
+    """Repeat one batch, kept in memory."""
 
     def __init__(self, batch, steps):
         super().__init__()
@@ -147,7 +147,7 @@ class _Still(keras.utils.PyDataset):
 
 
 def epochs(row, what, rounds, model, train, validation, goal):
-    """Compare `fit`'s epoch, validation and checkpoint included, with fit on a batch in memory."""
+    """Compare an epoch of `fit`, with validation and checkpoint, to `fit` on one batch in memory."""
 
     def ours():
         marks = {}
@@ -187,7 +187,7 @@ def epochs(row, what, rounds, model, train, validation, goal):
 
 
 def autoencoder_epoch(sample):
-    """An epoch of the noisy phase."""
+    """Measure one training epoch of the autoencoder's noisy phase."""
     noise = NoiseModel()
     for side, batch, steps, validation_steps in sample.sizes.autoencoder:
         cutouts = sample.images(batch * (steps + validation_steps), side)
@@ -203,7 +203,7 @@ def autoencoder_epoch(sample):
 
 
 def classifier_epoch(sample):
-    """An epoch of the classifier."""
+    """Measure one training epoch of the classifier."""
     side, batch, steps, validation_steps = sample.sizes.classifier
     cutouts = sample.images(batch * steps + 64 * validation_steps, side)
     labels, rows = np.arange(len(cutouts)) % 10, np.arange(len(cutouts))
@@ -228,7 +228,7 @@ import resource, sys
 from pathlib import Path
 from galaxynb import data
 data.prepare(sys.argv[1], sys.argv[2], image_size=int(sys.argv[3]), progress=False)
-status = Path("/proc/self/status")  # the peak of this process alone; ru_maxrss may carry over its parent's
+status = Path("/proc/self/status")  # the peak of this process alone: ru_maxrss can include its parent's
 if status.exists():
     print(next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) / 1024)
 else:
@@ -238,7 +238,7 @@ else:
 
 
 def read_only(path):
-    """Read a file's images in order, in whole chunks, and do nothing with them."""
+    """Read all images of a file in order, in whole chunks, and do nothing with them."""
     with h5py.File(path) as file:
         images = file[IMAGES]
         for start in range(0, len(images), images.chunks[0]):
@@ -246,7 +246,7 @@ def read_only(path):
 
 
 def prepare(sample):
-    """Shrink a file of the published layout, and the memory it takes."""
+    """Measure the time and the memory for shrinking a file in the published layout."""
     sizes = sample.sizes
     path = sample.file("original", sizes.file_images, sizes.file_side)
     with h5py.File(path) as file:
@@ -267,7 +267,7 @@ def prepare(sample):
         "<= 1.25",
         stored_share=stored,
     )
-    say(f"prepare: peak memory with {sizes.file_images:,} and with {sizes.large_file_images:,} images")
+    say(f"prepare: measuring peak memory for {sizes.file_images:,} and {sizes.large_file_images:,} images")
     few = _peak(path, out, sizes.prepared_side)
     path.unlink()
     large = sample.file("large", sizes.large_file_images, sizes.file_side)
@@ -293,7 +293,7 @@ def _peak(path, out, side):
 
 
 def code_cells(notebook):
-    """Return the sources of a notebook's code cells, and the parameters cell's place among them."""
+    """Return the sources of a notebook's code cells, and the index of the parameters cell among them."""
     cells = json.loads((ROOT / "notebooks" / notebook).read_text(encoding="utf-8"))["cells"]
     cells = [cell for cell in cells if cell["cell_type"] == "code"]
     (place,) = (n for n, cell in enumerate(cells) if "parameters" in cell["metadata"].get("tags", []))
@@ -301,7 +301,7 @@ def code_cells(notebook):
 
 
 def run_folder(sample, number, side):
-    """Make a run's folder as notebooks 01 and 02 leave it: the cache and the noise."""
+    """Make the run folder that notebooks 01 and 02 would leave: prepared images and noise model."""
     run = sample.folder / "run"
     path = sample.file("run", number, side, truth=True)
     prepare_cache(path, run / "data" / "cache", image_size=side, progress=False)
@@ -311,7 +311,7 @@ def run_folder(sample, number, side):
 
 
 def evaluate(sample):
-    """All of notebook 05 after loading the models, its predictions timed where they happen."""
+    """Measure notebook 05 after it has loaded the models, and its predictions alone."""
     sizes = sample.sizes
     run = run_folder(sample, sizes.test_images, sizes.test_side)
     networks = {"03": _classifier(sizes, sizes.test_side), "04": build_autoencoder(sizes.test_side, seed=SEED)}
@@ -338,7 +338,7 @@ def evaluate(sample):
 
 
 def _evaluation(cells, parameters, run, networks):
-    """Run the notebook's cells; return the seconds of all, those of `predict`, and those of each slow cell without."""
+    """Run the cells; return the seconds of all, of `predict` alone, and of each slow cell without `predict`."""
     predicting = 0.0
     predict = keras.Model.predict
 
@@ -365,7 +365,7 @@ def _evaluation(cells, parameters, run, networks):
             taken = time.perf_counter() - start
             if number == parameters:
                 names.update(run_dir=str(run), profile="bench", seed=SEED)
-            elif number > parameters + 1:  # after what loads the models
+            elif number > parameters + 1:  # after the cell that loads the models
                 whole += taken
                 rest = taken - (predicting - before)
                 if rest > 0.5:
@@ -382,7 +382,7 @@ class FirstStepDone(Exception):
     pass
 class _Stop(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
-        raise FirstStepDone(time.time())  # the cell ends later, once its traceback is written
+        raise FirstStepDone(time.time())  # the cell ends later, when its traceback has been written
 def _fit(self, *arguments, callbacks=(), fit=keras.Model.fit, **options):
     return fit(self, *arguments, callbacks=[*callbacks, _Stop()], **options)
 keras.Model.fit = _fit
@@ -395,7 +395,7 @@ galaxynb.networks.classifier.build_classifier = lambda side, **_: bare.small_cla
 
 
 def start_up(sample):
-    """From starting notebook 03's kernel to the end of the first training step."""
+    """Measure the time from starting notebook 03's kernel to the end of the first training step."""
     sizes, (side, batch) = sample.sizes, sample.sizes.first_step
     run = run_folder(sample, 3000 if not sizes.small_networks else 100, side)
     values = {"run_dir": str(run), "batch_size": batch}
@@ -418,7 +418,7 @@ def start_up(sample):
 
 
 def _notebook_to_first_step(notebook, values, small):
-    """Start a kernel and run a notebook's cells until `fit` has made a step; return the seconds."""
+    """Start a kernel and run a notebook until `fit` has done one step; return the seconds."""
     cells, parameters = code_cells(notebook)
     assign = "\n".join(f"{name} = {value!r}" for name, value in values.items())
     if small:
@@ -440,21 +440,21 @@ def _notebook_to_first_step(notebook, values, small):
 
 
 def _script_to_first_step(side, batch, small):
-    """Run `bare.py first-step`; return the seconds until it says that the step is done."""
+    """Run `bare.py first-step`; return the seconds until it prints that the step is done."""
     command = [sys.executable, bare.__file__, "first-step", str(side), str(batch), *(["--small"] * small)]
     start = time.time()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as script:
         for line in script.stdout:
             if line.startswith("first step done "):
                 return float(line.split()[-1]) - start
-    raise RuntimeError(f"bare.py first-step ended with exit status {script.returncode} and without a step")
+    raise RuntimeError(f"bare.py first-step ended with exit status {script.returncode} before its first step")
 
 
 # --- growth
 
 
 def growth(sample):
-    """Prepare, deliver an epoch of noisy pairs and compute the metrics, from few images to many."""
+    """Measure how the time per image changes from few images to many, for data, noisy pairs and metrics."""
     sizes = sample.sizes
     counts = sizes.growth
     sink = Sink()
@@ -462,19 +462,19 @@ def growth(sample):
     costs = {number: [] for number in counts}
     parts = {number: [] for number in counts}
     files = {
-        # None of the chunks reaches beyond the last image, as many would in a small file with chunks of 555.
+        # Chunks of 555 images would reach far beyond the last image of a small file, so smaller chunks are used.
         number: sample.file(f"growth-{number}", number, sizes.growth_side, chunks=(counts[0] // 2, *CHUNKS[1:]))
         for number in counts
     }
-    _grown(files[counts[0]], sample.folder / "cache", sizes.growth_side // 2, sink)  # traces the empty step
+    _grown(files[counts[0]], sample.folder / "cache", sizes.growth_side // 2, sink)  # warm-up: traces the empty step
     for turn in range(sizes.rounds):
-        # The small ones more often: what a measurement takes must not be lost in what else the machine does.
+        # Small files are measured more often: their short times are more sensitive to other work on the machine.
         for number in (each for each in counts for _ in range(max(1, counts[-1] // 4 // each))):
             taken = _grown(files[number], sample.folder / "cache", sizes.growth_side // 2, sink)
             costs[number].append(sum(taken.values()) / number)
             parts[number].append(taken)
         per_image = {number: f"{1e3 * statistics.median(costs[number]):.2f}" for number in counts}
-        say(f"growth: round {turn + 1} of {sizes.rounds}: ms an image {per_image}")
+        say(f"growth: round {turn + 1} of {sizes.rounds}: ms per image {per_image}")
     cost = {number: 1e3 * statistics.median(values) for number, values in costs.items()}
     detail = {
         str(number): {part: 1e3 * statistics.median(taken[part] for taken in parts[number]) / number for part in taken}
@@ -485,8 +485,8 @@ def growth(sample):
     ratios = [1e3 * one / cost[first] for one in costs[last]]
     yield Result(
         "growth",
-        f"{what}: an image of {last:,}",
-        f"an image of {first:,}",
+        f"{what}: time per image, {last:,} images",
+        f"time per image, {first:,} images",
         "ms",
         cost[last],
         cost[first],
@@ -497,13 +497,13 @@ def growth(sample):
         "<= 1.1",
         {"ms_an_image": detail},
     )
-    # The line through the origin that fits best in relative terms has the mean cost of an image.
+    # If time were proportional to the number of images, every file would have the mean time per image.
     mean = statistics.mean(cost.values())
     worst = max(counts, key=lambda number: abs(cost[number] / mean - 1))
     yield Result(
         "growth",
-        f"furthest from a line through 0: an image of {worst:,}",
-        f"the line, {len(counts)} sizes",
+        f"time per image furthest from the mean: {worst:,} images",
+        f"mean over {len(counts)} sizes",
         "ms",
         cost[worst],
         mean,
@@ -516,7 +516,7 @@ def growth(sample):
 
 
 def _grown(path, out, side, sink):
-    """Return the seconds that each part takes with one file."""
+    """Return the seconds that each part takes for one file."""
     taken = {}
     start = time.perf_counter()
     cache = prepare_cache(path, out, image_size=side, progress=False)
@@ -526,7 +526,7 @@ def _grown(path, out, side, sink):
     start = time.perf_counter()
     delivered(DenoisingBatches(cache.images, split.train, batch_size=32, seed=SEED, noise=noise), sink)
     taken["pairs"] = time.perf_counter() - start
-    # Predictions cost the same whatever the package does: they are drawn, not made.
+    # Predictions are drawn at random: the networks' time would be the same for any package code.
     labels, rng = cache.labels[split.test], np.random.default_rng(SEED)
     clean = to_float(cache.images[split.test])
     noisy = noise.apply(cache.images[split.test], SEED, split.test)
@@ -546,7 +546,7 @@ def _grown(path, out, side, sink):
 
 
 def study(sample):
-    """The five notebooks through Snakemake beside `bare.py`, stage by stage."""
+    """Compare the five notebooks, run by Snakemake, with `bare.py` for each stage."""
     profile = sample.sizes.study_profile
     runs, plain = sample.folder / "runs", sample.folder / "bare"
     run = runs / f"{profile}-standin"
@@ -563,7 +563,7 @@ def study(sample):
 
 
 def beside_bare(profile, ours, theirs):
-    """Make the rows of the study: its whole, then its stages."""
+    """Make the results of the study: first the whole, then each stage."""
     whole = [(sum(ours.values()), sum(theirs.values()))]
     yield compare("study", f"{profile}: five notebooks by Snakemake", "bare.py, three stages", "s", whole)
     for stage, taken in ours.items():
@@ -600,7 +600,7 @@ def _quietly(command, environment):
 
 
 def sweep(sample):
-    """Two points of a sweep side by side, a core each, beside one after the other on all cores."""
+    """Compare two sweep points at the same time, with one core each, with one after the other on all cores."""
     sizes, seeds = sample.sizes, [1, 2]
     path = sample.folder / "throughput.yaml"
     axes = {"seed": seeds} | {name: [value] for name, value in sizes.sweep_point}
@@ -612,7 +612,9 @@ def sweep(sample):
         return 3600 * len(seeds) / seconds(_workflow, "--config", *settings)
 
     rounds = in_turn("sweep", sizes.sweep_rounds, lambda: rate(1), lambda: rate(cores()))
-    yield compare("sweep", "two seeds side by side, a core each", "one after the other", "points/h", rounds, ">= 1")
+    yield compare(
+        "sweep", "two seeds at the same time, one core each", "one after the other", "points/h", rounds, ">= 1"
+    )
 
 
 ROWS = {
@@ -626,5 +628,5 @@ ROWS = {
     "study": study,
     "sweep": sweep,
 }
-#: Left out unless asked for by name: they take as long as all others together.
+#: Measured only if named: they take as long as all other rows together.
 ON_REQUEST = ("study", "sweep")

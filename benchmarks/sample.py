@@ -1,4 +1,4 @@
-"""What the rows measure on: rendered galaxies, and files in the layout of the published one."""
+"""Make the data for the measurements: rendered galaxies, and files in the published layout."""
 
 import tempfile
 import zlib
@@ -13,13 +13,13 @@ from measuring import SEED, say
 from galaxynb.data.galaxy10 import FLOAT_COLUMNS, IMAGES, LABELS, TRUTH
 from galaxynb.standin.make import counts_per_class, make_standin
 
-#: Chunks of the published file's images, if they were left to h5py: what it chooses for (17736, 256, 256, 3) uint8.
+#: The chunk shape that h5py chooses for (17736, 256, 256, 3) uint8: that of the published file if h5py chose it.
 CHUNKS = (555, 16, 16, 1)
 
 
 @cache
 def rendered(number):
-    """Return stand-in galaxies of 256 px and their noise-free truth, made once a run."""
+    """Return stand-in galaxies of 256 px and their noise-free truth, rendered once per run."""
     say(f"rendering {number} galaxies")
     with tempfile.TemporaryDirectory() as folder:
         path = make_standin(Path(folder) / "standin.h5", number, seed=SEED, progress=False)
@@ -28,21 +28,21 @@ def rendered(number):
 
 
 def shrink(images, side):
-    """Return (N, H, H, 3) uint8 images at another side, as `prepare_cache` shrinks them."""
+    """Return (N, H, H, 3) uint8 images shrunk to another side, as `prepare_cache` does."""
     if images.shape[1] == side:
         return images
     return np.stack([cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA) for image in images])
 
 
 class Sample:
-    """Images and files for one row, in a folder that the caller removes."""
+    """Make images and files for one row, in a folder that the caller removes."""
 
     def __init__(self, folder, sizes):
         self.folder = Path(folder)
         self.sizes = sizes
 
     def images(self, number, side, column=IMAGES):
-        """Return (number, side, side, 3) uint8 images: the rendered ones in eight orientations, then again."""
+        """Return (number, side, side, 3) uint8 images: the rendered ones, repeated in eight orientations."""
         upright = shrink(rendered(self.sizes.rendered)[column], side)
         images = np.empty((number, *upright.shape[1:]), np.uint8)
         for turn, start in enumerate(range(0, number, len(upright))):
@@ -52,7 +52,7 @@ class Sample:
         return images
 
     def file(self, name, number, side, chunks=CHUNKS, truth=False):
-        """Write a file of the published layout, gzip and chunks included, and return its path."""
+        """Write a file in the published layout, with its compression and chunks, and return the path."""
         path = self.folder / f"{name}.h5"
         chunks = (min(chunks[0], number), *(min(side, length) for length in chunks[1:3]), chunks[3])
         rng = np.random.default_rng(SEED)
@@ -72,7 +72,7 @@ def class_labels(number):
 
 
 def _write_repeated(file, column, block, number, chunks):
-    """Write `number` images, `block` again and again: each chunk is compressed once, which saves minutes."""
+    """Write `number` images by repeating `block`. Each chunk is compressed only once, which saves minutes."""
     dataset = file.create_dataset(column, (number, *block.shape[1:]), np.uint8, chunks=chunks, compression="gzip")
     for corner in np.ndindex(*(length // step for length, step in zip(block.shape[1:], chunks[1:], strict=True))):
         start = tuple(place * step for place, step in zip(corner, chunks[1:], strict=True))
