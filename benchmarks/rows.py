@@ -157,7 +157,7 @@ def epochs(row, what, rounds, model, train, validation, goal):
             set_epoch(epoch)
 
         with tempfile.TemporaryDirectory() as folder, mock.patch.object(train, "set_epoch", begin):
-            phase = Phase("measured", 1, train, validation)
+            phase = Phase("measured", 1, train, validation=validation)
             fit(model, [phase], folder, digest="measured", log=lambda _: marks.update(end=time.perf_counter()))
         return marks["end"] - marks["begin"]
 

@@ -37,7 +37,7 @@ BATCHES_ON = ("auto", "host", "device")
 _BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Execution:
     """How networks are run.
 
@@ -138,8 +138,8 @@ def choose_execution(*, jit="auto", precision="auto", batches_on="auto"):
         if value != "auto":
             choice[name] = value, f"{name.capitalize()} is {value}, as asked for."
     return Execution(
-        backend,
-        device,
+        backend=backend,
+        device=device,
         jit=choice["jit"][0],
         precision=choice["precision"][0],
         batches_on=choice["batches_on"][0],

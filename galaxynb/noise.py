@@ -50,7 +50,7 @@ STAR_DTYPE = np.dtype(
 SUBPIXEL_BITS = 4  # cv2.circle takes fixed-point positions: 1/16 px
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class NoiseModel:
     """Ranges of the injected stars and of the Gaussian noise.
 

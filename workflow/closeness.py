@@ -137,7 +137,7 @@ def real(options):
         run_eagerly=options.run_eagerly,
     )
     digest = settings_digest("classifier", settings=settings, seed=options.seed, drawn_by=drawn_by())
-    phase = Phase("stand-in", options.epochs, *batches)
+    phase = Phase("stand-in", options.epochs, batches[0], validation=batches[1])
     model, history = fit(model, [phase], options.work / "checkpoints", digest=digest)
     sample, source = real_images(options)
     shrunk = np.stack([cv2.resize(i, (options.size,) * 2, interpolation=cv2.INTER_AREA) for i in sample.images])

@@ -44,10 +44,10 @@ def train(cache, noise, seed, settings):
     def pairs(indices, **options):
         return DenoisingBatches(cache.images, indices, batch_size=settings["batch_size"], seed=seed, **options)
 
-    raw = Phase("raw", 1, pairs(split.train), pairs(split.validation, training=False))
+    raw = Phase("raw", 1, pairs(split.train), validation=pairs(split.validation, training=False))
     noisy_epochs = settings["noisy_epochs"] // 2
     validation = pairs(split.validation, noise=noise, training=False)
-    noisy = Phase("noisy", noisy_epochs, pairs(split.train, noise=noise), validation)
+    noisy = Phase("noisy", noisy_epochs, pairs(split.train, noise=noise), validation=validation)
     steps = len(raw.training) * (1 + noisy_epochs)
     compile_model(model, settings["loss"], learning_rate=settings["learning_rate"], decay_steps=steps, jit=how.jit)
     with tempfile.TemporaryDirectory() as folder:

@@ -31,7 +31,7 @@ __all__ = [
 _SMALLEST = 32
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Cache:
     """The study's images at the study's size, mapped from disk.
 

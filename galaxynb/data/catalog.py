@@ -30,7 +30,7 @@ _BATCH_IMAGES = 64
 _BATCH_BYTES = 256 * 2**20
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Catalog:
     """A checked file in the Galaxy10 DECaLS layout; the images themselves stay on disk.
 

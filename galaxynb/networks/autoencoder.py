@@ -100,6 +100,7 @@ def denoiser_phase(name, images, split, *, epochs, batch_size, seed, noise, augm
     if execution.batches_on == "device":
         made = None if noise is None else DeviceNoise(noise, images.shape[1])
         feed = DeviceFeed(images, pairs=True, noise=made, augment=augment, seed=seed)
-        return Phase(name, epochs, DeviceRows(None, split.train, batch_size=batch_size, seed=seed), validation, feed)
+        rows = DeviceRows(None, split.train, batch_size=batch_size, seed=seed)
+        return Phase(name, epochs, rows, validation=validation, feed=feed)
     training = DenoisingBatches(images, split.train, batch_size=batch_size, seed=seed, noise=noise, augment=augment)
-    return Phase(name, epochs, training, validation)
+    return Phase(name, epochs, training, validation=validation)

@@ -107,8 +107,7 @@ def classifier_phase(images, labels, split, *, epochs, batch_size, seed, augment
     validation = ClassifierBatches(images, labels, split.validation, batch_size=64, seed=seed, training=False)
     if execution.batches_on == "device":
         feed = DeviceFeed(images, augment=augment, seed=seed)
-        return Phase(
-            "classify", epochs, DeviceRows(labels, split.train, batch_size=batch_size, seed=seed), validation, feed
-        )
+        rows = DeviceRows(labels, split.train, batch_size=batch_size, seed=seed)
+        return Phase("classify", epochs, rows, validation=validation, feed=feed)
     training = ClassifierBatches(images, labels, split.train, batch_size=batch_size, seed=seed, augment=augment)
-    return Phase("classify", epochs, training, validation)
+    return Phase("classify", epochs, training, validation=validation)

@@ -47,8 +47,8 @@ class Phase:
     name: str
     epochs: int
     training: keras.utils.PyDataset = field(repr=False)
-    validation: keras.utils.PyDataset = field(repr=False)
-    feed: DeviceFeed | None = field(default=None, repr=False)
+    validation: keras.utils.PyDataset = field(repr=False, kw_only=True)
+    feed: DeviceFeed | None = field(default=None, repr=False, kw_only=True)
 
     def __post_init__(self):
         """Refuse a negative length."""

@@ -42,7 +42,7 @@ _HALO_BLUER = 0.08
 # Galaxies ------------------------------------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Galaxy:
     """A galaxy's physical parameters, enough to render it again bit for bit.
 

@@ -43,7 +43,7 @@ __all__ = [
 FORMS = ("spheroid", "disc", "edge-on", "irregular", "pair")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ClassRanges:
     """Ranges that the galaxies of a class are drawn from: (low, high).
 
@@ -378,7 +378,7 @@ TWINS = {
 NEIGHBOURS = {(0, 0): 1, (0, 7): 1, (1, 1): 52, (5, 5): 1, (6, 6): 1, (7, 7): 3, (8, 8): 6, (9, 9): 2}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Survey:
     """What every cutout has besides its galaxy."""
 

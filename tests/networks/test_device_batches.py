@@ -17,8 +17,10 @@ from galaxynb.networks.training import fit
 from galaxynb.noise import NoiseModel
 
 SIDE = 32
-HOST = Execution("any", "cpu", False, "float32", "host", "")
-DEVICE = Execution("any", "cpu", False, "float32", "device", "")
+HOST, DEVICE = (
+    Execution(backend="any", device="cpu", jit=False, precision="float32", batches_on=place, reason="")
+    for place in ("host", "device")
+)
 SPLIT = Split(np.arange(24)[::-1], np.arange(24, 32), np.arange(32, 40))
 NOISE = NoiseModel(n_stars=(2, 5))
 

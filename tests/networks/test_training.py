@@ -252,7 +252,7 @@ def test_an_empty_batch_is_refused(batch_size):
 
 def test_a_negative_phase_is_refused():
     with pytest.raises(ValueError, match="epochs of phase 'noisy' is -1"):
-        Phase("noisy", -1, None, None)
+        Phase("noisy", -1, None, validation=None)
 
 
 # --- recipes
@@ -354,8 +354,8 @@ def two_phases(kind=Watched, **kwargs):
         Phase(
             name,
             2,
-            kind(images, np.arange(10), 4, 5, noise=noise, augment=True, **kwargs),
-            kind(images, np.arange(10, 13), 4, 5, noise=noise, training=False, **kwargs),
+            kind(images, np.arange(10), batch_size=4, seed=5, noise=noise, augment=True, **kwargs),
+            validation=kind(images, np.arange(10, 13), batch_size=4, seed=5, noise=noise, training=False, **kwargs),
         )
         for name, noise in (("raw", None), ("noisy", NOISE))
     ]
@@ -539,7 +539,7 @@ def one_weight():
 
 def follow(targets, folder, digest="recipe", validation=0.0, log=str, **kwargs):
     """Train one weight through `targets`; its validation loss is the target squared, unless told otherwise."""
-    phase = Phase("only", len(targets), Targets(targets), Targets([validation]))
+    phase = Phase("only", len(targets), Targets(targets), validation=Targets([validation]))
     return fit(one_weight(), [phase], folder, digest=digest, log=log, **kwargs)
 
 
@@ -561,7 +561,13 @@ def test_each_step_is_traced_once(tmp_path, metrics):
     compile_model(model, "mean_squared_error", metrics=metrics)
     traced.clear()
     steps = Targets([1.0, 1.0, 1.0]), Targets([0.0])
-    _, history = fit(model, [Phase("one", 2, *steps), Phase("two", 1, *steps)], tmp_path, digest="recipe", log=str)
+    _, history = fit(
+        model,
+        [Phase("one", 2, steps[0], validation=steps[1]), Phase("two", 1, steps[0], validation=steps[1])],
+        tmp_path,
+        digest="recipe",
+        log=str,
+    )
     assert sorted(traced) == [False, True]  # validation, training
     assert {*metrics, "loss"} < set(history.columns)
 
@@ -733,12 +739,12 @@ def test_a_loss_that_is_no_number_gives_one_clear_sentence(tmp_path, targets, va
 
 def test_phases_without_epochs_are_left_out(tmp_path):
     data = Targets([1, 2])
-    phases = [Phase("raw", 0, data, data), Phase("noisy", 2, data, data), Phase("after", 0, data, data)]
+    phases = [Phase(name, epochs, data, validation=data) for name, epochs in (("raw", 0), ("noisy", 2), ("after", 0))]
     _, history = fit(one_weight(), phases, tmp_path, digest="recipe", log=str)
     assert list(history["phase"]) == ["noisy", "noisy"]
 
 
-@pytest.mark.parametrize("phases", [[], [Phase("raw", 0, Targets([1]), Targets([1]))]])
+@pytest.mark.parametrize("phases", [[], [Phase("raw", 0, Targets([1]), validation=Targets([1]))]])
 def test_nothing_to_train_is_refused(tmp_path, phases):
     with pytest.raises(ValueError, match="no phase has an epoch to train"):
         fit(one_weight(), phases, tmp_path, digest="recipe")

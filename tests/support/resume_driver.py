@@ -71,7 +71,7 @@ def classifier(tell):
     labels = np.random.default_rng(6).integers(0, 2, len(images))
     batches = data(images, labels, np.arange(20), batch_size=8, seed=7)
     validation = data(images, 1 - labels, np.arange(20), batch_size=8, seed=7, training=False)
-    return model, [Phase("only", 12, batches, validation)], {"patience": 3}
+    return model, [Phase("only", 12, batches, validation=validation)], {"patience": 3}
 
 
 def autoencoder(tell):
@@ -83,7 +83,7 @@ def autoencoder(tell):
     for name, noise in (("raw", None), ("noisy", NoiseModel(n_stars=(1, 3)))):
         batches = data(images, np.arange(20), batch_size=8, seed=7, noise=noise, augment=True)
         validation = data(images, np.arange(20, 24), batch_size=8, seed=7, noise=noise, training=False)
-        phases.append(Phase(name, 3, batches, validation))
+        phases.append(Phase(name, 3, batches, validation=validation))
     return model, phases, {}
 
 
