@@ -1,0 +1,104 @@
+"""The README: its numbers are the kept run's, its links lead somewhere, and its example runs."""
+
+import json
+import re
+from pathlib import Path
+
+import cv2
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from paths import REFERENCE, ROOT
+
+from galaxynb.results.evaluation import Estimate
+from galaxynb.results.paper import paper_summary
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+KEPT = REFERENCE / "run"
+#: First words of the table's rows, and the names of the numbers in the kept run's metrics.
+QUANTITIES = {
+    "accuracy on clean images": "clean",
+    "accuracy on noisy images": "noisy",
+    "accuracy on denoised images": "denoised",
+    "drop = clean - noisy": "drop",
+    "gain = denoised - noisy": "gain",
+    "recovery = gain / drop": "recovery",
+}
+
+
+@pytest.fixture(scope="module")
+def estimates():
+    metrics = json.loads((KEPT / "metrics.json").read_text(encoding="utf-8"))
+    return {name: Estimate(**numbers) for name, numbers in metrics["estimates"].items()}
+
+
+def rows(text):
+    """The cells of each row of the Markdown tables in a text."""
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
+
+
+def test_readme_is_short():
+    lines = README.splitlines()
+    assert len(lines) <= 90
+    assert max(map(len, lines)) <= 100
+
+
+def test_readme_shows_the_numbers_of_the_kept_run_and_of_the_paper(estimates):
+    shown = {title: numbers for title, *numbers in rows(README) if title in QUANTITIES}
+    paper = paper_summary()
+    assert shown == {title: [estimates[name].text(), f"{paper[name]:.2f}"] for title, name in QUANTITIES.items()}
+
+
+def test_the_first_page_of_the_book_shows_the_same_numbers():
+    numbers = [cells for title, *cells in rows(README) if title in QUANTITIES]
+    answer = pd.read_csv(KEPT / "answer.csv", dtype=str)
+    assert answer[["Kept run", "Paper"]].to_numpy().tolist() == numbers
+    assert "reference/run/answer.csv" in (ROOT / "book" / "intro.md").read_text(encoding="utf-8")
+
+
+def test_readme_says_of_the_kept_run_what_its_records_and_metrics_say(estimates):
+    record = json.loads((KEPT / "provenance" / "data.json").read_text(encoding="utf-8"))
+    support = pd.read_csv(KEPT / "table1_clean.csv", index_col="Class")["Support"]
+    assert record["data"]["kind"] == "standin"
+    assert record["parameters"]["image_size"] == 64
+    said = " ".join(README.split())
+    assert f"{record['data']['n_images']:,} synthetic images at half the paper's image side" in said
+    assert f"cover the {support['Accuracy']:,} test images" in said
+    assert "recovers about four fifths of the lost accuracy here, and nine tenths in the paper" in said
+    assert round(5 * estimates["recovery"].value) == 4
+    assert round(10 * paper_summary()["recovery"]) == 9
+    # The best guess is to name the most frequent class every time.
+    assert "no better than guessing" in said
+    assert estimates["noisy"].value <= support.filter(regex=r"^\d").max() / support["Accuracy"]
+
+
+def test_links_of_the_readme_lead_to_files():
+    links = re.findall(r"\]\(([^)]+)\)", README)
+    assert "book/reference/run/figure5.png" in links
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_targets_that_the_readme_names_exist():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    named = set(re.findall(r"\bmake ([a-z-]+)", README))
+    assert {"book", "test"} <= named <= targets
+
+
+def test_the_example_denoises_an_image(tmp_path, monkeypatch):
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    picture = np.zeros((128, 128, 3), np.uint8)
+    picture[..., 0] = 200  # blue, as OpenCV orders channels: a mix-up of blue and red would show
+    cv2.imwrite("galaxy.jpg", picture)
+    # Stands in for the trained network: it halves what it is given.
+    network = keras.Sequential([keras.Input((64, 64, 3)), keras.layers.Rescaling(0.5)])
+    Path("runs/quick-standin/models").mkdir(parents=True)
+    network.save("runs/quick-standin/models/autoencoder.keras")
+    exec(compile(example, "README.md", "exec"), {})
+    strip = cv2.imread("denoised.png").astype(float)
+    noisy, denoised = np.split(strip, 2, axis=1)
+    assert noisy.shape == (64, 64, 3)
+    assert np.abs(np.median(noisy, axis=(0, 1)) - (200, 0, 0)).max() < 30
+    assert noisy.std(axis=(0, 1)).min() > 10
+    assert np.abs(denoised - noisy / 2).max() <= 1
