@@ -27,23 +27,24 @@ ROOT = Path(__file__).resolve().parents[1]
 #: What was measured once and is shown in every book.
 KEPT = ROOT / "book" / "reference"
 _KEPT_ONCE = (
-    " It was made before, once, and kept; nothing on it comes from the run that the line at the top speaks of. The "
-    "notebooks that it links to are kept without their pictures."
+    "These runs were made once and are kept with the book. They are not part of the run that the line at the top of "
+    "the page describes. One of them has the parameters of `make book` with the profile quick: the chapters of that "
+    "book show such a run in full."
 )
-#: Kept sweeps' pages: how each opens, with the question that it answers, and the tag of the cells that have nothing to
-#: say of it.
+#: For each kept sweep: how its page opens, and the tag of the cells that do not apply to it.
 SWEEPS = {
     "seeds": (
-        "Other seeds\n\n*How much of what one run shows would another run show?*\n\n"
-        "The page shows runs of the same study with other seeds: each draws its own stand-in, noise, initial weights "
-        "and order of training." + _KEPT_ONCE,
+        "Other seeds\n\n*Would another run show the same?*\n\n"
+        "This page shows runs of the same study with different seeds. Each seed draws its own stand-in, noise, "
+        f"initial weights and order of training. {_KEPT_ONCE}",
         "over-axes",
     ),
     "noise": (
         "More noise and less\n\n*How much noise can be undone?*\n\n"
-        "The page shows one classifier, trained on clean images, facing noise of many levels, with an autoencoder "
-        "trained on each. Each is trained once, and bars say what the test images alone leave unsure: how far runs "
-        "that differ in the seed scatter, [other seeds](seeds.ipynb) shows." + _KEPT_ONCE,
+        "On this page, one classifier, trained on clean images, meets noise of many levels. For each level, one "
+        "autoencoder is trained on images with that noise. Each network is trained once, so the bars show only the "
+        "uncertainty from the finite number of test images. The page on [other seeds](seeds.ipynb) shows how far runs "
+        f"with different seeds scatter. {_KEPT_ONCE}",
         "over-seeds",
     ),
 }
@@ -223,9 +224,6 @@ def build(run):
         raise RuntimeError(f"the book of {run} has warnings or errors; they are listed in the lines above")
     with written_aside(run / "book") as aside:
         shutil.copytree(source / "_build" / "html", aside)
-        for page in sorted((source / "book").glob("sweeps/*.ipynb")):
-            notebooks = KEPT / "sweeps" / page.stem / "notebooks"
-            shutil.copytree(notebooks, aside / "book" / "sweeps" / page.stem)
     return run / "book" / "index.html"
 
 

@@ -1,4 +1,4 @@
-"""Keep what a finished run or sweep made, small, for every book to show: tables, figures, metrics and records.
+"""Keep the small results of a finished run or sweep, which every book shows: tables, figures, metrics and records.
 
 Usage: python workflow/keep.py runs/half-standin book/reference/run
        python workflow/keep.py runs/sweeps/noise book/reference/sweeps/noise
@@ -10,13 +10,13 @@ import shutil
 import sys
 from pathlib import Path
 
-import pandas as pd
 from build_book import SWEEPS, times
 
-from galaxynb.files import written_aside
+from galaxynb.files import write_json, written_aside
 from galaxynb.pages import banner
 from galaxynb.provenance import device_text, load_records, records_table
 from galaxynb.results.evaluation import Estimate, recovery_verdict
+from galaxynb.results.sweeps import read_sweep, sweep_provenance
 
 TABLES = (
     "table1_clean",
@@ -32,7 +32,7 @@ FIGURES = ("accuracy", "confusion", "figure2", "figure5", "classifier_curves", "
 
 
 def sentences(metrics, records):
-    """Return what the chapter says of the run: what it ran on, in all, and what came out."""
+    """Return the two sentences of the chapter on the kept run: what it ran on, and what came out."""
     data, evaluated = records["data"], records["evaluation"]
     estimates = {
         name: Estimate(**{key: math.nan if number is None else number for key, number in found.items()})
@@ -50,12 +50,12 @@ def sentences(metrics, records):
 
 
 def keep(run, out):
-    """Copy what is kept of `run` to `out`, in place of what was kept there.
+    """Copy the kept part of `run` to `out`, and replace what was there.
 
     Raises
     ------
     ValueError
-        If a stage ran with uncommitted changes, which no commit could then be named for.
+        If a stage ran with uncommitted changes: no commit then names its code.
     FileNotFoundError
         If the run is not finished.
     """
@@ -82,7 +82,7 @@ def keep(run, out):
 
 
 def keep_sweep(swept, out):
-    """Copy a sweep's table and points, and each point's executed notebook without its pictures, to `out`.
+    """Copy the table and the points of a sweep to `out`, with one file that says what made them.
 
     Raises
     ------
@@ -91,24 +91,32 @@ def keep_sweep(swept, out):
     """
     swept, out = Path(swept), Path(out)
     if out.name not in SWEEPS:
-        raise ValueError(f"{out}: the book has pages for the sweeps {', '.join(SWEEPS)} alone; keep another's folder")
-    results = pd.read_parquet(swept / "results.parquet")
-    points = pd.read_csv(swept / "points.csv", keep_default_na=False)
+        raise ValueError(
+            f"{out} is no kept sweep, but one of {', '.join(SWEEPS)}, which have a page in the book, is needed: "
+            "name the folder after one of them"
+        )
+    results, points = read_sweep(swept)
     changed = results.loc[results["commit"].str.contains("with changes|unknown"), "point"].unique()
     if len(changed):
         raise ValueError(f"{swept}: {', '.join(changed)} ran with uncommitted changes; commit them and run it again")
+    folders = points.set_index("point")["folder"]
+    made = sweep_provenance(
+        results, stages={point: stage_costs(swept / folders[point]) for point in results["point"].unique()}
+    )
     with written_aside(out) as aside:
-        (aside / "notebooks").mkdir(parents=True)
-        for row in points[points["notebook"] != ""].itertuples():
-            notebook = json.loads((swept / row.notebook).read_text(encoding="utf-8"))
-            for cell in notebook["cells"]:
-                for output in cell.get("outputs", ()):
-                    output.get("data", {}).pop("image/png", None)
-            (aside / "notebooks" / f"{row.folder}.ipynb").write_text(json.dumps(notebook, indent=1), encoding="utf-8")
-            points.loc[row.Index, "notebook"] = f"{row.folder}.ipynb"
-        # The points say where a notebook is now.
+        aside.mkdir()
+        # The executed notebooks stay with the run, so the kept tables name none of them.
         results.drop(columns="notebook").to_parquet(aside / "results.parquet", index=False)
-        points.to_csv(aside / "points.csv", index=False, lineterminator="\n")
+        points.drop(columns="notebook").to_csv(aside / "points.csv", index=False, lineterminator="\n")
+        write_json(aside / "provenance.json", {"sweep": out.name} | made)
+
+
+def stage_costs(run):
+    """Return the seconds and the peak memory of each stage of a run, rounded as in the book's table of stages."""
+    return {
+        stage: {"seconds": round(record["wall_s"]), "peak memory (GB)": round(record["peak_memory_bytes"] / 1e9, 2)}
+        for stage, record in load_records(run).items()
+    }
 
 
 if __name__ == "__main__":

@@ -79,17 +79,17 @@ def noise_explorer(image, add_noise, *, sigma, stars):
 
 @styled
 def calibration_map(frame, *, chosen=None, paper_drop=None):
-    """Show the accuracy that noise costs over its two strengths.
+    """Show how much accuracy each combination of Gaussian noise and stars costs.
 
     Parameters
     ----------
     frame : pandas.DataFrame
-        Columns ``sigma`` (of the Gaussian noise, in [0, 1]), ``stars`` (their mean number) and ``drop`` (of
-        accuracy); a row for each pair.
+        One row per pair: ``sigma`` (standard deviation of the Gaussian noise, where 1 is white), ``stars`` (mean
+        number per image) and ``drop`` (of the accuracy).
     chosen : tuple of float, optional
-        The (sigma, stars) chosen as default, outlined.
+        The (sigma, stars) of the default noise, which is outlined.
     paper_drop : float, optional
-        The paper's drop, marked on the scale.
+        The paper's drop, which is marked on the scale.
 
     Returns
     -------
@@ -116,12 +116,14 @@ def calibration_map(frame, *, chosen=None, paper_drop=None):
         yticklabels=[f"{stars:g}" for stars in grid.index],
     )
     ax.tick_params(length=0, rotation=0)
-    ax.set(xlabel="Gaussian noise, sigma (1 = white)", ylabel="Stars an image, mean")
+    ax.set(xlabel="Gaussian noise, standard deviation (1 = white)", ylabel="Injected stars per image, mean")
     if chosen is not None:
         sigma, stars = chosen
         column, row = np.isclose(grid.columns, sigma), np.isclose(grid.index, stars)
         if not (column.any() and row.any()):
-            raise ValueError(f"chosen is {chosen}; expected a pair of sigma and stars that frame holds")
+            raise ValueError(
+                f"chosen is {chosen}, but a pair (sigma, stars) in the frame is needed: choose one of its rows"
+            )
         corner = int(column.argmax()), int(row.argmax())
         ax.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=RED, linewidth=3.5, clip_on=False))
     if paper_drop is not None:

@@ -1,10 +1,13 @@
 """Figures of sweeps: curves along an axis, and maps over two axes."""
 
+import textwrap
+
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 
 from galaxynb.figures.style import BLUE, GREEN, PURPLE, RED, SEQUENTIAL, WIDTH, styled
+from galaxynb.results.sweeps import parameter_words
 
 __all__ = [
     "sweep_curves",
@@ -14,23 +17,31 @@ __all__ = [
 
 @styled
 def sweep_curves(curves, x, *, panels=None, paper=None):
-    """Draw metrics along one axis of a sweep, with their intervals: a panel a value of another axis.
+    """Draw accuracies along one axis of a sweep, with their intervals.
 
     Parameters
     ----------
     curves : dict of str to pandas.DataFrame
-        By name, from `metric_series`: the axes' columns, ``value``, ``low`` and ``high``.
+        By name, from `metric_series`: the columns of the axes, ``value``, ``low`` and ``high``.
     x : str
-        The axis to go along: numbers.
+        The horizontal axis, whose values are numbers.
     panels : str, optional
-        Another axis.
+        Another axis: each of its values gets a panel.
     paper : dict of str to float, optional
-        The paper's values by the curves' names, as dotted lines.
+        The paper's values by the names of curves, drawn as dotted lines.
 
     Returns
     -------
     matplotlib.figure.Figure
         Points without a value are left out.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from galaxynb import figures
+    >>> curve = pd.DataFrame({"noise.sigma": [0, 0.1], "value": [0.7, 0.4], "low": [0.6, 0.3], "high": [0.8, 0.5]})
+    >>> figures.sweep_curves({"noisy": curve}, "noise.sigma", paper={"noisy": 0.33}).get_supxlabel()
+    'Gaussian noise, standard deviation'
     """
     values = [None] if panels is None else sorted(set().union(*(curve[panels] for curve in curves.values())))
     columns = min(2, len(values))
@@ -38,8 +49,9 @@ def sweep_curves(curves, x, *, panels=None, paper=None):
     figure, axs = plt.subplots(
         rows, columns, figsize=(WIDTH, 0.6 + 2.6 * rows), sharex=True, sharey=True, squeeze=False
     )
-    for ax in axs.flat[len(values) :]:
+    for ax, above in zip(axs.flat[len(values) :], axs.flat[len(values) - columns :], strict=False):
         ax.set_axis_off()
+        above.tick_params(labelbottom=True)  # the panel above an empty place is the lowest of its column
     for ax, value in zip(axs.flat, values, strict=False):
         for (name, curve), colour, marker in zip(curves.items(), (BLUE, RED, GREEN, PURPLE), "osD^", strict=False):
             part = (curve if panels is None else curve[curve[panels] == value]).dropna(subset=["value"])
@@ -56,10 +68,11 @@ def sweep_curves(curves, x, *, panels=None, paper=None):
             if name in (paper or {}):
                 ax.axhline(paper[name], color=colour, linestyle=":", linewidth=1)
         if panels is not None:
-            ax.set_title(f"{panels} = {value:g}")
+            title = f"{parameter_words(panels, capital=True)}: {value:g}"
+            ax.set_title(textwrap.fill(title, 44), fontsize=10)
         ax.grid(axis="y")
         ax.set_ylim(0, 1)
-    figure.supxlabel(x)
+    figure.supxlabel(parameter_words(x, capital=True))
     figure.supylabel("Accuracy on the test images")
     handles, names = axs[0, 0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper center", ncols=len(curves))
@@ -73,17 +86,25 @@ def sweep_map(series, x, y, *, title, missing=()):
     Parameters
     ----------
     series : pandas.DataFrame
-        From `metric_series`: the axes' columns and ``value``, NaN where undefined.
+        From `metric_series`: the columns of the axes and ``value``, NaN where undefined.
     x, y : str
         The axes.
     title : str
-        Of the colour bar.
+        Title of the colour bar.
     missing : sequence of tuple
         Points (x, y) without a run, which are marked.
 
     Returns
     -------
     matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from galaxynb import figures
+    >>> series = pd.DataFrame({"noise.sigma": [0.1, 0.2], "stars": [0, 0], "value": [0.9, 0.6]})
+    >>> figures.sweep_map(series, "noise.sigma", "stars", title="Recovery").axes[0].get_ylabel()
+    'Injected stars per image, mean'
     """
     grid = series.pivot_table(index=y, columns=x, values="value", dropna=False)
     grid = grid.reindex(
@@ -103,12 +124,13 @@ def sweep_map(series, x, y, *, title, missing=()):
         cbar_kws={"label": title},
     )
     ax.set_facecolor("0.92")
+    ax.set_xticklabels([f"{here:g}" for here in grid.columns])
+    ax.set_yticklabels([f"{there:g}" for there in grid.index], rotation=0)
     for column, here in enumerate(grid.columns):
         for row, there in enumerate(grid.index):
             if np.isnan(grid.loc[there, here]):
                 said = "missing" if (here, there) in set(missing) else "undefined"
                 ax.text(column + 0.5, row + 0.5, said, ha="center", va="center", color="0.35", fontsize=10)
     ax.tick_params(length=0)
-    ax.set_yticklabels(ax.get_yticklabels(), rotation=0)
-    ax.set(xlabel=x, ylabel=y)
+    ax.set(xlabel=parameter_words(x, capital=True), ylabel=parameter_words(y, capital=True))
     return figure

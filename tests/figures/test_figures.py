@@ -29,6 +29,7 @@ from galaxynb.figures.times import stage_times
 from galaxynb.figures.training import training_curves
 from galaxynb.results.evaluation import Estimate, confusion_table
 from galaxynb.results.paper import paper_summary
+from galaxynb.results.sweeps import parameter_words
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)
@@ -347,6 +348,9 @@ def test_calibration_map_outlines_the_chosen_pair():
     outline = figure.axes[0].patches[-1]
     # Columns are sigma 0, .1, .2; rows are stars from many to few.
     assert outline.get_xy() == (1, 0)
+    # The same words as on the axes of a sweep over the same parameters.
+    assert figure.axes[0].get_xlabel().startswith(parameter_words("noise.sigma", capital=True))
+    assert figure.axes[0].get_ylabel() == parameter_words("stars", capital=True)
     with pytest.raises(ValueError, match=r"chosen is \(0.3, 8\)"):
         calibration_map(SWEEP, chosen=(0.3, 8))
 

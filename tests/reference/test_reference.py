@@ -19,7 +19,7 @@ from galaxynb.noise import NoiseModel
 from galaxynb.provenance import STAGES, load_records
 from galaxynb.results.evaluation import Estimate
 from galaxynb.results.paper import paper_summary
-from galaxynb.results.sweeps import read_sweep
+from galaxynb.results.sweeps import read_sweep, sweep_provenance
 from galaxynb.standin.measure import measure_cutouts
 from galaxynb.standin.ranges import ranges_digest
 
@@ -219,11 +219,32 @@ def test_a_kept_sweep_is_the_one_that_ships_and_from_committed_code(name, workfl
         root / "config" / "sweeps" / f"{name}.yaml", workflow("explain").schema_faults, root / "config"
     )
     schema = yaml.safe_load((root / "config" / "schema.yaml").read_text(encoding="utf-8"))
-    labels = [workflow("sweeps").label(point) for point in workflow("sweeps").points(shipped, profile, schema)]
+    chosen = workflow("sweeps").points(shipped, profile, schema)
+    labels = [workflow("sweeps").label(point) for point in chosen]
     assert points["point"].tolist() == labels
+    # The page says that one point is `make book` with the profile quick.
+    assert profile == yaml.safe_load((root / "config" / "quick.yaml").read_text(encoding="utf-8"))
+    assert profile | {"source": "standin"} in [point["config"] for point in chosen]
     assert set(results["point"]) == set(points.loc[points["state"] == "done", "point"])
     assert not results["commit"].str.contains("with changes").any()
-    assert {path.name for path in (folder / "notebooks").iterdir()} == set(points["notebook"]) - {""}
+    assert {path.name for path in folder.iterdir()} == {"points.csv", "provenance.json", "results.parquet"}
+
+
+@pytest.mark.parametrize("name", ["seeds", "noise"])
+def test_what_made_a_kept_sweep_is_what_its_table_says(name):
+    results, _ = read_sweep(REFERENCE / "sweeps" / name)
+    kept = json.loads((REFERENCE / "sweeps" / name / "provenance.json").read_text(encoding="utf-8"))
+    assert kept.pop("sweep") == name
+    seconds = results.drop_duplicates("point").set_index("point")["seconds"]
+    for point, own in kept["points"].items():
+        stages = {**kept["shared"].get("stages", {})}
+        for stage, costs in own.pop("stages").items():
+            stages[stage] = stages.get(stage, {}) | costs
+        assert set(stages) == set(STAGES)
+        # Each stage is rounded to a second.
+        assert sum(costs["seconds"] for costs in stages.values()) == pytest.approx(seconds[point], abs=2.6)
+    del kept["shared"]["stages"]
+    assert kept == sweep_provenance(results)
 
 
 def test_kept_benchmarks_hold_every_row_at_full_size_and_from_committed_code(workflow):

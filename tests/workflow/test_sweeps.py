@@ -1,5 +1,6 @@
 """Sweeps: what points a file means, which stages they share, what becomes of the table when points are missing."""
 
+import doctest
 import importlib
 import itertools
 import json
@@ -19,11 +20,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from paths import ROOT
 
+import galaxynb.results.sweeps as spread  # MODULE
 from galaxynb.figures.sweeps import sweep_curves, sweep_map
 from galaxynb.files import save_table, write_json
-from galaxynb.provenance import STAGES, write_record
+from galaxynb.provenance import STAGES, load_records, write_record
 from galaxynb.results.paper import PAPER, beside_paper, paper_table
-from galaxynb.results.sweeps import metric_series, read_sweep, spread_scores, spread_summary, spread_text, sweep_axes
+from galaxynb.results.sweeps import (
+    metric_series,
+    parameter_words,
+    point_table,
+    read_sweep,
+    spread_scores,
+    spread_summary,
+    spread_text,
+    sweep_axes,
+    sweep_provenance,
+    sweep_text,
+)
 
 SWEEPS = sorted((ROOT / "config" / "sweeps").glob("*.yaml"))
 
@@ -427,33 +440,31 @@ def test_a_table_is_stale_where_it_is_missing_or_of_other_points_or_older_than_a
     assert collect.is_stale(root, settings, done)
 
 
-def test_a_sweep_is_kept_small_with_its_failures_and_without_pictures(sweep, tmp_path, monkeypatch):
+def test_a_sweep_is_kept_small_with_its_failures_and_what_made_it(sweep, tmp_path, monkeypatch):
     root, found = sweep
     keep, collect = load("keep"), load("collect")
     monkeypatch.setattr(collect, "report", lambda *_: "")
-    done, failed, killed, _ = (Path(sweeps.folder_of(root, "05_evaluation", point["config"])).name for point in found)
-    executed = json.loads(notebook(1))
-    executed["cells"][0]["outputs"] = [
-        {"output_type": "display_data", "data": {"image/png": "0", "text/plain": "kept"}, "metadata": {}}
-    ]
-    write_json(root / done / "notebooks" / "05_evaluation.ipynb", executed)
     collect.summarize(root, "mine.yaml", {"profile": "smoke"}, found, "kernel")
     results, told = read_sweep(root)
     results.assign(commit="0123456789").to_parquet(root / "results.parquet", index=False)
     out = tmp_path / "kept" / "noise"
     keep.keep_sweep(root, out)
-    assert sorted(path.name for path in out.iterdir()) == ["notebooks", "points.csv", "results.parquet"]
+    assert sorted(path.name for path in out.iterdir()) == ["points.csv", "provenance.json", "results.parquet"]
     kept, points_kept = read_sweep(out)
     assert kept["value"].tolist() == pytest.approx(results["value"].tolist(), nan_ok=True)
     assert points_kept["state"].tolist() == told["state"].tolist() == ["done", "failed", "failed", "missing"]
-    assert points_kept["notebook"].tolist() == [f"{name}.ipynb" if name else "" for name in (done, failed, killed, "")]
-    (cell,) = json.loads((out / "notebooks" / f"{done}.ipynb").read_text())["cells"]
-    assert cell["outputs"][0]["data"] == {"text/plain": "kept"}
+    assert "notebook" not in {*kept, *points_kept}
+    made = json.loads((out / "provenance.json").read_text(encoding="utf-8"))
+    assert list(made["points"]) == kept["point"].unique().tolist() == [told["point"][0]]
+    assert made["shared"]["commit"] == "0123456789"
+    records = load_records(next(root.glob("evaluation-*/metrics.json")).parent)
+    assert list(made["shared"]["stages"]) == sorted(records)
+    assert made["shared"]["stages"]["data"]["seconds"] == round(records["data"]["wall_s"])
     results.assign(commit="0123456789 with changes").to_parquet(root / "results.parquet", index=False)
     with pytest.raises(ValueError, match="ran with uncommitted changes; commit them"):
         keep.keep_sweep(root, out)
     assert len(read_sweep(out)[0]) == len(results)
-    with pytest.raises(ValueError, match="the book has pages for the sweeps seeds, noise alone"):
+    with pytest.raises(ValueError, match=r"mine is no kept sweep, but one of seeds, noise, .* name the folder"):
         keep.keep_sweep(root, tmp_path / "mine")
 
 
@@ -524,8 +535,66 @@ def test_axes_are_those_with_several_values_but_the_seed():
 
 
 def test_no_table_is_told_in_a_sentence(tmp_path):
-    with pytest.raises(FileNotFoundError, match="holds no results of a sweep: `make sweep` makes them"):
+    with pytest.raises(FileNotFoundError, match=r"holds no points\.csv, but a finished sweep is needed: run"):
         read_sweep(tmp_path)
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
+def test_each_axis_of_the_sweeps_that_ship_has_words(path):
+    for name in yaml.safe_load(path.read_text(encoding="utf-8"))["axes"]:
+        assert "." not in parameter_words(name)
+        assert parameter_words(name, capital=True)[0].isupper()
+
+
+def sweep_sections():
+    return [section for section, _ in sweeps.STAGES.values()]
+
+
+def test_words_are_known_for_all_that_a_profile_must_hold_and_differ():
+    names = [f"{section}.{name}" for section in sweep_sections() for name in SCHEMA["properties"][section]["required"]]
+    words = [parameter_words(name) for name in names]
+    assert not set(words) & set(names)
+    assert len(set(words)) == len(names)
+
+
+def test_the_text_of_a_sweep_names_each_kind_of_run_and_what_differs():
+    made = {"data kind": "standin", "profile": "quick", "commit": "0123456789", "device": "a CPU"}
+    results = pd.DataFrame([{"point": "a"} | made, {"point": "b"} | made | {"commit": "abcdef0123"}])
+    told = pd.DataFrame({"point": list("abc"), "noise.sigma": [0, 1, 2], "stars": [0, 0, 1], "state": "done"})
+    text = sweep_text(results, told).splitlines()
+    assert [line.partition(" points")[0] for line in text[:2]] == ["1 of 3", "1 of 3"]
+    assert "commit abcdef0123" in text[1]
+    assert text[2] == "The points differ in: Gaussian noise, standard deviation; injected stars per image, mean."
+    assert sweep_text(results[:0], told).startswith("None of 3 points is finished.")
+
+
+def test_points_are_listed_with_their_numbers_and_without_links(sweep):
+    root, found = sweep
+    table = point_table(*load("collect").gather(root, "mine", {"profile": "smoke"}, found))
+    assert table["State"].tolist() == ["done", "failed", "failed", "missing"]
+    estimates = json.loads(next(root.glob("evaluation-*/metrics.json")).read_text())["estimates"]
+    assert table["Clean"].tolist() == [f"{estimates['clean']['value']:.2f}", "", "", ""]
+    assert all((root / f"evaluation-{key}").is_dir() for key in table["Key"][:1])
+    assert not table.astype(str).apply(lambda column: column.str.contains("ipynb|href")).to_numpy().any()
+
+
+@given(st.lists(st.dictionaries(st.sampled_from("abc"), st.integers(0, 1), min_size=3), min_size=1, max_size=4))
+def test_provenance_gives_what_is_shared_once_and_loses_nothing(stages):
+    names = [f"p{number}" for number in range(len(stages))]
+    results = pd.DataFrame({"point": names, "seed": range(len(names)), "commit": "0123456789"})
+    made = sweep_provenance(results, stages=dict(zip(names, stages, strict=True)))
+    assert made["shared"]["commit"] == "0123456789"
+    for number, (name, costs) in enumerate(zip(names, stages, strict=True)):
+        shared, own = ({"parameters": {}, "stages": {}} | part for part in (made["shared"], made["points"][name]))
+        assert shared["parameters"] | own["parameters"] == {"seed": number}
+        assert shared["stages"] | own["stages"] == costs
+        assert not shared["stages"].keys() & own["stages"].keys()
+
+
+def test_the_examples_in_the_docstrings():
+    failed, tried = doctest.testmod(spread)
+    assert tried > 0
+    assert failed == 0
 
 
 # The figures
@@ -541,9 +610,21 @@ def grid():
 
 def test_curves_have_a_panel_a_value_and_leave_out_what_is_undefined(grid):
     figure = sweep_curves({"noisy": grid, "clean": grid}, "x", panels="y", paper={"noisy": 0.33})
-    assert [ax.get_title() for ax in figure.axes] == ["y = 0", "y = 35"]
+    assert [ax.get_title() for ax in figure.axes] == ["y: 0", "y: 35"]
     (line,) = [line for line in figure.axes[0].lines if line.get_label() == "Noisy"]
     assert line.get_xdata().tolist() == [0.1, 0.2]
+
+
+def test_curves_say_in_words_what_they_go_along_and_the_lowest_panels_have_numbers(grid):
+    named = grid.assign(**{"noise.sigma": grid["x"], "stars": grid["y"]})
+    figure = sweep_curves({"noisy": named}, "stars", panels="noise.sigma")
+    assert figure.get_supxlabel() == "Injected stars per image, mean"
+    assert figure.axes[1].get_title() == "Gaussian noise, standard deviation: 0.1"
+    shown = [ax.xaxis.get_tick_params()["labelbottom"] for ax in figure.axes[:3]]
+    assert shown == [False, True, True]  # the place below the second panel is empty
+    figure = sweep_map(named, "noise.sigma", "stars", title="Recovery")
+    assert figure.axes[0].get_xlabel() == "Gaussian noise, standard deviation"
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["0", "0.1", "0.2"]
 
 
 def test_map_marks_what_is_missing_and_what_is_undefined(grid):
