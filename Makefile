@@ -30,10 +30,10 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 book: profile $(VENV)/ready ## set up, run the study, render the book, print its path
-	@$(SNAKEMAKE)
-	@"$(BIN)"/python workflow/where.py "$(RUNS)" "$(PROFILE)" "$(DATA)"
+	@$(SNAKEMAKE) $(SNAKEMAKE_ARGS)
+	@"$(BIN)"/python workflow/study.py --runs "$(RUNS)" --profile "$(PROFILE)" --data "$(DATA)" --book
 
-# Asked before the environment is made, which takes minutes.
+# Checked before the environment is made, which takes minutes.
 profile:
 	@file="$(DATA)"; case "$$file" in "~/"*) file="$$HOME/$${file#??}";; esac; \
 		case "$$file" in standin|galaxy10) ;; *) test -f "$$file" || { echo "DATA=$(DATA) is not a file: give" \
@@ -60,10 +60,10 @@ kernel: $(VENV)/ready ## register a kernel for your user: galaxynb, or galaxynb-
 
 # The stand-in first: what the others write would mark its records as made with uncommitted changes.
 reference: $(VENV)/ready ## measure anew what book/reference/ holds (after make book; REAL=file.h5 for what needs real images)
-	@"$(BIN)"/python workflow/closeness.py book/reference/standin_closeness.csv --work "$(RUNS)/closeness" \
+	@"$(BIN)"/python workflow/reference/standin_closeness.py book/reference/standin_closeness.csv --work "$(RUNS)/closeness" \
 		$(if $(REAL),--real "$(REAL)")
-	@"$(BIN)"/python workflow/calibrate.py $(RUNS)/quick-standin book/reference/noise_calibration.csv
-	@"$(BIN)"/python workflow/trials.py $(RUNS)/quick-standin book/reference/autoencoder_trials.csv
+	@"$(BIN)"/python workflow/reference/noise_calibration.py $(RUNS)/quick-standin book/reference/noise_calibration.csv
+	@"$(BIN)"/python workflow/reference/autoencoder_trials.py $(RUNS)/quick-standin book/reference/autoencoder_trials.csv
 
 # What is kept names the commit that made it.
 committed:
@@ -72,14 +72,15 @@ committed:
 
 reference-run: PROFILE = half
 reference-run: committed $(VENV)/ready ## run PROFILE=half, hours on a CPU, and keep it in book/reference/run/
-	@folder="$$("$(BIN)"/python workflow/where.py --folder "$(RUNS)" "$(PROFILE)" "$(DATA)")"; \
-		$(SNAKEMAKE) -- "$$folder/marks/05_evaluation" && "$(BIN)"/python workflow/keep.py "$$folder" book/reference/run
+	@folder="$$("$(BIN)"/python workflow/study.py --runs "$(RUNS)" --profile "$(PROFILE)" --data "$(DATA)")"; \
+		$(SNAKEMAKE) -- stages && "$(BIN)"/python workflow/reference/keep.py "$$folder" book/reference/run
 
-# Both before either is kept, which would be an uncommitted change; points that failed are kept as such.
+# Run both sweeps before keeping either: keeping one changes tracked files, and the other's record would then say
+# "uncommitted changes". Points that failed are kept as failed.
 reference-sweeps: committed $(VENV)/ready ## run the sweeps seeds and noise, hours on a CPU, and keep them in book/reference/sweeps/
 	@for name in seeds noise; do $(MAKE) --no-print-directory sweep SWEEP=config/sweeps/$$name.yaml; done; true
 	@set -e; for name in seeds noise; do \
-		"$(BIN)"/python workflow/keep.py "$(RUNS)/sweeps/$$name" book/reference/sweeps/$$name; done
+		"$(BIN)"/python workflow/reference/keep.py "$(RUNS)/sweeps/$$name" book/reference/sweeps/$$name; done
 
 reference-bench: committed $(VENV)/ready ## run make bench and its rows on request, an hour, and keep them in book/reference/benchmarks/
 	@set -e; export TF_CPP_MIN_LOG_LEVEL=3; \
@@ -91,7 +92,7 @@ reference-bench: committed $(VENV)/ready ## run make bench and its rows on reque
 bench: $(VENV)/ready ## measure speed beside other ways to the same end (BENCH="pairs start-up" for some rows; study and sweep only so)
 	@TF_CPP_MIN_LOG_LEVEL=3 "$(BIN)"/python benchmarks/bench.py $(BENCH) --out "$(RUNS)/benchmarks"
 
-# Memory limits how many jobs run side by side on this machine; a cluster's scheduler sees to it there.
+# On this machine, memory limits how many jobs run side by side; on a cluster the scheduler does that.
 sweep: $(VENV)/ready ## run SWEEP=config/sweeps/NAME.yaml (EXECUTOR=slurm for a cluster, DRY_RUN=1 to see its jobs)
 	@$(SNAKEMAKE_SWEEP) $(if $(DRY_RUN),--dry-run --quiet rules) \
 		$(if $(filter local,$(EXECUTOR)),--cores $(CORES) --resources mem_mb=$$("$(BIN)"/python -c \
@@ -101,7 +102,7 @@ lint: $(VENV)/ready ## check style
 	@"$(BIN)"/ruff check . && "$(BIN)"/ruff format --check .
 
 lock: ## pin all versions anew in requirements.lock (needs uv)
-	@uv pip compile pyproject.toml --extra book --extra test --extra slurm --extra kubernetes --universal --python-version 3.11 --fork-strategy fewest \
+	@uv pip compile pyproject.toml --extra book --extra test --extra slurm --universal --python-version 3.11 --fork-strategy fewest \
 		--no-header --no-annotate --no-emit-find-links --upgrade -o requirements.lock
 
 unlock: $(VENV)/ready ## after a killed make: let the next one go on (SWEEP=... for a sweep's)

@@ -37,9 +37,9 @@ from galaxynb.networks.classifier import build_classifier
 from galaxynb.networks.models import compile_model, save_model
 from galaxynb.networks.training import Phase, fit
 from galaxynb.noise import NoiseModel
-from galaxynb.provenance import STAGES
 from galaxynb.results.evaluation import accuracy_interval, class_report, confusion_table, estimate_recovery
 from galaxynb.results.quality import image_quality
+from galaxynb.stages import SECTIONS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -551,7 +551,7 @@ def study(sample):
     runs, plain = sample.folder / "runs", sample.folder / "bare"
     run = runs / f"{profile}-standin"
     notebooks = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
-    stages = dict(zip(STAGES, notebooks, strict=True))
+    stages = dict(zip(SECTIONS, notebooks, strict=True))
     ours, theirs = {}, {}
     for stage, notebook in stages.items():
         say(f"study: {notebook}")

@@ -140,7 +140,7 @@ def notebook_code(notebook):
 
 
 def cell_code(cell):
-    r"""Return what a code cell does, as text without comments.
+    """Return what a code cell does, as text without comments.
 
     Parameters
     ----------
@@ -153,11 +153,12 @@ def cell_code(cell):
 
     Examples
     --------
-    >>> cell_code({"source": "x = ( 1 +\n 2)  # three", "metadata": {"tags": ["hide-input"]}})
+    >>> cell_code({"source": "x = ( 1 + 2 )  # three", "metadata": {"tags": ["hide-input"]}})
     'x = 1 + 2'
     """
     source = "".join(cell["source"])
-    with contextlib.suppress(SyntaxError):  # a magic of IPython, for example: the cell counts as it is written
+    # A cell with a magic of IPython's, say, counts as it is written.
+    with contextlib.suppress(SyntaxError):
         source = _without_docstrings(ast.parse(source))
     return ("# parameters\n" if "parameters" in cell["metadata"].get("tags", ()) else "") + source
 

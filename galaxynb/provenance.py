@@ -28,11 +28,11 @@ import psutil
 from galaxynb import __version__
 from galaxynb.compute import cores, list_gpus
 from galaxynb.files import write_json
+from galaxynb.stages import SECTIONS
 
 __all__ = [
     "KINDS",
     "PACKAGES",
-    "STAGES",
     "checkout_state",
     "device_text",
     "load_records",
@@ -40,10 +40,6 @@ __all__ = [
     "records_table",
     "write_record",
 ]
-
-
-#: The stages of a study, in order.
-STAGES = ("data", "noise", "classifier", "autoencoder", "evaluation")
 
 
 #: Distributions whose versions are recorded, where they are installed.
@@ -79,7 +75,7 @@ def write_record(stage, run_dir, *, parameters, seeds, data, extra=None, profile
     Parameters
     ----------
     stage : str
-        One of `STAGES`, or another name of letters, digits, ``_`` and ``-``.
+        One of `stages.SECTIONS`, or another name of letters, digits, ``_`` and ``-``.
     run_dir : str or os.PathLike
         The run's folder.
     parameters : dict
@@ -154,7 +150,7 @@ def load_records(run_dir):
     Returns
     -------
     dict of dict
-        Records by stage: those of `STAGES` in their order, then any other in order of time.
+        Records by stage: those of `stages.SECTIONS` in their order, then any other in order of time.
 
     Raises
     ------
@@ -177,7 +173,7 @@ def load_records(run_dir):
             raise ValueError(f"{path} is no provenance record; run its stage again") from error
 
     def place(stage):
-        known = STAGES.index(stage) if stage in STAGES else len(STAGES)
+        known = SECTIONS.index(stage) if stage in SECTIONS else len(SECTIONS)
         return known, records[stage].get("time", ""), stage
 
     return {stage: records[stage] for stage in sorted(records, key=place)}
@@ -332,10 +328,8 @@ def _device():
 
 def _job():
     """Return which job of a cluster's scheduler this process belongs to, or None."""
-    if number := os.environ.get("SLURM_JOB_ID"):
-        return f"slurm {number}"
-    # A pod's host name is the job's.
-    return f"kubernetes {platform.node()}" if "KUBERNETES_SERVICE_HOST" in os.environ else None
+    number = os.environ.get("SLURM_JOB_ID")
+    return f"slurm {number}" if number else None
 
 
 def _cpu_model():

@@ -24,9 +24,7 @@ ROWS = ["pairs", "autoencoder-epoch", "classifier-epoch", "prepare", "evaluation
 @pytest.fixture(scope="module")
 def program():
     """Return a function that imports a program of benchmarks/, which is no package."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(ROOT / "benchmarks")
-        yield importlib.import_module
+    return importlib.import_module
 
 
 @pytest.fixture

@@ -15,10 +15,11 @@ from pathlib import Path
 
 import pandas as pd
 import sweeps
-from explain import notebook_failure
+from failures import notebook_failure
 
 from galaxynb.files import write_json, written_aside
-from galaxynb.provenance import STAGES, device_text, load_records
+from galaxynb.provenance import device_text, load_records
+from galaxynb.stages import SECTIONS, STAGES
 
 DONE, FAILED, MISSING = "done", "failed", "missing"
 #: What a sweep's folder holds of the sweep's own.
@@ -48,7 +49,7 @@ def metrics(folder):
 def made_by(folder):
     """Return the provenance of a run, as columns of the table."""
     records = load_records(folder)
-    stages = [records[stage] for stage in STAGES]
+    stages = [records[stage] for stage in SECTIONS]
     commits = {record["commit"][:10] + (" with changes" if record["dirty"] else "") for record in stages}
     last = records["evaluation"]
     return {
@@ -72,7 +73,7 @@ def made_by(folder):
 
 def state(root, point):
     """Return what became of a point: ``state``, ``reason`` and ``notebook``, the executed or the partial one."""
-    folders = {stage: Path(sweeps.folder_of(root, stage, point["config"])) for stage in sweeps.STAGES}
+    folders = {stage: Path(sweeps.folder_of(root, stage, point["config"])) for stage in STAGES}
     for stage, folder in folders.items():
         if (folder / "marks" / stage).exists():
             continue
@@ -143,7 +144,8 @@ def claim(root, path):
 
 def is_stale(root, settings, points):
     """Whether every point is done but the table is missing or is not of these points as they are now."""
-    marks = [Path(sweeps.folder_of(root, "05_evaluation", p["config"]), "marks", "05_evaluation") for p in points]
+    made = sweeps.jobs(root, points)
+    marks = [Path(folder, "marks", stage) for stage, folders in made.items() for folder in folders]
     if not all(mark.exists() for mark in marks):
         return False
     collected = Path(root, COLLECTED)

@@ -1,14 +1,12 @@
-"""Run one stage of a study in its folder: bring in what it needs, call papermill, leave its mark.
+"""Run one stage of a study in its folder: bring in what it needs, call papermill, leave its stamp file.
 
-Usage: python workflow/stage.py NOTEBOOK FOLDER KERNEL THREADS ATTEMPT PROGRESS BEGAN HERE MARK [FOLDER ...]
+Usage: python workflow/stage.py --help
 
-MARK is seen from the folder HERE, all else from the checkout; the last folders are those of the stages it needs.
-
-papermill writes into the folder's logs/, which survives a failure: a partial notebook shows where it stopped. The
-mark is a copy of the stage's record, whose content differs from run to run: Snakemake takes equal content for no
-change.
+papermill writes into the folder's logs/, which survives a failure: a partial notebook shows where it stopped.
+`study.py` says which files a stage leaves beside its results, and how they decide what runs again.
 """
 
+import argparse
 import contextlib
 import json
 import os
@@ -21,8 +19,10 @@ import time
 from pathlib import Path
 
 import psutil
+from content import checksums, checksums_of_results, write_if_changed
 
 from galaxynb.files import write_json, written_aside
+from galaxynb.stages import STAGES
 
 #: What a stage leaves in its folder for later ones. `data` is large and is linked as a whole.
 _PASSED_ON = ("data", "noise.json", "models", "tables", "figures", "notebooks", "provenance")
@@ -116,39 +116,72 @@ def wait_for_holder(path, poll=2.0):
     write_json(path, itself())
 
 
-def run(notebook, folder, kernel, threads, attempt, progress, began, here, mark, *needed):
-    """Run the stage, with what its cells print as `progress` if that is "yes"; return the exit status."""
-    name = Path(notebook).stem
-    log = Path(folder, "logs", f"{name}.ipynb")
-    if int(attempt) > 1 and has_begun(log, since=Path(began).stat().st_mtime):
-        print(f"{name} is not tried again: it had begun when it failed", file=sys.stderr)
+def run_papermill(notebook, log, *, parameters, kernel, progress, environment):
+    """Execute a notebook into `log` with the parameters of a YAML file; return papermill's exit status."""
+    command = ["papermill", notebook, log, "-f", parameters, "-k", kernel, "--cwd", "notebooks"]
+    command += ["--no-progress-bar", *(["--log-output"] if progress else ["--log-level", "ERROR"])]
+    with contextlib.ExitStack() as stack:
+        # The terminal where a study's cells report, else a file that is kept beside the notebook.
+        out = None if progress else stack.enter_context(log.with_suffix(".txt").open("w"))
+        return subprocess.run(command, env=environment, stdout=out, stderr=out, check=False).returncode
+
+
+def run(given):
+    """Run the stage with the arguments of `arguments`; return the exit status."""
+    stage, folder = Path(given.notebook).stem, Path(given.folder)
+    log = folder / "logs" / f"{stage}.ipynb"
+    if given.attempt > 1 and has_begun(log, since=Path(given.began).stat().st_mtime):
+        print(f"{stage} is not tried again: it had begun when it failed", file=sys.stderr)
         return 1
     log.parent.mkdir(parents=True, exist_ok=True)
-    wait_for_holder(Path(folder, "parameters", f"{name}.holder.json"))
+    start = folder / "parameters" / stage
+    wait_for_holder(f"{start}.holder.json")
     log.unlink(missing_ok=True)
-    for origin in needed:
-        if Path(origin) != Path(folder):
+    # Before the notebook runs: what changes while it runs must run it again.
+    inputs = checksums(given.files)
+    for origin in given.needed:
+        if Path(origin) != folder:
             link(origin, folder)
     with tempfile.TemporaryDirectory(prefix="galaxynb-") as scratch:
-        parameters = Path(folder, "parameters", f"{name}.yaml")
-        command = ["papermill", notebook, log, "-f", parameters, "-k", kernel, "--cwd", "notebooks"]
-        command += ["--no-progress-bar", *(["--log-output"] if progress == "yes" else ["--log-level", "ERROR"])]
-        with contextlib.ExitStack() as stack:
-            # The terminal where a study's cells report, else a file that is kept beside the notebook.
-            out = None if progress == "yes" else stack.enter_context(log.with_suffix(".txt").open("w"))
-            done = subprocess.run(command, env=environment(threads, scratch), stdout=out, stderr=out, check=False)
-    if done.returncode == 0:
-        # The mark last: it says that all else is there.
-        for path, kept in ((log, Path(folder, "notebooks", log.name)), (_record(folder, name), Path(here, mark))):
-            with written_aside(kept) as aside:
-                shutil.copyfile(path, aside)
-    return done.returncode
+        status = run_papermill(
+            given.notebook,
+            log,
+            parameters=f"{start}.yaml",
+            kernel=given.kernel,
+            progress=given.progress,
+            environment=environment(given.threads, scratch),
+        )
+    if status == 0:
+        _copy(log, folder / "notebooks" / log.name)
+        made = json.dumps(checksums_of_results(stage, folder), indent=1, sort_keys=True) + "\n"
+        write_if_changed(f"{start}.made.json", made)
+        write_json(f"{start}.ran.json", inputs)
+        # The stamp last: it says that all else is there.
+        _copy(folder / "provenance" / f"{STAGES[stage].section}.json", given.mark)
+    return status
 
 
-def _record(folder, name):
-    return Path(folder, "provenance", f"{name.partition('_')[2]}.json")
+def _copy(path, kept):
+    with written_aside(kept) as aside:
+        shutil.copyfile(path, aside)
+
+
+def arguments(texts=None):
+    """Return the arguments of the command line."""
+    parser = argparse.ArgumentParser(description="Run one stage of a study in its folder, from the checkout.")
+    parser.add_argument("--notebook", required=True, help="notebook of the stage, such as notebooks/01_data.ipynb")
+    parser.add_argument("--folder", required=True, help="folder of the run, or the stage's own folder in a sweep")
+    parser.add_argument("--mark", required=True, help="stamp file to leave: a copy of the stage's record")
+    parser.add_argument("--kernel", required=True, help="name of the Jupyter kernel")
+    parser.add_argument("--threads", required=True, type=int, help="cores that the notebook may use")
+    parser.add_argument("--began", required=True, help="file whose time is that of the workflow's start")
+    parser.add_argument("--attempt", default=1, type=int, help="number of times that the workflow tried this stage")
+    parser.add_argument("--progress", action="store_true", help="print what the notebook's cells print")
+    parser.add_argument("--files", nargs="*", default=[], help="files that decide what the stage makes")
+    parser.add_argument("--needed", nargs="*", default=[], help="folders of the stages whose results it reads")
+    return parser.parse_args(texts)
 
 
 if __name__ == "__main__":
     work_as_a_batch()
-    sys.exit(run(*sys.argv[1:]))
+    sys.exit(run(arguments()))

@@ -12,15 +12,11 @@ import json
 from pathlib import Path
 
 import yaml
+from configuration import ConfigurationError, read_profile
+from failures import schema_faults
 
-#: Stages of the study by their notebooks, the section of a profile that holds their parameters, and what they need.
-STAGES = {
-    "01_data": ("data", ()),
-    "02_noise": ("noise", ("01_data",)),
-    "03_classifier": ("classifier", ("01_data",)),
-    "04_autoencoder": ("autoencoder", ("01_data", "02_noise")),
-    "05_evaluation": ("evaluation", ("01_data", "02_noise", "03_classifier", "04_autoencoder")),
-}
+from galaxynb.stages import SECTIONS, STAGES
+
 #: Parameters that are in no section of a profile.
 SHARED = ("seed", "source")
 #: Columns of the tables that are no parameters.
@@ -30,7 +26,7 @@ RESERVED = {
 }
 
 
-class SweepError(ValueError):
+class SweepError(ConfigurationError):
     """What is wrong with a sweep's file, in one sentence."""
 
 
@@ -86,7 +82,7 @@ def digest(value):
 
 def folder_of(root, stage, config):
     """Return the folder in which a stage of a configuration is made."""
-    return f"{root}/{STAGES[stage][0]}-{digest(_decides(stage, config))}"
+    return f"{root}/{STAGES[stage].section}-{digest(_decides(stage, config))}"
 
 
 def jobs(root, found):
@@ -94,51 +90,52 @@ def jobs(root, found):
     return {stage: {folder_of(root, stage, point["config"]): point["config"] for point in found} for stage in STAGES}
 
 
-def read(path, schema_faults, schemas):
+def read(path, *, folder):
     """Read a sweep's file and its profile, and check both.
 
     Parameters
     ----------
     path : str or os.PathLike
-    schema_faults : callable
-        `explain.schema_faults`.
-    schemas : os.PathLike
+    folder : os.PathLike
         The folder config/.
 
     Returns
     -------
     sweep, profile : dict
+        The profile with the values of those that it extends.
 
     Raises
     ------
     SweepError
-        If one is not what its schema describes.
+        If the sweep is not what its schema describes.
+    ConfigurationError
+        If the profile is not.
     """
-    path, schemas = Path(path), Path(schemas)
+    path, folder = Path(path), Path(folder)
     try:
         sweep = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        known = ", ".join(str(other) for other in sorted(schemas.glob("sweeps/*.yaml")))
+        known = ", ".join(str(other) for other in sorted(folder.glob("sweeps/*.yaml")))
         raise SweepError(f"{path} is missing: give one of {known}, or write your own") from None
     except yaml.YAMLError as error:
         raise SweepError(f"{path} is no YAML ({' '.join(str(error).split())})") from None
     if not isinstance(sweep, dict):
         raise SweepError(f"{path} holds no keys, but profile, and axes or points, are needed")
-    if faults := schema_faults(sweep, schemas / "sweep.schema.yaml"):
+    if faults := schema_faults(sweep, folder / "sweep.schema.yaml"):
         raise SweepError(f"{path}: {faults}; see config/sweep.schema.yaml for what it may hold")
     if not sweep.keys() & {"axes", "points"}:
         raise SweepError(f"{path} names no axes and no points: give one of them, as the other files there do")
-    profile_path = schemas / f"{sweep['profile']}.yaml"
+    profile_path = folder / f"{sweep['profile']}.yaml"
     if not profile_path.is_file():
         raise SweepError(f"{path}: profile is {sweep['profile']}, but there is no {profile_path}")
-    return sweep, yaml.safe_load(profile_path.read_text(encoding="utf-8"))
+    return sweep, read_profile(sweep["profile"], folder)
 
 
 def _decides(stage, config):
     """Return all parameters that a stage's results follow from: its own and those of the stages it needs."""
     decides = {"seed": config["seed"], "source": config["source"]}
-    for name in (stage, *STAGES[stage][1]):
-        section = STAGES[name][0]
+    for name in (stage, *STAGES[stage].needs):
+        section = STAGES[name].section
         decides[section] = config[section]
     return decides
 
@@ -154,13 +151,12 @@ def _assignment(name, value):
 
 def _set(config, name, value, schema):
     section, _, parameter = name.partition(".")
-    sections = [section for section, _ in STAGES.values()]
     if name in SHARED:
         config[name] = value
-    elif section in sections and parameter in schema["properties"][section]["properties"]:
+    elif section in SECTIONS and parameter in schema["properties"][section]["properties"]:
         config[section] = config[section] | {parameter: value}
     else:
-        known = sections if section not in sections else schema["properties"][section]["properties"]
-        prefix = "" if section not in sections else f"{section}."
+        known = SECTIONS if section not in SECTIONS else schema["properties"][section]["properties"]
+        prefix = "" if section not in SECTIONS else f"{section}."
         names = ", ".join([*SHARED, *(f"{prefix}{one}{'' if prefix else '.<parameter>'}" for one in known)])
         raise SweepError(f"{name} is no parameter: expected one of {names}")

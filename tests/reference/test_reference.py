@@ -12,14 +12,16 @@ import pytest
 import yaml
 from paths import REFERENCE, ROOT
 
+import galaxynb.provenance as provenance  # MODULE
 from galaxynb import __version__
 from galaxynb.data.galaxy10 import CLASS_COUNTS
 from galaxynb.files import write_json
 from galaxynb.noise import NoiseModel
-from galaxynb.provenance import STAGES, load_records
+from galaxynb.provenance import load_records
 from galaxynb.results.evaluation import Estimate
 from galaxynb.results.paper import paper_summary
 from galaxynb.results.sweeps import read_sweep, sweep_provenance
+from galaxynb.stages import SECTIONS
 from galaxynb.standin.measure import measure_cutouts
 from galaxynb.standin.ranges import ranges_digest
 
@@ -94,16 +96,8 @@ def test_the_standin_is_about_as_hard_as_the_published_images(parts):
 
 
 @pytest.fixture(scope="module")
-def workflow():
-    """Return a function that imports a program of workflow/, which is no package."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(ROOT / "workflow")
-        yield importlib.import_module
-
-
-@pytest.fixture(scope="module")
-def program(workflow):
-    return workflow("closeness")
+def program():
+    return importlib.import_module("standin_closeness")
 
 
 def test_tables_for_reading_are_those_of_the_record(parts, program):
@@ -176,7 +170,7 @@ def kept_records():
 
 
 def test_kept_run_is_at_the_papers_scale_and_from_committed_code(kept_records):
-    assert list(kept_records) == list(STAGES)
+    assert list(kept_records) == list(provenance.STAGES)
     assert kept_records["data"]["data"]["n_images"] == sum(CLASS_COUNTS)
     assert kept_records["autoencoder"]["parameters"]["raw_epochs"] == 20
     assert kept_records["autoencoder"]["parameters"]["noisy_epochs"] == 60
@@ -186,10 +180,10 @@ def test_kept_run_is_at_the_papers_scale_and_from_committed_code(kept_records):
         assert record["dirty"] is False
 
 
-def test_kept_run_says_of_itself_what_its_records_and_metrics_say(kept_records, workflow):
+def test_kept_run_says_of_itself_what_its_records_and_metrics_say(kept_records):
     metrics = json.loads((REFERENCE / "run" / "metrics.json").read_text())
     said = (REFERENCE / "run" / "ran.md").read_text()
-    assert said == "\n\n".join(workflow("keep").sentences(metrics, kept_records)) + "\n"
+    assert said == "\n\n".join(importlib.import_module("keep").sentences(metrics, kept_records)) + "\n"
     for name in ("clean", "noisy", "denoised", "recovery"):
         assert f"{metrics['estimates'][name]['value']:.2f}" in said
     shown = pd.read_csv(REFERENCE / "run" / "accuracies.csv").set_index("Test images")["Accuracy"]
@@ -197,8 +191,8 @@ def test_kept_run_says_of_itself_what_its_records_and_metrics_say(kept_records, 
         assert Estimate(**metrics["estimates"][name]).text() == text
 
 
-def test_only_a_finished_run_of_committed_code_is_kept(tmp_path, workflow):
-    keep = workflow("keep").keep
+def test_only_a_finished_run_of_committed_code_is_kept(tmp_path):
+    keep = importlib.import_module("keep").keep
     with pytest.raises(FileNotFoundError, match="holds no finished run"):
         keep(tmp_path, tmp_path / "out")
     shutil.copytree(REFERENCE / "run" / "provenance", tmp_path / "provenance")
@@ -211,16 +205,16 @@ def test_only_a_finished_run_of_committed_code_is_kept(tmp_path, workflow):
 
 
 @pytest.mark.parametrize("name", ["seeds", "noise"])
-def test_a_kept_sweep_is_the_one_that_ships_and_from_committed_code(name, workflow):
+def test_a_kept_sweep_is_the_one_that_ships_and_from_committed_code(name):
     folder = REFERENCE / "sweeps" / name
     results, points = read_sweep(folder)
     root = ROOT
-    shipped, profile = workflow("sweeps").read(
-        root / "config" / "sweeps" / f"{name}.yaml", workflow("explain").schema_faults, root / "config"
+    shipped, profile = importlib.import_module("sweeps").read(
+        root / "config" / "sweeps" / f"{name}.yaml", folder=root / "config"
     )
     schema = yaml.safe_load((root / "config" / "schema.yaml").read_text(encoding="utf-8"))
-    chosen = workflow("sweeps").points(shipped, profile, schema)
-    labels = [workflow("sweeps").label(point) for point in chosen]
+    chosen = importlib.import_module("sweeps").points(shipped, profile, schema)
+    labels = [importlib.import_module("sweeps").label(point) for point in chosen]
     assert points["point"].tolist() == labels
     # The page says that one point is `make book` with the profile quick.
     assert profile == yaml.safe_load((root / "config" / "quick.yaml").read_text(encoding="utf-8"))
@@ -240,14 +234,14 @@ def test_what_made_a_kept_sweep_is_what_its_table_says(name):
         stages = {**kept["shared"].get("stages", {})}
         for stage, costs in own.pop("stages").items():
             stages[stage] = stages.get(stage, {}) | costs
-        assert set(stages) == set(STAGES)
+        assert set(stages) == set(SECTIONS)
         # Each stage is rounded to a second.
         assert sum(costs["seconds"] for costs in stages.values()) == pytest.approx(seconds[point], abs=2.6)
     del kept["shared"]["stages"]
     assert kept == sweep_provenance(results)
 
 
-def test_kept_benchmarks_hold_every_row_at_full_size_and_from_committed_code(workflow):
+def test_kept_benchmarks_hold_every_row_at_full_size_and_from_committed_code():
     rows = set()
     for call in (REFERENCE / "benchmarks").iterdir():
         record = load_records(call)["benchmarks"]
@@ -257,7 +251,7 @@ def test_kept_benchmarks_hold_every_row_at_full_size_and_from_committed_code(wor
     readme = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Benchmarks")[2]
     named = re.findall(r"`([a-z-]+)`", "".join(re.findall(r"^\| (`.*?) \|", readme, re.MULTILINE)))
     assert rows == set(named)
-    table, made = workflow("build_book").benchmarks(REFERENCE / "benchmarks")
+    table, made = importlib.import_module("book").benchmarks(REFERENCE / "benchmarks")
     assert set(table["Row"]) == rows
     assert not table["Goal"].str.contains("[<>]").any()
     assert {"Commit", "Device", "Version: tensorflow"} <= set(made["What"])
@@ -267,7 +261,7 @@ def test_kept_benchmarks_hold_every_row_at_full_size_and_from_committed_code(wor
 
 
 @pytest.mark.parametrize(("first", "second"), [("a", "b"), ("b", "a")])
-def test_of_a_row_that_two_calls_measured_the_later_counts(tmp_path, workflow, first, second):
+def test_of_a_row_that_two_calls_measured_the_later_counts(tmp_path, first, second):
     for name, when, ratios in ((first, "2026-01-01", {"pairs": 1, "growth": 2}), (second, "2026-01-02", {"pairs": 3})):
         shutil.copytree(next((REFERENCE / "benchmarks").iterdir()), tmp_path / name)
         path = tmp_path / name / "provenance" / "benchmarks.json"
@@ -279,7 +273,7 @@ def test_of_a_row_that_two_calls_measured_the_later_counts(tmp_path, workflow, f
             [table.iloc[0].to_dict() | {"Row": row, "Ratio": str(ratio)} for row, ratio in ratios.items()]
         )
         table.to_csv(tmp_path / name / "benchmarks.csv", index=False)
-    table, made = workflow("build_book").benchmarks(tmp_path)
+    table, made = importlib.import_module("book").benchmarks(tmp_path)
     shown = dict(zip(table["Row"], table["Ratio"].str.partition(" (")[0], strict=True))
     assert shown == {"pairs": "3", "growth": "2"}
     said = made.set_index("What").loc["Rows"]

@@ -57,7 +57,8 @@ class Checkout:
             "kernel=galaxynb", "runs=runs",
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-        return set(re.findall(r"^(?:local)?rule (\w+):", done.stdout + done.stderr, re.MULTILINE)) - {"all"}
+        named = re.findall(r"^(?:local)?(?:rule|checkpoint) (\w+):", done.stdout + done.stderr, re.MULTILINE)
+        return set(named) - {"all"}
 
     def set(self, section, key, value):
         """Change the smoke profile."""

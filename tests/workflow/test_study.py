@@ -25,8 +25,11 @@ import pytest
 import yaml
 from checkout import Checkout
 
-STAGES = ("01_data", "02_noise", "03_classifier", "04_autoencoder", "05_evaluation")
+from galaxynb.stages import SECTIONS, STAGES
+
 SMOKE = Path("runs/smoke-standin")
+#: Targets for tests of what a stage does, which need no book.
+NO_BOOK = "SNAKEMAKE_ARGS=-- stages"
 
 pytestmark = pytest.mark.study
 
@@ -95,7 +98,7 @@ def test_every_stage_leaves_its_results(study):
     for figure in ("figure1", "figure2", "figure5", "confusion", "accuracy", "classifier_curves", "autoencoder_curves"):
         assert (run / "figures" / f"{figure}.png").stat().st_size > 10_000
     records = {path.stem: json.loads(path.read_text()) for path in (run / "provenance").glob("*.json")}
-    assert set(records) == {"data", "noise", "classifier", "autoencoder", "evaluation"}
+    assert set(records) == set(SECTIONS)
     assert all(record["wall_s"] > 0 and record["peak_memory_bytes"] > 0 for record in records.values())
     assert all(record["data"]["kind"] == "standin" for record in records.values())
     for name in ("audit", "leak_free", "closeness_overall", "closeness_classes", "recipes"):
@@ -166,29 +169,90 @@ def test_running_again_does_nothing_and_says_so(study):
     assert "Nothing to be done" in done.stdout + done.stderr
 
 
-def test_only_what_depends_on_an_edit_is_made_again(study):
-    assert study.planned() == set()
-    study.edit("book/intro.md", "#", "# ")
-    assert study.planned() == {"book"}
-    study.edit("book/intro.md", "# ", "#")
-    study.edit("notebooks/01_data.ipynb", "# The data", "# The data itself")
-    assert study.planned() == {"book"}
-    study.edit("notebooks/01_data.ipynb", "# The data itself", "# The data")
-    study.edit("config/smoke.yaml", "n_resamples: 999", "n_resamples: 998")
-    assert study.planned() == {"evaluation", "book"}
-    study.edit("config/smoke.yaml", "n_resamples: 998", "n_resamples: 999")
-    study.edit("galaxynb/noise.py", '"""The paper', '"""  The paper')
-    assert study.planned() == {"noise", "autoencoder", "evaluation", "book"} | (
-        {"data", "classifier"} & rules_using("noise", study.root)
-    )
-    study.edit("galaxynb/noise.py", '"""  The paper', '"""The paper')
+def planned_after(study, change, *names):
+    """Return the rules that a dry run plans after a change of files' texts, which is taken back again."""
+    texts = {study.root / name: (study.root / name).read_text(encoding="utf-8") for name in names}
+    for path, text in texts.items():
+        changed = change(text)
+        assert changed != text
+        path.write_text(changed, encoding="utf-8")
+    planned = study.planned()
+    for path, text in texts.items():
+        path.write_text(text, encoding="utf-8")
+    return planned
+
+
+def other_prose(text):
+    return text.replace('"""', '"""  ', 1) + "\n# A comment.\n"
+
+
+def other_code(text):
+    return text + "\n_ADDED = 1\n"
+
+
+def other_metadata(text):
+    """Return a notebook as JupyterLab saves it with recordTiming, and VS Code with the language of each cell."""
+    notebook = json.loads(text)
+    for cell in notebook["cells"]:
+        cell["metadata"] |= {"execution": {"iopub.execute_input": "2026-01-01"}, "vscode": {"languageId": "python"}}
+    return json.dumps(notebook, indent=1, ensure_ascii=False)
+
+
+def test_nothing_is_made_again_without_an_edit(study):
     assert study.planned() == set()
 
 
-def rules_using(module, root):
-    """Rules whose notebooks import a module, by a search that knows nothing of the workflow's own."""
-    sources = {stage[3:]: (root / "notebooks" / f"{stage}.ipynb").read_text() for stage in STAGES}
-    return {name for name, text in sources.items() if re.search(rf"galaxynb(\.| import [^\n]*\b){module}\b", text)}
+def test_prose_in_the_package_makes_no_stage_again(study):
+    modules = [str(path.relative_to(study.root)) for path in (study.root / "galaxynb").rglob("*.py")]
+    assert planned_after(study, other_prose, *modules) <= {"book"}
+    assert study.planned() == set()
+
+
+@pytest.mark.parametrize(
+    ("module", "expected"),
+    [
+        ("figures/sweeps", {"sweep_page", "book"}),
+        ("results/sweeps", {"sweep_page", "book"}),
+        ("data/download", {"data", "book"}),
+        ("results/quality", {"evaluation", "book"}),
+        ("noise", {"noise", "autoencoder", "evaluation", "book"}),
+    ],
+)
+def test_code_makes_those_stages_again_that_use_it(study, module, expected):
+    planned = planned_after(study, other_code, f"galaxynb/{module}.py")
+    assert planned & set(SECTIONS) == expected & set(SECTIONS)
+    assert planned <= expected
+    assert study.planned() == set()
+
+
+def test_prose_and_metadata_of_a_notebook_make_the_book_alone_again(study):
+    notebooks = [f"notebooks/{stage}.ipynb" for stage in STAGES]
+    assert planned_after(study, other_metadata, *notebooks) <= {"book"}
+    assert planned_after(study, lambda text: text.replace("# The data", "# The data itself"), notebooks[0]) == {"book"}
+    assert planned_after(study, lambda text: text.replace("#", "# ", 1), "book/intro.md") == {"book"}
+
+
+def test_a_parameter_makes_its_stage_and_all_after_it_again(study):
+    for key, expected in (("n_resamples", {"evaluation"}), ("most_stars", {"noise", "autoencoder", "evaluation"})):
+        edited = planned_after(
+            study, lambda text, key=key: re.sub(rf"({key}: )\d", r"\g<1>8", text), "config/smoke.yaml"
+        )
+        assert edited == expected | {"book"}
+    assert study.planned() == set()
+
+
+def test_a_stage_that_makes_the_same_again_trains_nothing_anew(study):
+    marks = {path.name: path.stat().st_mtime_ns for path in (study.root / SMOKE / "marks").iterdir()}
+    module = study.root / "galaxynb/data/download.py"
+    text = module.read_text(encoding="utf-8")
+    module.write_text(other_code(text), encoding="utf-8")
+    done = study.smoke(NO_BOOK)
+    assert done.returncode == 0, done.stderr[-3000:]
+    after = {path.name: path.stat().st_mtime_ns for path in (study.root / SMOKE / "marks").iterdir()}
+    assert {name for name in marks if marks[name] != after.get(name)} - {"book"} == {"01_data"}
+    module.write_text(text, encoding="utf-8")
+    assert study.smoke().returncode == 0
+    assert study.planned() == set()
 
 
 def test_real_galaxies_go_through_the_same_study(checkout, real_sample):
@@ -225,11 +289,11 @@ def test_a_full_disk_ends_with_one_sentence_and_the_next_run_makes_all_anew(stud
     assert "standin.h5" in said.split("01_data failed")[1]
     assert [path.read_bytes() for path in results] == before
     assert not list((study.root / SMOKE / "data").glob("*partial*"))
-    assert study.planned() == {"data", "noise", "classifier", "autoencoder", "evaluation", "book"}
-    assert study.smoke().returncode == 0
+    assert study.planned() == {*SECTIONS, "book"}
+    assert study.smoke(NO_BOOK).returncode == 0
     after = records_of(study)
     assert all(after[name] != marks[name] for name in marks)
-    assert study.planned() == set()
+    assert study.planned() == {"book"}
 
 
 def test_a_damaged_model_ends_with_one_sentence_and_is_made_again_once_deleted(study):
@@ -238,14 +302,15 @@ def test_a_damaged_model_ends_with_one_sentence_and_is_made_again_once_deleted(s
     model.write_bytes(whole[: len(whole) // 2])
     study.set("evaluation", "n_resamples", 997)
     book = (study.root / SMOKE / "book/book/results.html").read_bytes()
-    said = sentence(study.smoke())
+    said = sentence(study.smoke(NO_BOOK))
     assert "05_evaluation failed" in said
     assert "classifier.keras is not a readable Keras model" in said
     assert (study.root / SMOKE / "book/book/results.html").read_bytes() == book
     model.unlink()
     assert "classifier" in study.planned()
-    assert study.smoke().returncode == 0
+    assert study.smoke("SNAKEMAKE_ARGS=--until classifier").returncode == 0
     assert model.is_file()
+    assert "classifier" not in study.planned()
 
 
 def test_a_stage_that_fails_late_leaves_its_earlier_results(study):
@@ -255,11 +320,11 @@ def test_a_stage_that_fails_late_leaves_its_earlier_results(study):
     before = {path: path.read_bytes() for path in (*kept, run / "metrics.json")}
     whole = (study.root / "notebooks/05_evaluation.ipynb").read_text(encoding="utf-8")
     study.edit("notebooks/05_evaluation.ipynb", "verdict = evaluation.verdict(accuracy, effect)", "verdict = 1 / 0")
-    failed = study.smoke()
+    failed = study.smoke(NO_BOOK)
     (study.root / "notebooks/05_evaluation.ipynb").write_text(whole, encoding="utf-8")
     assert "05_evaluation failed: ZeroDivisionError" in sentence(failed)
     assert {path: path.read_bytes() for path in before} == before
-    assert study.smoke().returncode == 0
+    assert "evaluation" in study.planned()
 
 
 def test_a_killed_kernel_ends_with_one_sentence_and_keeps_earlier_results(study):
@@ -267,7 +332,7 @@ def test_a_killed_kernel_ends_with_one_sentence_and_keeps_earlier_results(study)
     before = {path: path.read_bytes() for path in (run / "noise.json", run / "notebooks/02_noise.ipynb")}
     whole = (study.root / "notebooks/02_noise.ipynb").read_text(encoding="utf-8")
     study.edit("notebooks/02_noise.ipynb", "from pathlib import Path", "import os; os.kill(os.getpid(), 9)")
-    failed = study.smoke()
+    failed = study.smoke(NO_BOOK)
     (study.root / "notebooks/02_noise.ipynb").write_text(whole, encoding="utf-8")
     said = sentence(failed)
     assert "02_noise failed" in said
@@ -275,7 +340,8 @@ def test_a_killed_kernel_ends_with_one_sentence_and_keeps_earlier_results(study)
     assert {path: path.read_bytes() for path in before} == before
     assert (run / "book/index.html").is_file()
     assert "noise" in study.planned()
-    assert study.smoke().returncode == 0
+    assert study.smoke("SNAKEMAKE_ARGS=--until noise").returncode == 0
+    assert "noise" not in study.planned()
 
 
 def test_a_killed_workflow_is_gone_on_with(study):
@@ -298,7 +364,7 @@ def test_a_killed_workflow_is_gone_on_with(study):
     running.wait()
     assert not (study.root / SMOKE / "models/classifier.keras").exists()
     assert study.make("unlock", "PROFILE=smoke").returncode == 0
-    assert study.smoke().returncode == 0
+    assert study.smoke("SNAKEMAKE_ARGS=--until classifier").returncode == 0
     executed = (study.root / SMOKE / "notebooks/03_classifier.ipynb").read_text(encoding="utf-8")
     assert "going on after epoch 1 of 2" in executed
 
@@ -309,7 +375,7 @@ def test_a_stage_that_failed_for_a_passing_reason_does_not_pass_for_done(study):
     whole = reference.read_bytes()
     reference.write_bytes(whole[:20])
     study.set("data", "n_images", 62)
-    failed = study.smoke()
+    failed = study.smoke("SNAKEMAKE_ARGS=--until noise")
     reference.write_bytes(whole)
     assert "02_noise failed" in sentence(failed)
     assert study.planned() == {"noise", "classifier", "autoencoder", "evaluation", "book"}
@@ -358,7 +424,7 @@ def test_a_bad_file_stops_the_first_stage_with_its_sentence(checkout):
     assert "empty.h5" in said.split("01_data failed")[1]
 
 
-@pytest.mark.parametrize("stage", STAGES[1:])
+@pytest.mark.parametrize("stage", list(STAGES)[1:])
 def test_a_notebook_alone_says_what_it_misses(checkout, stage, tmp_path):
     done = checkout.run(
         "papermill", f"notebooks/{stage}.ipynb", str(tmp_path / "out.ipynb"), "-k", "galaxynb",

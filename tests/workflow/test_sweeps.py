@@ -1,6 +1,5 @@
 """Sweeps: what points a file means, which stages they share, what becomes of the table when points are missing."""
 
-import doctest
 import importlib
 import itertools
 import json
@@ -12,18 +11,19 @@ import threading
 import time
 from pathlib import Path
 
+import failures
 import numpy as np
 import pandas as pd
 import pytest
+import sweeps
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from paths import ROOT
 
-import galaxynb.results.sweeps as spread  # MODULE
 from galaxynb.figures.sweeps import sweep_curves, sweep_map
 from galaxynb.files import save_table, write_json
-from galaxynb.provenance import STAGES, load_records, write_record
+from galaxynb.provenance import load_records, write_record
 from galaxynb.results.paper import PAPER, beside_paper, paper_table
 from galaxynb.results.sweeps import (
     metric_series,
@@ -37,18 +37,11 @@ from galaxynb.results.sweeps import (
     sweep_provenance,
     sweep_text,
 )
+from galaxynb.stages import SECTIONS, STAGES
 
 SWEEPS = sorted((ROOT / "config" / "sweeps").glob("*.yaml"))
 
 
-def load(name):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(ROOT / "workflow")
-        return importlib.import_module(name)
-
-
-sweeps = load("sweeps")
-explain = load("explain")
 SCHEMA = yaml.safe_load((ROOT / "config" / "schema.yaml").read_text(encoding="utf-8"))
 PROFILE = yaml.safe_load((ROOT / "config" / "smoke.yaml").read_text(encoding="utf-8"))
 
@@ -62,11 +55,11 @@ def points(**sweep):
 
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
 def test_the_sweeps_that_ship_are_what_their_schema_says(path):
-    sweep, profile = sweeps.read(path, explain.schema_faults, ROOT / "config")
+    sweep, profile = sweeps.read(path, folder=ROOT / "config")
     found = sweeps.points(sweep, profile, SCHEMA)
     assert len(found) == {"noise": 12, "seeds": 5, "smoke": 2}[path.stem]
     for point in found:
-        assert not explain.schema_faults(
+        assert not failures.schema_faults(
             {key: value for key, value in point["config"].items() if key != "source"}, ROOT / "config" / "schema.yaml"
         )
 
@@ -127,14 +120,14 @@ def test_a_file_that_is_no_sweep_is_told_in_a_sentence(tmp_path, text, message):
     path = tmp_path / "mine.yaml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(sweeps.SweepError, match=message) as raised:
-        sweeps.read(path, explain.schema_faults, ROOT / "config")
+        sweeps.read(path, folder=ROOT / "config")
     assert str(path) in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
 def test_a_missing_file_is_told_with_those_there_are():
     with pytest.raises(sweeps.SweepError, match=r"is missing: give one of .*noise\.yaml.*seeds\.yaml"):
-        sweeps.read("nowhere.yaml", explain.schema_faults, ROOT / "config")
+        sweeps.read("nowhere.yaml", folder=ROOT / "config")
 
 
 @pytest.mark.parametrize("name", ["value", "device", "state"])
@@ -163,8 +156,8 @@ def test_a_stage_has_another_folder_exactly_if_something_differs_that_it_follows
     parameter = data.draw(st.sampled_from(sorted(PROFILE[section])))
     one, other = PROFILE | {"source": "standin"}, PROFILE | {"source": "standin"}
     other[section] = other[section] | {parameter: "another"}
-    for stage, (own, needs) in sweeps.STAGES.items():
-        sections = {own, *(sweeps.STAGES[name][0] for name in needs)}
+    for stage, described in STAGES.items():
+        sections = {described.section, *(STAGES[name].section for name in described.needs)}
         same = sweeps.folder_of("r", stage, one) == sweeps.folder_of("r", stage, other)
         assert same == (section not in sections)
 
@@ -172,22 +165,22 @@ def test_a_stage_has_another_folder_exactly_if_something_differs_that_it_follows
 @pytest.mark.parametrize("name", ["seed", "source"])
 def test_seed_and_source_are_behind_every_stage(name):
     one = PROFILE | {"source": "standin"}
-    for stage in sweeps.STAGES:
+    for stage in STAGES:
         assert sweeps.folder_of("r", stage, one) != sweeps.folder_of("r", stage, one | {name: "other"})
 
 
 def test_needs_are_closed():
     """What a stage needs needs nothing more than the stage does: its parameters are all that decide."""
-    for _, needs in sweeps.STAGES.values():
-        for name in needs:
-            assert set(sweeps.STAGES[name][1]) <= set(needs)
+    for stage in STAGES.values():
+        for name in stage.needs:
+            assert set(STAGES[name].needs) <= set(stage.needs)
 
 
 # Bringing in what other folders hold
 
 
 def test_links_bring_in_what_a_stage_made_and_not_what_it_was_given(tmp_path):
-    stage = load("stage")
+    stage = importlib.import_module("stage")
     data, noise, last = (tmp_path / name for name in ("data-1", "noise-1", "evaluation-1"))
     for folder, name in ((data, "data/cache/cache.json"), (data, "provenance/data.json"), (noise, "noise.json")):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -203,7 +196,7 @@ def test_links_bring_in_what_a_stage_made_and_not_what_it_was_given(tmp_path):
 
 
 def test_links_are_made_anew_without_touching_what_they_led_to(tmp_path):
-    stage = load("stage")
+    stage = importlib.import_module("stage")
     for name in ("old", "new"):
         (tmp_path / name / "models").mkdir(parents=True)
         (tmp_path / name / "models" / "classifier.keras").write_text(name)
@@ -222,7 +215,7 @@ def notebook(*counts, error=None):
 
 
 def test_only_what_had_not_begun_is_tried_again(tmp_path):
-    stage = load("stage")
+    stage = importlib.import_module("stage")
     log = tmp_path / "logs" / "02_noise.ipynb"
     assert not stage.has_begun(log)
     log.parent.mkdir()
@@ -233,8 +226,9 @@ def test_only_what_had_not_begun_is_tried_again(tmp_path):
     began = tmp_path / "began"
     began.touch()
     os.utime(began, (1e9, 1e9))
-    arguments = ("notebooks/02_noise.ipynb", tmp_path, "no-such-kernel", 1, 2, "no", began, tmp_path, "mark")
-    assert stage.run(*arguments) == 1
+    given = f"--notebook notebooks/02_noise.ipynb --folder {tmp_path} --mark {tmp_path}/mark --kernel no-such-kernel"
+    given = stage.arguments([*given.split(), "--threads", "1", "--attempt", "2", "--began", str(began)])
+    assert stage.run(given) == 1
     assert log.read_text() == notebook(1, None)
     # What an earlier run of the workflow left there is not this one's first attempt.
     assert stage.has_begun(log, since=began.stat().st_mtime)
@@ -242,7 +236,7 @@ def test_only_what_had_not_begun_is_tried_again(tmp_path):
 
 
 def test_a_stage_waits_for_what_a_killed_workflow_left_running(tmp_path, capsys):
-    stage, path = load("stage"), tmp_path / "parameters" / "02_noise.holder.json"
+    stage, path = importlib.import_module("stage"), tmp_path / "parameters" / "02_noise.holder.json"
     stage.wait_for_holder(path)
     assert json.loads(path.read_text()) == stage.itself()
     running = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1.5)"])
@@ -263,7 +257,7 @@ def test_a_stage_waits_for_what_a_killed_workflow_left_running(tmp_path, capsys)
     ids=["no such process", "its number was given again", "another machine", "no squeue"],
 )
 def test_a_holder_that_is_gone_or_cannot_be_asked_after_is_not_waited_for(tmp_path, monkeypatch, holder):
-    stage, path = load("stage"), tmp_path / "02_noise.holder.json"
+    stage, path = importlib.import_module("stage"), tmp_path / "02_noise.holder.json"
     monkeypatch.setenv("PATH", str(tmp_path))
     write_json(path, stage.itself() | holder)
     stage.wait_for_holder(path)
@@ -272,7 +266,7 @@ def test_a_holder_that_is_gone_or_cannot_be_asked_after_is_not_waited_for(tmp_pa
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a shell script stands in for squeue")
 def test_a_holder_under_slurm_is_asked_after_by_its_number(tmp_path, monkeypatch):
-    stage, squeue = load("stage"), tmp_path / "squeue"
+    stage, squeue = importlib.import_module("stage"), tmp_path / "squeue"
     squeue.write_text('#!/bin/sh\ncase "$*" in *"--jobs 7 "*) echo 7 running;; esac\n')
     squeue.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
@@ -299,13 +293,11 @@ def test_what_a_stage_starts_works_as_a_batch():
 def sweep(tmp_path):
     """Return a sweep of four points: one done, one failed, one killed, one that has not run."""
     found = points(axes={"noise.sigma": [0, 0.1, 0.2, 0.3]})
-    folders = [
-        {stage: Path(sweeps.folder_of(tmp_path, stage, point["config"])) for stage in sweeps.STAGES} for point in found
-    ]
+    folders = [{stage: Path(sweeps.folder_of(tmp_path, stage, point["config"])) for stage in STAGES} for point in found]
     for point in folders:
         for stage in ("01_data", "03_classifier"):
             mark(point[stage], stage)
-    for stage in sweeps.STAGES:
+    for stage in STAGES:
         mark(folders[0][stage], stage)
     finish(folders[0]["05_evaluation"])
     for number, text in ((1, notebook(1, 2, error="sigma is -1")), (2, notebook(1, None))):
@@ -327,13 +319,13 @@ METRICS = {
 def finish(folder):
     """Leave in a folder what a finished run has."""
     write_json(folder / "metrics.json", METRICS)
-    for name, stem in zip(PAPER, load("collect")._TABLES, strict=True):
+    for name, stem in zip(PAPER, importlib.import_module("collect")._TABLES, strict=True):
         table = beside_paper(paper_table(name), name)
         (folder / "tables").mkdir(exist_ok=True)
         save_table(table, folder / "tables" / stem)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLURM_JOB_ID", "7")
-        for stage in STAGES:
+        for stage in SECTIONS:
             write_record(
                 stage,
                 folder,
@@ -351,7 +343,7 @@ def mark(folder, stage):
 
 def test_the_table_holds_what_is_done_and_the_points_say_why_the_rest_is_not(sweep):
     root, found = sweep
-    results, told = load("collect").gather(root, "mine", {"profile": "smoke"}, found)
+    results, told = importlib.import_module("collect").gather(root, "mine", {"profile": "smoke"}, found)
     assert list(told["state"]) == ["done", "failed", "failed", "missing"]
     assert told["reason"][1] == "02_noise: ValueError: sigma is -1"
     assert "kernel died" in told["reason"][2]
@@ -373,13 +365,13 @@ def test_the_table_holds_what_is_done_and_the_points_say_why_the_rest_is_not(swe
 def test_only_the_results_asked_for_are_in_the_table(sweep):
     root, found = sweep
     settings = {"profile": "smoke", "results": ["effect/*", "accuracy/clean"]}
-    results, _ = load("collect").gather(root, "mine", settings, found)
+    results, _ = importlib.import_module("collect").gather(root, "mine", settings, found)
     assert set(results["metric"]) == {"effect/drop", "effect/gain", "effect/recovery", "accuracy/clean"}
 
 
 def test_points_beside_axes_hold_the_profiles_values_and_count_as_axes(tmp_path):
     found = points(axes={"seed": [1, 2]}, points=[{"noise.sigma": 0.3}])
-    _, told = load("collect").gather(tmp_path, "mine", {"profile": "smoke"}, found)
+    _, told = importlib.import_module("collect").gather(tmp_path, "mine", {"profile": "smoke"}, found)
     assert sweep_axes(told) == ["noise.sigma"]
     assert told["noise.sigma"].tolist() == [PROFILE["noise"]["sigma"]] * 2 + [0.3]
     assert told["seed"].tolist() == [1, 2, PROFILE["seed"]]
@@ -387,9 +379,12 @@ def test_points_beside_axes_hold_the_profiles_values_and_count_as_axes(tmp_path)
 
 def test_values_of_several_kinds_are_written_and_a_point_that_cannot_be_read_costs_itself_alone(sweep):
     root, _ = sweep
-    collect, found = load("collect"), points(axes={"noise.sigma": [0], "classifier.jit": ["auto", True]})
+    collect, found = (
+        importlib.import_module("collect"),
+        points(axes={"noise.sigma": [0], "classifier.jit": ["auto", True]}),
+    )
     for point in found:
-        folders = {stage: Path(sweeps.folder_of(root, stage, point["config"])) for stage in sweeps.STAGES}
+        folders = {stage: Path(sweeps.folder_of(root, stage, point["config"])) for stage in STAGES}
         for stage, folder in folders.items():
             mark(folder, stage)
         finish(folders["05_evaluation"])
@@ -408,12 +403,12 @@ def test_a_stage_that_did_not_begin_is_told_with_what_it_said(sweep):
     log = Path(sweeps.folder_of(root, "02_noise", found[3]["config"])) / "logs" / "02_noise.txt"
     log.parent.mkdir(parents=True)
     log.write_text("Traceback\nNoSuchKernel: nowhere\n\n")
-    told = load("collect").gather(root, "mine", {"profile": "smoke"}, found)[1]
+    told = importlib.import_module("collect").gather(root, "mine", {"profile": "smoke"}, found)[1]
     assert told["reason"][3] == "02_noise did not begin: NoSuchKernel: nowhere"
 
 
 def test_a_folder_belongs_to_one_file(tmp_path, monkeypatch):
-    collect = load("collect")
+    collect = importlib.import_module("collect")
     monkeypatch.chdir(tmp_path)
     for _ in range(2):
         collect.claim("runs/sweeps/mine", "config/sweeps/mine.yaml")
@@ -425,7 +420,7 @@ def test_a_folder_belongs_to_one_file(tmp_path, monkeypatch):
 
 def test_a_table_is_stale_where_it_is_missing_or_of_other_points_or_older_than_a_run(sweep, monkeypatch):
     root, found = sweep
-    collect, settings = load("collect"), {"profile": "smoke"}
+    collect, settings = importlib.import_module("collect"), {"profile": "smoke"}
     monkeypatch.setattr(collect, "report", lambda *_: "")
     assert not collect.is_stale(root, settings, found)  # some points are not done: the workflow writes it at its end
     done = found[:1]
@@ -442,7 +437,7 @@ def test_a_table_is_stale_where_it_is_missing_or_of_other_points_or_older_than_a
 
 def test_a_sweep_is_kept_small_with_its_failures_and_what_made_it(sweep, tmp_path, monkeypatch):
     root, found = sweep
-    keep, collect = load("keep"), load("collect")
+    keep, collect = importlib.import_module("keep"), importlib.import_module("collect")
     monkeypatch.setattr(collect, "report", lambda *_: "")
     collect.summarize(root, "mine.yaml", {"profile": "smoke"}, found, "kernel")
     results, told = read_sweep(root)
@@ -469,7 +464,7 @@ def test_a_sweep_is_kept_small_with_its_failures_and_what_made_it(sweep, tmp_pat
 
 
 def test_a_table_without_any_run_can_be_read(tmp_path):
-    collect = load("collect")
+    collect = importlib.import_module("collect")
     found = points(axes={"noise.sigma": [0, 0.1]})
     results, told = collect.gather(tmp_path, "mine", {"profile": "smoke"}, found)
     results.to_parquet(tmp_path / "results.parquet", index=False)
@@ -570,7 +565,7 @@ def test_the_text_of_a_sweep_names_each_kind_of_run_and_what_differs():
 
 def test_points_are_listed_with_their_numbers_and_without_links(sweep):
     root, found = sweep
-    table = point_table(*load("collect").gather(root, "mine", {"profile": "smoke"}, found))
+    table = point_table(*importlib.import_module("collect").gather(root, "mine", {"profile": "smoke"}, found))
     assert table["State"].tolist() == ["done", "failed", "failed", "missing"]
     estimates = json.loads(next(root.glob("evaluation-*/metrics.json")).read_text())["estimates"]
     assert table["Clean"].tolist() == [f"{estimates['clean']['value']:.2f}", "", "", ""]
@@ -589,12 +584,6 @@ def test_provenance_gives_what_is_shared_once_and_loses_nothing(stages):
         assert shared["parameters"] | own["parameters"] == {"seed": number}
         assert shared["stages"] | own["stages"] == costs
         assert not shared["stages"].keys() & own["stages"].keys()
-
-
-def test_the_examples_in_the_docstrings():
-    failed, tried = doctest.testmod(spread)
-    assert tried > 0
-    assert failed == 0
 
 
 # The figures

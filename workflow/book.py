@@ -1,6 +1,6 @@
 """Gather a run's executed notebooks, tables and figures with the prose, and build the book strictly.
 
-Usage: python workflow/build_book.py runs/quick-standin
+Usage: python workflow/book.py runs/quick-standin
 
 The sources are laid out under the run, so that two runs never share a build; the finished pages
 replace the earlier ones only if the build succeeds. `jupyter-book -nW` lets a notebook pass whose
@@ -20,8 +20,10 @@ import yaml
 from galaxynb.figures.style import save_figure
 from galaxynb.figures.times import stage_times
 from galaxynb.files import save_table, written_aside
+from galaxynb.fingerprints import cell_code
 from galaxynb.pages import banner, notebook_times
 from galaxynb.provenance import load_records, record_summary
+from galaxynb.stages import STAGES
 
 ROOT = Path(__file__).resolve().parents[1]
 #: What was measured once and is shown in every book.
@@ -50,7 +52,6 @@ SWEEPS = {
 }
 #: A line of a cell of parameters: `name: kind = value  # comment`.
 _PARAMETER = re.compile(r"(?P<name>\w+)(?P<kind>: [^=]+?)? = .*?(?P<comment>  # .*)?")
-NOTEBOOKS = ("01_data", "02_noise", "03_classifier", "04_autoencoder", "05_evaluation")
 
 
 def gate(path):
@@ -74,23 +75,38 @@ def gate(path):
 
 
 def with_current_prose(executed, current):
-    """Return an executed notebook with the prose of the notebook as it is now.
+    """Return the notebook as it is now, with the outputs of the executed one.
 
-    Code cells come from `executed`. The workflow runs a stage again when its code changes, so a code cell of `current`
-    that was not executed means that the two do not belong together.
+    The workflow runs a stage again when its code changes, but neither for its prose, its comments nor the metadata
+    that decides how a cell is shown.
+
+    Raises
+    ------
+    ValueError
+        If the code of the two differs, so that the outputs are of something else.
     """
-    ran = {cell["id"]: cell for cell in executed["cells"] if cell["cell_type"] == "code"}
+    ran = [cell for cell in executed["cells"] if cell["cell_type"] == "code" and not _is(cell, "injected-parameters")]
+    if [cell_code(cell) for cell in ran] != [cell_code(cell) for cell in _code_cells(current)]:
+        raise ValueError("the code of a notebook is not the code that has run: run `make book` again")
     given = executed["metadata"].get("papermill", {}).get("parameters", {})
+    outputs = iter(ran)
     cells = []
     for cell in current["cells"]:
-        if cell["cell_type"] == "code" and cell["id"] not in ran:
-            raise ValueError(f"cell {cell['id']} of a notebook has not run: run `make book` again")
         if cell["cell_type"] == "code":
-            cell = ran[cell["id"]]
-        if "parameters" in cell["metadata"].get("tags", ()):
+            one = next(outputs)
+            cell = cell | {"outputs": one["outputs"], "execution_count": one["execution_count"]}
+        if _is(cell, "parameters"):
             cell = cell | {"source": as_given("".join(cell["source"]), given)}
         cells.append(cell)
     return executed | {"cells": cells}
+
+
+def _code_cells(notebook):
+    return [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+
+
+def _is(cell, tag):
+    return tag in cell["metadata"].get("tags", ())
 
 
 def as_given(source, given):
@@ -125,11 +141,10 @@ PARTS = {
 def times(run, records):
     """Return where each stage's time went: a row a stage, seconds in a column a part."""
     rows = []
-    for name in NOTEBOOKS:
-        stage = name.partition("_")[2]
+    for name, stage in STAGES.items():
         notebook = json.loads((Path(run) / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))
-        parts = notebook_times(notebook, seconds=records[stage]["extra"].get("training seconds"))
-        rows.append({"Stage": stage} | {PARTS[part]: round(seconds, 1) for part, seconds in parts.items()})
+        parts = notebook_times(notebook, seconds=records[stage.section]["extra"].get("training seconds"))
+        rows.append({"Stage": stage.section} | {PARTS[part]: round(seconds, 1) for part, seconds in parts.items()})
     return pd.DataFrame(rows)
 
 
@@ -171,7 +186,7 @@ def gather(run, source):
     run, source = Path(run), Path(source)
     shutil.copytree(ROOT / "book", source / "book")
     shutil.copy(ROOT / "_toc.yml", source)
-    for name in NOTEBOOKS:
+    for name in STAGES:
         path = run / "notebooks" / f"{name}.ipynb"
         if not path.is_file():
             raise FileNotFoundError(f"{path} is missing: `make book` makes it")

@@ -1,7 +1,7 @@
 """Keep the small results of a finished run or sweep, which every book shows: tables, figures, metrics and records.
 
-Usage: python workflow/keep.py runs/half-standin book/reference/run
-       python workflow/keep.py runs/sweeps/noise book/reference/sweeps/noise
+Usage: python workflow/reference/keep.py runs/half-standin book/reference/run
+       python workflow/reference/keep.py runs/sweeps/noise book/reference/sweeps/noise
 """
 
 import json
@@ -10,8 +10,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from build_book import SWEEPS, times
-
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from book import SWEEPS, times
 from galaxynb.files import write_json, written_aside
 from galaxynb.pages import banner
 from galaxynb.provenance import device_text, load_records, records_table

@@ -1,6 +1,6 @@
 """Compare variants of a run's autoencoder at half its schedule: the record that notebook 04 shows.
 
-Usage: python workflow/trials.py runs/quick-standin book/reference/autoencoder_trials.csv
+Usage: python workflow/reference/autoencoder_trials.py runs/quick-standin book/reference/autoencoder_trials.csv
 
 Scores are taken on validation images, so that the choice does not look at the test images.
 """

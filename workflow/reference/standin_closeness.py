@@ -1,6 +1,6 @@
 """Measure on stand-ins made for the purpose how close they come to the sky: the record that the book shows.
 
-Usage: python workflow/closeness.py book/reference/standin_closeness.csv --real galaxy10.h5
+Usage: python workflow/reference/standin_closeness.py book/reference/standin_closeness.csv --real galaxy10.h5
 
 Four parts, each of which `--only` runs alone; the record keeps the others as they were:
 

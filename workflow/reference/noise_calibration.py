@@ -1,6 +1,6 @@
 """Measure what noise of a grid of strengths costs a run's classifier: the record that notebook 02 shows.
 
-Usage: python workflow/calibrate.py runs/quick-standin book/reference/noise_calibration.csv
+Usage: python workflow/reference/noise_calibration.py runs/quick-standin book/reference/noise_calibration.csv
 
 Validation images are used, so that the choice of a noise level does not look at the test images.
 """

@@ -1,0 +1,45 @@
+"""The one table of the study's stages, which the workflow, the records, the book and the tests share."""
+
+from typing import NamedTuple
+
+__all__ = ["SECTIONS", "STAGES", "Stage"]
+
+
+class Stage(NamedTuple):
+    """What the workflow has to know of a stage; all files lie in the run's folder unless it says otherwise."""
+
+    #: The section of a profile that holds the stage's parameters. It also names the stage's record.
+    section: str
+    #: Stages whose results the notebook reads, by their notebooks. Whatever those need is named too.
+    needs: tuple[str, ...]
+    #: The file without which the stage counts as not made.
+    result: str
+    #: Files and folders that later stages read.
+    passes_on: tuple[str, ...] = ()
+    #: Files of the checkout that the notebook shows.
+    reads: tuple[str, ...] = ()
+
+
+#: Stages by their notebooks, in the order of the study.
+STAGES = {
+    "01_data": Stage("data", (), "data/cache/cache.json", ("data/cache",)),
+    "02_noise": Stage(
+        "noise",
+        ("01_data",),
+        "noise.json",
+        ("noise.json",),
+        ("book/reference/noise_calibration.csv", "book/reference/noise_calibration.json"),
+    ),
+    "03_classifier": Stage("classifier", ("01_data",), "models/classifier.keras", ("models/classifier.keras",)),
+    "04_autoencoder": Stage(
+        "autoencoder",
+        ("01_data", "02_noise"),
+        "models/autoencoder.keras",
+        ("models/autoencoder.keras",),
+        ("book/reference/autoencoder_trials.csv", "book/reference/autoencoder_trials.json"),
+    ),
+    "05_evaluation": Stage("evaluation", ("01_data", "02_noise", "03_classifier", "04_autoencoder"), "metrics.json"),
+}
+
+#: Sections of a profile, which are the names of the stages' records too, in the order of the study.
+SECTIONS = tuple(stage.section for stage in STAGES.values())

@@ -1,0 +1,81 @@
+"""The notebooks as committed: valid, short, typed, without results."""
+
+import ast
+import json
+import statistics
+
+import nbformat
+import pytest
+import yaml
+from papermill import inspect_notebook
+from paths import ROOT
+
+from galaxynb.stages import SECTIONS, STAGES
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def profile(name):
+    return yaml.safe_load((ROOT / "config" / f"{name}.yaml").read_text(encoding="utf-8"))
+
+
+def code_cells(path):
+    return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+
+
+def test_there_are_five_notebooks_in_the_order_of_the_workflow():
+    assert [path.stem for path in NOTEBOOKS] == list(STAGES)
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_is_valid_and_holds_no_results(notebook):
+    content = nbformat.read(notebook, as_version=4)
+    nbformat.validate(content)
+    assert not {"papermill", "widgets"} & set(content.metadata)
+    for cell in code_cells(notebook):
+        assert cell.outputs == []
+        assert cell.execution_count is None
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_cells_are_short(notebook):
+    lines = [len(cell.source.splitlines()) for cell in code_cells(notebook)]
+    assert statistics.median(lines) <= 8
+    assert max(lines) <= 25
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_each_parameter_is_typed_and_explained(notebook):
+    (cell,) = [cell for cell in code_cells(notebook) if "parameters" in cell.metadata.get("tags", [])]
+    parameters = inspect_notebook(str(notebook))
+    assert set(parameters) == {node.target.id for node in ast.parse(cell.source).body}
+    for name, parameter in parameters.items():
+        assert parameter["inferred_type_name"] in {"str", "int", "float", "bool", "list"}, name
+        assert len(parameter["help"]) > 10, name
+
+
+@pytest.mark.parametrize(("notebook", "section"), [*zip(NOTEBOOKS, SECTIONS, strict=True)], ids=SECTIONS)
+def test_defaults_are_those_of_the_quick_profile_on_the_standin(notebook, section):
+    defaults = {
+        name: ast.literal_eval(parameter["default"]) for name, parameter in inspect_notebook(str(notebook)).items()
+    }
+    quick = profile("quick")
+    expected = {"run_dir": "../runs/quick-standin", "profile": "quick", "seed": quick["seed"]} | quick[section]
+    if section == "data":
+        expected |= {"source": "standin", "downloads": "../downloads"}
+    schema = profile("schema")["properties"][section]["properties"]
+    expected = {name: rule["default"] for name, rule in schema.items() if "default" in rule} | expected
+    assert defaults == expected
+
+
+WRITES = ("save_figure(", "save_table(", "save_model(", "write_json(", "model.write(", "write_record(")
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_writes_results_only_in_its_last_cells(path):
+    """A stage that fails half-way must leave the results of the run before it as they were."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    writing = [number for number, text in enumerate(code) if any(write in text for write in WRITES)]
+    assert writing
+    assert writing == list(range(len(code) - len(writing), len(code)))

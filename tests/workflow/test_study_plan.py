@@ -1,0 +1,358 @@
+"""What the Snakefile asks of workflow/study.py: folders, parameters, stamp files, and what is out of date."""
+
+import importlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import configuration
+import content
+import pytest
+import stage
+import study
+import yaml
+from paths import ROOT
+
+from galaxynb.stages import SECTIONS, STAGES
+
+
+def profile(name="smoke", **changes):
+    return configuration.read_profile(name, ROOT / "config") | {"profile": name} | changes
+
+
+@pytest.fixture(autouse=True)
+def checkout(tmp_path, monkeypatch):
+    """Go to a folder with the notebooks and what the workflow reads beside them."""
+    for name in ("notebooks", "config", "book/reference", "book/sweep.ipynb", "workflow"):
+        there = tmp_path / name
+        there.parent.mkdir(parents=True, exist_ok=True)
+        there.symlink_to(ROOT / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def smoke():
+    """Return the smoke study, whose stages have no results yet."""
+    smoke = study.Study(profile(), cores=2)
+    smoke.prepare()
+    return smoke
+
+
+def finish(made, name, text="result"):
+    """Leave what a finished stage leaves."""
+    folder, inputs = Path(made.root), content.checksums(made.files(name, made.root))
+    for path in (STAGES[name].result, f"notebooks/{name}.ipynb"):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        if path.endswith(".keras"):
+            with zipfile.ZipFile(folder / path, "w") as archive:
+                archive.writestr("config.json", text)
+        else:
+            (folder / path).write_text(text)
+    (folder / "parameters" / f"{name}.made.json").write_text(json.dumps(content.checksums_of_results(name, folder)))
+    (folder / "parameters" / f"{name}.ran.json").write_text(json.dumps(inputs))
+    (folder / "marks").mkdir(exist_ok=True)
+    (folder / "marks" / name).touch()
+
+
+def outdated(made):
+    return {name for name in STAGES if made.is_outdated(name, made.root)}
+
+
+# The one table of stages
+
+
+def test_each_stage_has_its_notebook_and_its_section_of_the_schema():
+    assert sorted(STAGES) == sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
+    schema = configuration.read_schema(ROOT / "config")
+    assert [key for key, value in schema["properties"].items() if value["type"] == "object"] == list(SECTIONS)
+
+
+def test_a_stage_needs_earlier_stages_alone_and_reads_files_that_are_there():
+    names = list(STAGES)
+    for name, described in STAGES.items():
+        assert all(names.index(other) < names.index(name) for other in described.needs)
+        assert all((ROOT / path).is_file() for path in described.reads)
+
+
+def test_a_notebook_shows_the_kept_files_that_its_stage_reads():
+    for name, described in STAGES.items():
+        text = (ROOT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8")
+        shown = set(re.findall(r"noise_calibration|autoencoder_trials", text))
+        assert shown == {Path(path).stem for path in described.reads}
+
+
+# A study's settings
+
+
+def test_a_study_has_one_folder_and_fills_in_defaults():
+    made = study.Study(profile(), cores=2)
+    assert made.root == "runs/smoke-standin"
+    assert made.folders == [made.root]
+    assert made.cpus == 2
+    assert made.parameters("04_autoencoder", made.root)["precision"] == "auto"
+    assert made.parameters("01_data", made.root)["run_dir"] == "../runs/smoke-standin"
+    assert made.parameters("01_data", made.root)["source"] == "standin"
+    assert "source" not in made.parameters("02_noise", made.root)
+
+
+def test_a_configfile_that_extends_another_works_without_make():
+    own = yaml.safe_load((ROOT / "config" / "half.yaml").read_text(encoding="utf-8"))
+    made = study.Study(own | {"profile": "half", "seed": 3})
+    assert made.parameters("03_classifier", made.root)["epochs"] == 18
+    assert made.parameters("03_classifier", made.root)["seed"] == 3
+    assert made.parameters("05_evaluation", made.root)["n_resamples"] == 9999
+
+
+def test_a_sweep_takes_a_profile_that_extends_another_and_refuses_a_wrong_one(checkout):
+    (checkout / "mine.yaml").write_text("profile: half\naxes: {seed: [1, 2]}")
+    made = study.Study({"sweep": "mine.yaml"})
+    assert [point["config"]["data"]["image_size"] for point in made.points] == [64, 64]
+    folder = shutil.copytree(ROOT / "config", checkout / "other")
+    (folder / "mine.yaml").write_text("extends: smoke\nautoencoder: {noisy_epoch: 2}")
+    (checkout / "mine.yaml").write_text("profile: mine\naxes: {seed: [1, 2]}")
+    with pytest.raises(configuration.ConfigurationError, match=r"config/mine\.yaml: .*'noisy_epoch' was unexpected"):
+        study.Study({"sweep": "mine.yaml"}, folder=folder)
+
+
+def test_a_file_of_data_is_named_from_the_notebooks_and_must_exist(checkout):
+    (checkout / "my galaxies.h5").touch()
+    made = study.Study(profile(source="my galaxies.h5"))
+    assert made.root == "runs/smoke-my-galaxies"
+    assert made.parameters("01_data", made.root)["source"] == "../my galaxies.h5"
+    assert made.inputs("01_data")["source"](SimpleNamespace(folder=made.root)) == ["my galaxies.h5"]
+    assert made.inputs("02_noise")["source"](SimpleNamespace(folder=made.root)) == []
+    with pytest.raises(configuration.ConfigurationError, match=r"^DATA=nowhere\.h5 is not a file: give standin, "):
+        study.Study(profile(source="nowhere.h5"))
+
+
+@pytest.mark.parametrize(
+    ("source", "folder"),
+    [
+        ("standin", "r/p-standin"),
+        ("a/b c.h5", "r/p-b-c"),
+        ("standin.h5", "r/p-standin-file"),
+        ("galaxy10", "r/p-galaxy10"),
+    ],
+)
+def test_each_source_has_a_folder_of_its_own(source, folder):
+    assert study.run_folder("r", "p", source) == folder
+
+
+def test_as_a_script_it_prints_where_results_lie():
+    command = [sys.executable, "workflow/study.py", "--runs", "r", "--profile", "p", "--data", "standin"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    plain, book = (
+        subprocess.run([*command, *more], capture_output=True, text=True, check=True, env=environment).stdout
+        for more in ([], ["--book"])
+    )
+    assert plain == "r/p-standin\n"
+    assert book == f"The book is ready: {Path('r/p-standin/book/index.html').resolve()}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "dry"),
+    [
+        (["-n"], True),
+        (["--dry-run"], True),
+        (["--dryrun"], True),
+        (["-qn"], True),
+        (["--unlock"], True),
+        (["-c2"], False),
+    ],
+)
+def test_a_dry_run_is_told_by_snakemakes_arguments(arguments, dry):
+    assert study.is_dry_run(["--cores", "all", *arguments]) == dry
+
+
+# What is written before the first job
+
+
+def test_inputs_are_written_once_and_then_only_where_they_differ(smoke):
+    inputs = [Path(path) for name in STAGES for path in smoke.files(name, smoke.root)]
+    assert all(path.is_file() for path in inputs)
+    for path in inputs:
+        if path.is_relative_to(smoke.root):
+            os.utime(path, (1, 1))
+    study.Study(profile(seed=7)).prepare()
+    changed = {path.name for path in inputs if path.stat().st_mtime != 1 and path.is_relative_to(smoke.root)}
+    assert changed == {f"{name}.yaml" for name in STAGES}
+
+
+def test_a_dry_run_leaves_the_time_of_the_last_start(smoke):
+    os.utime(smoke.began_file, (1, 1))
+    study.Study(profile()).prepare(dry_run=True)
+    assert Path(smoke.began_file).stat().st_mtime == 1
+    study.Study(profile()).prepare()
+    assert Path(smoke.began_file).stat().st_mtime > 1
+
+
+def test_a_notebook_that_is_no_python_is_told_in_a_sentence(checkout, smoke):
+    text = (ROOT / "notebooks" / "01_data.ipynb").read_text(encoding="utf-8")
+    (checkout / "notebooks").unlink()
+    (checkout / "notebooks").mkdir()
+    (checkout / "notebooks" / "01_data.ipynb").write_text(text.replace("from pathlib import Path", "from pathlib imp"))
+    with pytest.raises(
+        configuration.ConfigurationError, match=r"^notebooks/01_data\.ipynb, line \d+, is no Python \(.*\)"
+    ):
+        smoke.write_inputs()
+
+
+@pytest.mark.parametrize("gone", ["models/classifier.keras", "notebooks/03_classifier.ipynb"])
+def test_deleted_results_take_their_stamp_and_the_books_back(smoke, gone):
+    for name in STAGES:
+        finish(smoke, name)
+    page = Path(smoke.root, "book", "index.html")
+    page.parent.mkdir()
+    page.touch()
+    Path(smoke.root, "marks", "book").touch()
+    smoke.take_back_stamps()
+    assert {path.name for path in Path(smoke.root, "marks").iterdir()} == {*STAGES, "book"}
+    Path(smoke.root, gone).unlink()
+    smoke.take_back_stamps()
+    assert {path.name for path in Path(smoke.root, "marks").iterdir()} == {*STAGES} - {"03_classifier"}
+
+
+def test_a_sweep_on_the_real_data_fetches_them_once_before_its_jobs(checkout, monkeypatch):
+    module = importlib.import_module("galaxynb.data.download")
+    fetched = []
+    monkeypatch.setattr(module, "fetch_galaxy10", fetched.append)
+    (checkout / "mine.yaml").write_text("profile: smoke\nsource: galaxy10\naxes: {seed: [1, 2]}")
+    made = study.Study({"sweep": "mine.yaml", "downloads": "there"})
+    made.prepare(dry_run=True)
+    assert fetched == []
+    made.prepare()
+    assert fetched == ["there"]
+
+
+# What is out of date
+
+
+def test_a_finished_study_is_up_to_date_and_one_without_results_is_not(smoke):
+    assert outdated(smoke) == set(STAGES)
+    for name in STAGES:
+        finish(smoke, name)
+    assert outdated(smoke) == set()
+
+
+def test_a_stage_that_makes_the_same_again_leaves_the_later_ones_as_they_are(smoke):
+    for name in STAGES:
+        finish(smoke, name)
+    finish(smoke, "01_data")
+    finish(smoke, "03_classifier")
+    assert outdated(smoke) == set()
+    finish(smoke, "03_classifier", text="another")
+    assert outdated(smoke) == {"05_evaluation"}
+    finish(smoke, "01_data", text="another")
+    assert outdated(smoke) == set(STAGES) - {"01_data"}
+
+
+def test_parameters_decide_their_stage_and_all_after_it(smoke):
+    for name in STAGES:
+        finish(smoke, name)
+    changed = profile()
+    changed["noise"] = changed["noise"] | {"sigma": 0.2}
+    made = study.Study(changed)
+    made.prepare()
+    assert outdated(made) == {"02_noise", "04_autoencoder", "05_evaluation"}
+    study.Study(profile()).prepare()
+    assert outdated(smoke) == set()
+
+
+def test_stamps_before_an_outdated_stage_order_and_trigger_it_and_others_order_alone(smoke):
+    for name in STAGES:
+        finish(smoke, name)
+    before = smoke.inputs("04_autoencoder")["before"]
+    wildcards = SimpleNamespace(folder=smoke.root)
+    assert all(mark.flags["ancient"] for mark in before(wildcards))
+    Path(smoke.root, "parameters", "04_autoencoder.code.json").write_text("other")
+    assert before(wildcards) == [f"{smoke.root}/marks/{name}" for name in ("01_data", "02_noise")]
+    assert not any(hasattr(mark, "flags") for mark in before(wildcards))
+
+
+# What a stage leaves
+
+
+def test_checksums_of_networks_leave_out_when_they_were_saved(tmp_path):
+    def save(text, year, date):
+        (tmp_path / "models").mkdir(exist_ok=True)
+        with zipfile.ZipFile(tmp_path / "models" / "classifier.keras", "w") as archive:
+            archive.writestr(zipfile.ZipInfo("metadata.json", (year, 1, 1, 0, 0, 0)), date)
+            archive.writestr(zipfile.ZipInfo("model.weights.h5", (year, 1, 1, 0, 0, 0)), text)
+        return content.checksums_of_results("03_classifier", tmp_path)
+
+    first = save("weights", 2020, "2020")
+    assert list(first) == ["models/classifier.keras"]
+    assert save("weights", 2021, "2021") == first
+    assert save("other", 2020, "2020") != first
+
+
+def test_a_saved_network_has_the_same_checksum_when_it_is_saved_again(tmp_path):
+    keras = pytest.importorskip("keras")
+    (tmp_path / "models").mkdir()
+    inputs = keras.Input((4,))
+    network = keras.Model(inputs, keras.layers.Dense(2, name="out")(inputs), name="small")
+    found = []
+    for _ in range(2):
+        network.save(tmp_path / "models" / "autoencoder.keras")
+        found.append(content.checksums_of_results("04_autoencoder", tmp_path))
+    assert found[0] == found[1]
+
+
+def test_a_folder_is_passed_on_with_every_file_in_it(tmp_path):
+    for name in ("cache.json", "images.npy"):
+        (tmp_path / "data" / "cache").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "data" / "cache" / name).write_text(name)
+    (tmp_path / "data" / "standin.h5").write_text("no later stage reads it")
+    assert list(content.checksums_of_results("01_data", tmp_path)) == ["data/cache/cache.json", "data/cache/images.npy"]
+    assert content.checksums_of_results("05_evaluation", tmp_path) == {}
+
+
+def arguments(smoke, name, **changes):
+    given = {
+        "notebook": f"notebooks/{name}.ipynb",
+        "folder": smoke.root,
+        "mark": f"{smoke.root}/marks/{name}",
+        "kernel": "none",
+        "threads": "1",
+        "began": smoke.began_file,
+    } | changes
+    words = [word for key, value in given.items() for word in (f"--{key}", value)]
+    return stage.arguments([*words, "--files", *smoke.files(name, smoke.root), "--needed", smoke.root])
+
+
+def test_a_stage_leaves_its_stamp_last_with_what_it_made_and_from_what(smoke, monkeypatch):
+    def papermill(notebook, log, **_):
+        # What the notebook would write; and the user edits the profile meanwhile.
+        for path in (log, Path(smoke.root, "noise.json"), Path(smoke.root, "provenance", "noise.json")):
+            path.parent.mkdir(exist_ok=True)
+            path.write_text("{}")
+        Path(smoke.root, "parameters", "02_noise.yaml").write_text("later")
+        return 0
+
+    monkeypatch.setattr(stage, "run_papermill", papermill)
+    finish(smoke, "01_data")
+    assert stage.run(arguments(smoke, "02_noise")) == 0
+    assert Path(smoke.root, "marks", "02_noise").read_text() == "{}"
+    assert list(json.loads(Path(smoke.root, "parameters", "02_noise.made.json").read_text())) == ["noise.json"]
+    # An edit while the stage ran is one that it has not seen.
+    assert smoke.is_outdated("02_noise", smoke.root)
+    smoke.write_inputs()
+    assert not smoke.is_outdated("02_noise", smoke.root)
+
+
+def test_a_stage_that_fails_leaves_no_stamp_and_its_earlier_results(smoke, monkeypatch):
+    finish(smoke, "02_noise")
+    Path(smoke.root, "marks", "02_noise").unlink()  # as Snakemake does before a job starts
+    before = {path: path.read_bytes() for path in Path(smoke.root).rglob("*") if path.is_file()}
+    monkeypatch.setattr(stage, "run_papermill", lambda *_, **__: 1)
+    assert stage.run(arguments(smoke, "02_noise")) == 1
+    after = {path: path.read_bytes() for path in Path(smoke.root).rglob("*") if path.is_file()}
+    assert after.items() >= before.items()
+    assert {path.name for path in after.keys() - before.keys()} == {"02_noise.holder.json"}

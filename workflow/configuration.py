@@ -1,0 +1,101 @@
+"""Read the profiles of config/: what a profile extends, what it may hold, and which values are left to defaults."""
+
+import copy
+from pathlib import Path
+
+import yaml
+from failures import schema_faults
+
+
+class ConfigurationError(ValueError):
+    """What is wrong with a profile or a sweep's file, in one sentence."""
+
+
+def read_profile(name, folder):
+    """Return a profile of config/ with all values of those that it extends.
+
+    Parameters
+    ----------
+    name : str
+        ``quick`` for config/quick.yaml.
+    folder : os.PathLike
+        The folder config/.
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    ConfigurationError
+        If the profile or one that it extends is missing, cannot be read or extends itself, or if the resolved profile
+        is not what config/schema.yaml describes.
+    """
+    profile = resolved(_read(name, folder), name=name, folder=folder)
+    check(profile, name=name, folder=folder)
+    return profile
+
+
+def resolved(profile, *, name, folder):
+    """Return a profile with the values of the profile that it extends in place of those that it lacks.
+
+    Sections are merged key by key; a list replaces a list. The result has no key ``extends``.
+    """
+    chain, whole = [name], {key: value for key, value in profile.items() if key != "extends"}
+    while "extends" in profile:
+        base = profile["extends"]
+        if base in chain:
+            loop = " extends ".join([*chain, str(base)])
+            raise ConfigurationError(f"config/{name}.yaml never ends ({loop}): let one of them extend none")
+        if not isinstance(base, str) or not Path(folder, f"{base}.yaml").is_file():
+            known = ", ".join(sorted(path.stem for path in Path(folder).glob("*.yaml") if "schema" not in path.name))
+            raise ConfigurationError(
+                f"config/{chain[-1]}.yaml extends {base}, but there is no config/{base}.yaml: name one of {known}"
+            )
+        chain.append(base)
+        profile = _read(base, folder)
+        whole = merged(profile, whole)
+    whole.pop("extends", None)
+    return whole
+
+
+def merged(base, changes):
+    """Return nested settings with `changes` in place of values of `base`."""
+    whole = copy.deepcopy(base)
+    for key, value in changes.items():
+        both = isinstance(value, dict) and isinstance(whole.get(key), dict)
+        whole[key] = merged(whole[key], value) if both else copy.deepcopy(value)
+    return whole
+
+
+def with_defaults(settings, schema):
+    """Return settings with the schema's defaults where they have no value."""
+    whole = dict(settings)
+    for key, described in schema.get("properties", {}).items():
+        if key in whole and isinstance(whole[key], dict):
+            whole[key] = with_defaults(whole[key], described)
+        elif key not in whole and "default" in described:
+            whole[key] = described["default"]
+    return whole
+
+
+def read_schema(folder):
+    """Return what a profile may hold, as config/schema.yaml describes it."""
+    return yaml.safe_load(Path(folder, "schema.yaml").read_text(encoding="utf-8"))
+
+
+def check(profile, *, name, folder):
+    """Raise `ConfigurationError` if a resolved profile is not what config/schema.yaml describes."""
+    if faults := schema_faults(profile, Path(folder, "schema.yaml")):
+        raise ConfigurationError(f"config/{name}.yaml: {faults}; see config/schema.yaml for what it may hold")
+
+
+def _read(name, folder):
+    path = Path(folder, f"{name}.yaml")
+    try:
+        profile = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"config/{name}.yaml is no YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(profile, dict):
+        raise ConfigurationError(f"config/{name}.yaml holds no keys, but those of config/schema.yaml are needed")
+    return profile
