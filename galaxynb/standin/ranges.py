@@ -158,7 +158,7 @@ def _check_forms(forms):
     total = sum(weights)
     if not all(weight >= 0 for weight in weights) or not math.isclose(total, 1):
         raise ValueError(
-            f"the sum of the probabilities of forms is {total:g}, but 1 is needed: give such numbers, none below 0"
+            f"the probabilities of forms are {weights}, but numbers of at least 0 that sum to 1 are needed: change them"
         )
 
 
