@@ -76,7 +76,8 @@ def make_standin(path, n_images, *, image_size=256, seed=0, workers=None, progre
     """Write a stand-in in the Galaxy10 DECaLS layout.
 
     Each image depends only on `seed`, `n_images`, `image_size` and its row. The number of workers and earlier
-    interruptions do not change it. As in the published catalogue, a few galaxies appear twice, some of them under two
+    interruptions do not change it. The bytes of the file can differ between runs, because lzf may compress the same
+    image to different bytes. As in the published catalogue, a few galaxies appear twice, some of them under two
     labels (`galaxynb.standin.ranges.TWINS` and `NEIGHBOURS`).
 
     Parameters
