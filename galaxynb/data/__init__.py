@@ -1,4 +1,4 @@
-"""Notebook 01: get a file in the Galaxy10 DECaLS layout, check it, shrink it, split it and audit it.
+"""Notebook 01: download a file in the Galaxy10 DECaLS layout, check, shrink, split and audit it.
 
-Import functions from the modules; this file exports none.
+Import functions from the modules: this file exports none.
 """

@@ -1,6 +1,7 @@
-"""Shrink the images of a file once, and map the result from disk.
+"""Shrink the images of a file once to a folder, the cache, and memory-map them from there.
 
-Later stages read the cache only: 8-bit cutouts at the study's size, labels, and the other columns of the file.
+Later stages read only the cache. It holds 8-bit cutouts at the size of the study, the labels, and the other columns
+of the file.
 """
 
 import json
@@ -27,25 +28,25 @@ __all__ = [
 ]
 
 
-#: DenseNet121 halves an image five times: below 32 pixels nothing is left of it.
-_SMALLEST = 32
+_SMALLEST = 32  # px: DenseNet121 halves the side of an image five times, so 32 px leave one pixel
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Cache:
-    """The study's images at the study's size, mapped from disk.
+    """The images of the study at the size of the study, memory-mapped from disk.
 
     Attributes
     ----------
     path : pathlib.Path
         The cache folder.
-    images : (N, S, S, 3) uint8 numpy.memmap
-        Read-only, in file order.
-    truth : (N, S, S, 3) uint8 numpy.memmap or None
-        The noise-free images of the same galaxies, where the file held them.
-    labels : (N,) uint8 array
+    images : memmap of uint8, shape (N, S, S, 3)
+        RGB cutouts, values 0 to 255, in file order. Read-only.
+    truth : memmap of uint8, shape (N, S, S, 3), or None
+        Noise-free images of the same galaxies, if the file holds them. Read-only.
+    labels : ndarray of uint8, shape (N,)
+        Classes 0 to 9, in file order.
     info : dict
-        The content of cache.json: kind, name and SHA256 of the source, sizes.
+        Content of cache.json: kind, name and SHA256 of the source file, and image sizes.
     """
 
     path: Path
@@ -56,26 +57,26 @@ class Cache:
 
     @property
     def kind(self):
-        """Either "standin" or "real"."""
+        """Kind of the source file, "standin" or "real"."""
         return self.info["kind"]
 
     @property
     def image_size(self):
-        """Height and width S of an image in pixels."""
+        """Height and width S of the images in pixels."""
         return self.info["image_size"]
 
     @property
     def columns(self):
-        """Right ascension, declination, redshift and pixel scale: a DataFrame of N rows."""
+        """DataFrame of N rows: ra, dec (degrees), redshift and pxscale (arcsec/px), NaN where unknown."""
         with np.load(self.path / "columns.npz") as columns:
             return pd.DataFrame(dict(columns))
 
 
 def prepare_cache(path, out, *, image_size=128, progress=True):
-    """Shrink the images of a file once and write them to a folder that later stages map.
+    """Shrink the images of a file and write them to a folder that later stages memory-map.
 
-    The file is read in order and in bounded memory. The folder holds images.npy, labels.npy,
-    columns.npz, cache.json and, for a stand-in, truth.npy; it appears only when complete.
+    This function reads the file in order and in bounded memory. The folder holds images.npy, labels.npy,
+    columns.npz, cache.json and, for a stand-in, truth.npy. It appears under its name only when it is complete.
 
     Parameters
     ----------
@@ -83,9 +84,10 @@ def prepare_cache(path, out, *, image_size=128, progress=True):
         A file in the Galaxy10 DECaLS layout.
     out : str or os.PathLike
         The cache folder. An earlier cache there is replaced.
-    image_size : int
-        Height and width to shrink to (area averaging): from 32 to the images' own size.
-    progress : bool
+    image_size : int, optional
+        Height and width of the shrunk images in pixels, from 32 to the size in the file. Pixels are averaged by
+        area.
+    progress : bool, optional
         Whether to show a progress bar.
 
     Returns
@@ -95,10 +97,21 @@ def prepare_cache(path, out, *, image_size=128, progress=True):
     Raises
     ------
     FileNotFoundError, ValueError
-        As `load_catalog`; or if `image_size` is out of range; or if `out` holds something other
-        than a cache.
+        If `load_catalog` refuses the file.
+    ValueError
+        If `image_size` is out of range, or `out` holds something other than a cache.
     OSError
         If the disk is full.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from galaxynb.standin.make import make_standin
+    >>> with TemporaryDirectory() as folder:
+    ...     path = make_standin(f"{folder}/standin.h5", 10, image_size=64, workers=1, progress=False)
+    ...     cache = prepare_cache(path, f"{folder}/cache", image_size=32, progress=False)
+    >>> cache.kind, cache.labels.shape, cache.images.shape
+    ('standin', (10,), (10, 32, 32, 3))
     """
     out = Path(out)
     catalog = load_catalog(path)
@@ -106,19 +119,20 @@ def prepare_cache(path, out, *, image_size=128, progress=True):
     source_size = catalog.image_shape[0]
     if not _SMALLEST <= image_size <= source_size:
         raise ValueError(
-            f"image_size is {image_size}, but must lie between {_SMALLEST}, the least the classifier can "
-            f"take, and {source_size}, the size of the images in {catalog.path}, since enlarging them "
-            f"adds nothing"
+            f"image_size is {image_size}, but {_SMALLEST} to {source_size} is needed: give at least what the "
+            f"classifier accepts and at most the size of the images in {catalog.path}"
         )
     if out.exists() and not (out.is_dir() and ((out / "cache.json").exists() or not any(out.iterdir()))):
-        raise ValueError(f"{out} exists and is not a cache made earlier, so it is not replaced: name another folder")
+        raise ValueError(
+            f"{out} is no earlier cache, but a new folder or an earlier cache is needed: name another folder"
+        )
 
     columns = {"images.npy": IMAGES}
     if catalog.has_truth:
         columns["truth.npy"] = TRUTH
     shape = (catalog.n_images, image_size, image_size, 3)
     with (
-        # Beside the reading, since it takes about a tenth as long.
+        # Hash the file in a thread of its own: this takes about a tenth as long as shrinking the images.
         ThreadPoolExecutor(1) as pool,
         explain_full_disk(out, math.prod(shape) * len(columns)),
         written_aside(out) as aside,
@@ -143,7 +157,7 @@ def prepare_cache(path, out, *, image_size=128, progress=True):
                 "kind": catalog.kind,
                 "n_images": catalog.n_images,
                 "sha256": digest.result(),
-                # The name alone: a full path would carry the machine into the results.
+                # Record only the name: a full path would put a path of this machine into the results.
                 "source": catalog.path.name,
                 "source_size": source_size,
                 "standin": catalog.standin,
@@ -153,11 +167,12 @@ def prepare_cache(path, out, *, image_size=128, progress=True):
 
 
 def open_cache(out):
-    """Map a folder that `prepare` wrote.
+    """Memory-map a folder that `prepare_cache` wrote.
 
     Parameters
     ----------
     out : str or os.PathLike
+        The cache folder.
 
     Returns
     -------
@@ -168,12 +183,23 @@ def open_cache(out):
     FileNotFoundError
         If the folder is missing.
     ValueError
-        If it is damaged.
+        If the folder is damaged.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from galaxynb.standin.make import make_standin
+    >>> with TemporaryDirectory() as folder:
+    ...     path = make_standin(f"{folder}/standin.h5", 10, image_size=32, workers=1, progress=False)
+    ...     prepared = prepare_cache(path, f"{folder}/cache", image_size=32, progress=False)
+    ...     opened = open_cache(f"{folder}/cache")
+    >>> bool((opened.labels == prepared.labels).all())
+    True
     """
     out = Path(out)
     if not out.exists():
         raise FileNotFoundError(
-            f"there are no prepared images in {out}: notebooks/01_data.ipynb makes them, as does `make book`"
+            f"{out} is missing, but the prepared images in it are needed: run notebooks/01_data.ipynb or `make book`"
         )
     try:
         info = _read_info(out)
@@ -183,7 +209,7 @@ def open_cache(out):
         labels = np.array(_map(out / "labels.npy", shape[:1]))
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
         raise ValueError(
-            f"the prepared images in {out} are damaged ({one_line(error)}): delete the folder and run "
+            f"the cache {out} is damaged ({one_line(error)}), but intact images are needed: delete the folder and run "
             f"notebooks/01_data.ipynb again"
         ) from error
     return Cache(path=out, images=images, truth=truth, labels=labels, info=info)
@@ -193,7 +219,7 @@ def open_cache(out):
 
 
 def _shrunk(batches, image_size, bar):
-    """Yield each batch shrunk, in memory that the next one uses again: fresh memory would pile up for a while."""
+    """Yield the shrunk images of each batch, in one buffer that all batches share to bound the peak memory."""
     memory = np.empty((0, image_size, image_size, 3), np.uint8)
     for rows, images in batches:
         if len(memory) < len(images):
@@ -207,10 +233,10 @@ def _shrunk(batches, image_size, bar):
 
 
 def _write_npy(path, shape, arrays):
-    """Write uint8 arrays one after the other as one .npy file.
+    """Write a sequence of uint8 arrays to one .npy file.
 
-    Plain writes, since the pages of a memory map would count as this process's memory; and not
-    `tofile`, since its error on a full disk doesn't say that the disk is full.
+    A memory map is no alternative: its pages would count as memory of this process. `ndarray.tofile` is none either:
+    its error on a full disk does not say that the disk is full.
     """
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(
@@ -228,12 +254,12 @@ def _write_npy(path, shape, arrays):
 def _read_info(out):
     info = json.loads((out / "cache.json").read_text(encoding="utf-8"))
     if info["kind"] not in ("real", "standin") or not (out / "columns.npz").is_file():
-        raise ValueError("cache.json gives no kind, or columns.npz is missing")
+        raise ValueError("cache.json gives no known kind, or columns.npz is missing")
     return info
 
 
 def _map(path, shape):
     array = np.load(path, mmap_mode="r")
     if array.shape != shape or array.dtype != np.uint8:
-        raise ValueError(f"{path.name} is {array.dtype} of shape {array.shape}, expected uint8 of {shape}")
+        raise ValueError(f"{path.name} is {array.dtype} of shape {array.shape}, but uint8 of shape {shape} is needed")
     return array

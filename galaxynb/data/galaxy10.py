@@ -1,7 +1,7 @@
-"""The Galaxy10 DECaLS layout: columns, classes and class counts of the published file.
+"""Layout of Galaxy10 DECaLS: columns, classes and class counts of the published file.
 
-Both the writer of stand-ins (`galaxynb.standin.make`) and the reader of files
-(`galaxynb.data`) follow it. Nothing here touches a file.
+The writer of stand-ins (`galaxynb.standin.make`) and the reader of files (`galaxynb.data.catalog`) share this
+definition. This module opens no file.
 
 References
 ----------
@@ -40,18 +40,19 @@ CLASS_NAMES = (
 )
 
 
-#: Images a class in the published file, which is sorted by class.
+#: Number of images per class in the published file, which is sorted by class.
 CLASS_COUNTS = (1081, 1853, 2645, 2027, 334, 2043, 1829, 2628, 1423, 1873)
 
 
-IMAGES = "images"  # (N, H, W, 3) uint8, RGB = z, r, g
+IMAGES = "images"  # uint8, shape (N, H, H, 3): R, G, B show the bands z, r, g
 
-LABELS = "ans"  # (N,) uint8, 0..9
+LABELS = "ans"  # uint8, shape (N,): classes 0 to 9
 
-FLOAT_COLUMNS = ("ra", "dec", "redshift", "pxscale")  # (N,) float64: deg, deg, -, arcsec/px
+# float64, shape (N,): degrees, degrees, no unit, arcsec/px
+FLOAT_COLUMNS = ("ra", "dec", "redshift", "pxscale")
 
 
-#: Only stand-ins hold these: the noise-free images, and the file attribute that names the maker.
+#: Only stand-ins hold these: the noise-free images, and the file attribute that names what made the file.
 TRUTH = "truth"
 
 STANDIN_ATTRIBUTE = "galaxynb_standin"

@@ -1,6 +1,6 @@
-"""Split a catalogue as the paper did, and audit what it holds twice.
+"""Split a catalogue as in the paper, and audit it for galaxies that it lists twice.
 
-The functions work on labels and coordinates. None of them reads an image.
+All functions work on labels and coordinates. None of them reads an image.
 """
 
 import math
@@ -28,7 +28,13 @@ _FEWEST_ROWS = 10
 
 
 class Split(NamedTuple):
-    """Row numbers of the three parts of the data set, each an int64 array."""
+    """Row numbers of the three parts of a data set.
+
+    Attributes
+    ----------
+    train, validation, test : ndarray of int64, shape (M,)
+        Row numbers of the part.
+    """
 
     train: np.ndarray
     validation: np.ndarray
@@ -36,45 +42,45 @@ class Split(NamedTuple):
 
 
 def paper_split(labels, *, ra=None, dec=None, drop_duplicates=False, radius=5.0):
-    """Split rows into the paper's training, validation and test sets.
+    """Split rows into training, validation and test sets as in the paper.
 
-    8:2 into the rest and the test set, then the rest 8:2 into training and validation, each by
-    scikit-learn's `train_test_split` with seed 42 and without stratification. On the published
-    file the test set is the paper's, to judge by its support of every class (Table 1); the seed
-    of the second split can't be checked.
+    The first split is 8:2, into the rest and the test set. The second splits the rest 8:2 into training and
+    validation. Both use scikit-learn's `train_test_split` with seed 42 and without stratification. On the published
+    file, the test set has the class counts of the paper (its Table 1). The paper gives no way to check the seed of
+    the second split.
 
-    With `drop_duplicates` each part keeps its rows of that split, in the same order, but for two
-    kinds that are dropped, so that results stay comparable to the paper's and nothing leaks:
+    With `drop_duplicates`, each part keeps its rows in the same order, except for two kinds of rows, which are
+    dropped so that no part leaks into another and results stay comparable to the paper's:
 
-    - of each pair of rows in different parts and within `radius` of each other, the row that is
-      further from the test: the training row of a pair with validation or test, the validation
-      row of a pair with test;
-    - test rows in a group of conflicting labels (see `audit`), which no prediction can all meet.
+    - One row of each pair that lies in two parts and within `radius`. A pair of training and validation or test loses
+      the training row. A pair of validation and test loses the validation row.
+    - Each test row in a group with conflicting labels (see `audit_catalog`), because one prediction for the group
+      cannot match all of them.
 
-    Both are judged on the parts as they were. Pairs within a part stay, except for the second kind.
+    Both rules apply to the parts before any row is dropped. Pairs within one part stay, unless the second rule drops
+    them.
 
     Parameters
     ----------
-    labels : (N,) array_like
-        Labels in file order. Only their number matters unless `drop_duplicates`: the split knows
-        nothing of classes.
-    ra, dec : (N,) array_like, optional
-        Position in degrees. Needed, and looked at, with `drop_duplicates` alone.
-    drop_duplicates : bool
+    labels : array_like, shape (N,)
+        Labels in file order. Without `drop_duplicates` only their number matters: the split does not use classes.
+    ra, dec : array_like of float, shape (N,), optional
+        Right ascension and declination in degrees. Used, and needed, only with `drop_duplicates`.
+    drop_duplicates : bool, optional
         Whether to drop rows so that no two parts share a place on the sky.
-    radius : float
-        How far apart, in arcsec, two rows may be to share a place.
+    radius : float, optional
+        Largest separation in arcsec of two rows that share a place.
 
     Returns
     -------
     Split
-        Disjoint row numbers, together 0 to N - 1 but for what is dropped, in shuffled order.
+        Disjoint row numbers in shuffled order. Together they are 0 to N - 1 without the dropped rows.
 
     Raises
     ------
     ValueError
-        If there are fewer than 10 rows, or `labels` is not one-dimensional; with
-        `drop_duplicates` also as `audit` does.
+        If there are fewer than 10 rows, or `labels` is not one-dimensional. With `drop_duplicates`, also if `ra` or
+        `dec` is missing, or for the reasons that `audit_catalog` lists.
 
     Examples
     --------
@@ -83,16 +89,16 @@ def paper_split(labels, *, ra=None, dec=None, drop_duplicates=False, radius=5.0)
     """
     labels = np.asarray(labels)
     if labels.ndim != 1:
-        raise ValueError(f"labels must be one-dimensional, but have shape {labels.shape}")
+        raise ValueError(f"labels has shape {labels.shape}, but (N,) is needed: give one class per row")
     if len(labels) < _FEWEST_ROWS:
-        raise ValueError(f"{len(labels)} rows are too few to split: give at least {_FEWEST_ROWS}")
+        raise ValueError(f"the number of rows is {len(labels)}, but at least {_FEWEST_ROWS} is needed: give more rows")
     rest, test = train_test_split(np.arange(len(labels)), test_size=0.2, random_state=42)
     train, validation = train_test_split(rest, test_size=0.2, random_state=42)
     split = Split(train, validation, test)
     if not drop_duplicates:
         return split
     if ra is None or dec is None:
-        raise ValueError("drop_duplicates=True needs ra and dec: only coordinates tell which rows are duplicates")
+        raise ValueError("ra or dec is missing, but drop_duplicates=True needs both: give the coordinates of all rows")
     ra, dec = _coordinates(labels, ra, dec)
     pairs, _ = close_pairs(ra, dec, radius)
     part = _part_of_rows(split, len(labels))
@@ -105,18 +111,18 @@ def paper_split(labels, *, ra=None, dec=None, drop_duplicates=False, radius=5.0)
 
 
 def has_coordinates(ra, dec):
-    """Say whether a catalogue tells its rows apart by position, so that pairs can be looked for.
+    """Return whether the coordinates of a catalogue distinguish its rows, as a search for pairs needs.
 
     Parameters
     ----------
-    ra, dec : (N,) array_like
-        Position in degrees.
+    ra, dec : array_like of float, shape (N,)
+        Right ascension and declination in degrees.
 
     Returns
     -------
     bool
-        Whether at least two rows have finite coordinates that are not the same: NaN or a constant
-        in every row says nothing.
+        True if at least two rows have finite coordinates that differ. NaN in every row, or the same position in every
+        row, gives False.
 
     Examples
     --------
@@ -133,23 +139,23 @@ def close_pairs(ra, dec, radius):
 
     Parameters
     ----------
-    ra, dec : (N,) array_like
-        Position in degrees. Rows where either is NaN or infinite are in no pair.
+    ra, dec : array_like of float, shape (N,)
+        Right ascension and declination in degrees. Rows with NaN or infinity in either are in no pair.
     radius : float
-        The largest separation of a pair in arcsec.
+        Largest separation of a pair in arcsec, above 0.
 
     Returns
     -------
-    pairs : (P, 2) int64 array
-        Row numbers i < j of each pair, in no set order.
-    separation : (P,) float64 array
+    pairs : ndarray of int64, shape (P, 2)
+        Row numbers i < j of each pair, in no particular order.
+    separation : ndarray of float64, shape (P,)
         Great-circle distance of each pair in arcsec.
 
     Raises
     ------
     ValueError
-        If `ra` and `dec` are not one-dimensional or differ in length, a declination lies beyond a
-        pole, or `radius` is not positive.
+        If `ra` and `dec` are not one-dimensional or differ in length, if a declination lies outside -90 to 90
+        degrees, or if `radius` is not positive.
 
     Examples
     --------
@@ -157,57 +163,75 @@ def close_pairs(ra, dec, radius):
     >>> pairs.tolist(), separation.round(2).tolist()
     ([[0, 2]], [1.44])
     """
-    # Importing astropy takes a time that only an audit should spend.
+    # Imported here because importing astropy is slow, and only audits need it.
     from astropy import units
     from astropy.coordinates import SkyCoord
 
     ra, dec = np.asarray(ra, float), np.asarray(dec, float)
     if ra.ndim != 1 or ra.shape != dec.shape:
-        raise ValueError(f"ra and dec must be of one length, but have shapes {ra.shape} and {dec.shape}")
+        raise ValueError(
+            f"ra and dec have shapes {ra.shape} and {dec.shape}, but (N,) for both is needed: give one value per row"
+        )
     if not radius > 0:
-        raise ValueError(f"radius is {radius}, but must be above 0 arcsec")
+        raise ValueError(f"radius is {radius}, but a number above 0 is needed: give it in arcsec")
     rows = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec))
     sky = SkyCoord(ra[rows], dec[rows], unit=units.deg)
     one, other, separation, _ = sky.search_around_sky(sky, radius * units.arcsec)
-    once = one < other  # a row is found beside itself, and each pair from both ends
+    once = one < other  # the search returns each row with itself, and each pair twice
     return rows[np.stack([one[once], other[once]], axis=1)], separation.arcsec[once]
 
 
 def audit_catalog(labels, ra, dec, *, split=None, radii=(1, 2, 5, 10)):
-    """Count a catalogue's entries at the same place, and what their labels allow a classifier.
+    """Count the rows of a catalogue at the same place, and compute the accuracy that their labels allow.
 
-    At each radius the rows fall into groups: rows are of one group if a chain of pairs within the
-    radius joins them, and a row in no pair is a group of its own. A *label ceiling* is the highest
-    accuracy within reach of a classifier that gives all rows of a group the same label: the share
-    of rows that carry their group's most common label. So it is 1 - d / N, where d rows disagree
-    with it. The ceiling of the test rows is the same of them alone, with their own most common
-    label. A ceiling binds where a group is one object in one image. Wider radii also join galaxies
-    that are neighbours, whose images overlap but are centred differently.
+    At each radius the rows form groups. Two rows belong to the same group if a chain of pairs within the radius joins
+    them. A row in no pair is a group of its own.
+
+    The *label ceiling* is the highest accuracy that a classifier can reach if it gives all rows of a group the same
+    label: the share of rows that carry the most common label of their group. It equals 1 - d / N, where d is the
+    number of rows with another label. The ceiling of the test set uses only test rows, and the most common label
+    among them.
+
+    A ceiling binds where a group is one object in one image. Wider radii also join neighbouring galaxies, whose
+    images overlap but have other centres.
 
     Parameters
     ----------
-    labels : (N,) array_like
+    labels : array_like, shape (N,)
         Labels in file order.
-    ra, dec : (N,) array_like
-        Position in degrees. Rows with NaN are groups of their own.
+    ra, dec : array_like of float, shape (N,)
+        Right ascension and declination in degrees. Each row with NaN is a group of its own.
     split : Split, optional
-        Row numbers of the parts; by default those of `paper_split`.
+        Row numbers of the parts. The default is `paper_split(labels)`.
     radii : sequence of float, optional
         Radii in arcsec.
 
     Returns
     -------
     pandas.DataFrame
-        A row per radius: ``Radius, arcsec``; ``Pairs`` within it; of those, the pairs with
-        ``Different labels``, ``Straddling`` pairs (one row in the test set, the other in training
-        or validation), and those ``Straddling, different labels``; then ``Label ceiling`` and
-        ``Label ceiling, test``, which is NaN if the test set is empty.
+        One row per radius, with these columns:
+
+        - ``Radius, arcsec``.
+        - ``Pairs``: number of pairs within the radius.
+        - ``Different labels``: number of pairs whose labels differ.
+        - ``Straddling``: number of pairs with one row in the test set and the other in training or validation.
+        - ``Straddling, different labels``: number of pairs of both kinds.
+        - ``Label ceiling``: over all rows, 0 to 1.
+        - ``Label ceiling, test``: over the test rows, NaN if there are none.
 
     Raises
     ------
     ValueError
-        If there are no coordinates (see `has_coordinates`), since finding no pair would then mean
-        nothing; if the arrays differ in length; or as `close_pairs` and `paper_split` do.
+        If the coordinates do not distinguish rows (see `has_coordinates`), if the arrays differ in length, or if
+        `close_pairs` or `paper_split` refuses its arguments.
+
+    Examples
+    --------
+    >>> labels, ra = np.arange(10), np.arange(10.0)
+    >>> ra[9] = ra[0]  # rows 0 and 9 are one galaxy with two labels
+    >>> audit_catalog(labels, ra, np.zeros(10), radii=[5])[["Pairs", "Different labels", "Label ceiling"]]
+       Pairs  Different labels  Label ceiling
+    0      1                 1            0.9
     """
     labels = np.asarray(labels)
     ra, dec = _coordinates(labels, ra, dec)
@@ -233,33 +257,41 @@ def audit_catalog(labels, ra, dec, *, split=None, radii=(1, 2, 5, 10)):
 
 
 def leak_free(labels, ra, dec, *, split=None, radius=5.0):
-    """Tell which test rows neither leak nor carry conflicting labels.
+    """Mark the test rows that neither leak nor carry conflicting labels.
 
-    For models that were trained on the whole of `split`: where a test row lies within `radius` of
-    a training or validation row, it is the test row that has to go. `paper_split` with
-    `drop_duplicates` keeps more of the test set, but takes a new training.
+    This function serves models that were trained on all training and validation rows of `split`: of a pair that
+    straddles the test set, it marks the test row as spoilt. `paper_split` with `drop_duplicates` keeps more test
+    rows, but needs a new training.
 
     Parameters
     ----------
-    labels : (N,) array_like
+    labels : array_like, shape (N,)
         Labels in file order.
-    ra, dec : (N,) array_like
-        Position in degrees. Rows with NaN are taken for unique.
+    ra, dec : array_like of float, shape (N,)
+        Right ascension and declination in degrees. Rows with NaN count as unique.
     split : Split, optional
-        Row numbers of the parts; by default those of `paper_split`.
-    radius : float
-        How far apart, in arcsec, two rows may be to share a place.
+        Row numbers of the parts. The default is `paper_split(labels)`.
+    radius : float, optional
+        Largest separation in arcsec of two rows that share a place.
 
     Returns
     -------
-    (T,) bool array
-        For each row of `split.test`, in its order: whether no training or validation row lies
-        within `radius` and all labels in its group (see `audit`) agree.
+    ndarray of bool, shape (T,)
+        One value per row of `split.test`, in the same order. It is True if no training or validation row lies within
+        `radius` and all labels in the group of the row (see `audit_catalog`) agree.
 
     Raises
     ------
     ValueError
-        As `audit` does.
+        For the reasons that `audit_catalog` lists.
+
+    Examples
+    --------
+    >>> labels, ra = np.zeros(10), np.arange(10.0)
+    >>> split = paper_split(labels)
+    >>> ra[split.test[0]] = ra[split.train[0]]  # the first test row repeats a training row
+    >>> leak_free(labels, ra, np.zeros(10))
+    array([False,  True])
     """
     labels = np.asarray(labels)
     ra, dec = _coordinates(labels, ra, dec)
@@ -275,14 +307,15 @@ def class_support(labels, indices):
 
     Parameters
     ----------
-    labels : (N,) integer array
+    labels : array_like of int, shape (N,)
         Classes 0 to 9.
-    indices : (M,) integer array or slice
+    indices : array_like of int, shape (M,), or slice
         Rows to count.
 
     Returns
     -------
-    (10,) int64 array
+    ndarray of int64, shape (10,)
+        Number of rows per class.
 
     Examples
     --------
@@ -294,21 +327,22 @@ def class_support(labels, indices):
 
 # --- the same place on the sky
 
-#: Numbers of the parts in `_part_of_rows`; -1 stands for rows in none.
+#: Numbers of the parts in `_part_of_rows`. A row in no part has -1.
 _TRAIN, _VALIDATION, _TEST = range(3)
 
 
 def _coordinates(labels, ra, dec):
-    """Return the coordinates as arrays, one a label, or say why pairs can't be looked for."""
+    """Return the coordinates as arrays. Raise ValueError if a search for pairs is impossible."""
     ra, dec = np.asarray(ra, float), np.asarray(dec, float)
     if not labels.shape == ra.shape == dec.shape:
         raise ValueError(
-            f"labels, ra and dec must be of one length, but have shapes {labels.shape}, {ra.shape} and {dec.shape}"
+            f"labels, ra and dec have shapes {labels.shape}, {ra.shape} and {dec.shape}, but one shape is needed: give "
+            f"one value per row"
         )
     if not has_coordinates(ra, dec):
         raise ValueError(
-            "this file has no coordinates: ra and dec are NaN, or the same, in every row, so whether two rows "
-            "lie at the same place can't be told"
+            "ra and dec are NaN, or the same, in every row, but coordinates that differ are needed to find pairs: give "
+            "a file with coordinates"
         )
     return ra, dec
 
@@ -321,19 +355,19 @@ def _part_of_rows(split, n_rows):
 
 
 def _straddling(pairs, part):
-    """Whether a pair has one row in the test set and the other in training or validation."""
+    """Return for each pair whether one row is in the test set and the other in training or validation."""
     one, other = part[pairs].T
     return ((one == _TEST) != (other == _TEST)) & (one >= _TRAIN) & (other >= _TRAIN)
 
 
 def _groups(pairs, n_rows):
-    """Give each row the number of its group: rows joined by pairs, directly or by a chain, share it."""
+    """Return the group number of each row: rows that a chain of pairs joins have the same number."""
     graph = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(n_rows, n_rows))
     return connected_components(graph, directed=False)[1]
 
 
 def _in_conflict(labels, group):
-    """Whether the labels in a row's group differ."""
+    """Return for each row whether the labels in its group differ."""
     return pd.Series(labels).groupby(group).transform("nunique").to_numpy() > 1
 
 

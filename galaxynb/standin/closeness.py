@@ -1,9 +1,9 @@
-"""How close a stand-in comes to the sky: a file's images measured, and set beside what they should be like.
+"""Measure how close a stand-in comes to real images.
 
-The images of a stand-in are set beside the figures known of the published ones; those of a real file beside
-a stand-in drawn for the purpose, of the same size and classes. What is measured, and how, is in
-`galaxynb.standin.measure`. All images go through the same JPEG first: the published figures were taken on JPEGs, and of
-a real file nobody knows whether its images ever were some. Nothing here draws a figure.
+`compare_sample` compares a stand-in with the figures measured on published images. It compares a real file with a
+stand-in that it draws for this purpose, with the same size and classes. `galaxynb.standin.measure` defines what is
+measured. All images pass through the same JPEG compression first: the published figures were measured on JPEGs, and
+whether the images of a real file were ever compressed is unknown. This module draws no figure.
 """
 
 import re
@@ -32,29 +32,30 @@ __all__ = [
 ]
 
 
-_PUBLISHED_SIDE = BASE  # px: that of the images that the published figures were measured on
+_PUBLISHED_SIDE = BASE  # px: side of the images behind the published figures
 
-_SMALLEST = 64  # px: below it `measure_cutouts` finds too little sky
+_SMALLEST = 64  # px: smaller images hold too little sky for `measure_cutouts`
 
-_NEAR = 0.2  # of a median, or of the range from 10% to 90%, by which medians may differ and count as near
-
+_NEAR = 0.2  # medians are near if they differ by at most this share of the median, or of the range from 10% to 90%
 
 _BANDS = ("r", "g", "b")
 
-_OWN_STREAM = 2  # keeps what is drawn here apart from the rows of any stand-in file
+_OWN_STREAM = 2  # spawn key of the random stream, which no stand-in file uses
 
 
 class Sample(NamedTuple):
-    """Some images of a file, about equally many of each class.
+    """Some images of a file, about the same number of each class.
 
     Attributes
     ----------
-    images : (M, H, W, 3) uint8 array
-    labels : (M,) array of int
-    redshift : (M,) float64 array
-        NaN where unknown.
-    kind : str
-        Either "standin" or "real".
+    images : ndarray of uint8, shape (M, H, H, 3)
+        RGB cutouts, values 0 to 255.
+    labels : ndarray of int, shape (M,)
+        Classes 0 to 9.
+    redshift : ndarray of float64, shape (M,)
+        Redshift, NaN where unknown.
+    kind : {"standin", "real"}
+        Kind of the file.
     """
 
     images: np.ndarray
@@ -64,18 +65,19 @@ class Sample(NamedTuple):
 
 
 class Closeness(NamedTuple):
-    """A stand-in beside the published figures, or beside a real file.
+    """A comparison of a stand-in with the published figures, or with a real file.
 
     Attributes
     ----------
     table : pandas.DataFrame
-        A row a quantity, of all images or of a class: ``Quantity``, ``Class``, then ``Mean (stand-in)`` where means are
-        compared, ``10% (stand-in)``, ``50% (stand-in)``, ``90% (stand-in)``, and so for `other`. Against the
-        published figures also ``Target`` and ``Met``, against a file ``Median ratio`` and ``Spread ratio``.
-    other : str
-        What the stand-in is set beside: "published" or "this file".
-    standin : (M, H, W, 3) uint8 array or None
-        The stand-in drawn for the purpose, a galaxy for each of the sample's, of its class.
+        One row for each quantity over all images, and one for each quantity of a class. The columns are ``Quantity``,
+        ``Class``, the quantiles ``10% (stand-in)``, ``50% (stand-in)`` and ``90% (stand-in)``, and the same quantiles
+        of `other`. A comparison with the published figures also has the means, ``Target`` and ``Met``. A comparison
+        with a file has ``Median ratio`` and ``Spread ratio``.
+    other : {"published", "this file"}
+        The other side of the comparison.
+    standin : ndarray of uint8, shape (M, H, H, 3), or None
+        For a real file, the stand-in drawn for the comparison: one image of the same class per image of the sample.
     """
 
     table: pd.DataFrame
@@ -84,62 +86,76 @@ class Closeness(NamedTuple):
 
 
 def choose_sample(catalog, n, *, seed=0):
-    """Read some images of a file, chosen evenly over classes.
+    """Read a random sample of the images of a file, with about the same number of each class.
 
     Parameters
     ----------
     catalog : galaxynb.data.catalog.Catalog
     n : int
-        How many images; all of them if there are fewer. A class with too few gives what it has, and the others more.
+        Number of images, at least 1. A file with fewer images gives all of them. If a class has too few, the other
+        classes give more.
     seed : int, optional
         Seed of the choice.
 
     Returns
     -------
     Sample
-        In file order.
+        The images in file order.
 
     Raises
     ------
     ValueError
-        If `n` is under 1, or the file can't be read.
+        If `n` is under 1, or the file cannot be read.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from galaxynb.data.catalog import load_catalog
+    >>> from galaxynb.standin.make import make_standin
+    >>> with TemporaryDirectory() as folder:
+    ...     path = make_standin(f"{folder}/standin.h5", 12, image_size=32, workers=1, progress=False)
+    ...     sample = choose_sample(load_catalog(path), 10)
+    >>> sample.labels.tolist()
+    [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
     """
     if n < 1:
-        raise ValueError(f"n is {n}, but at least one image is needed")
+        raise ValueError(f"n is {n}, but at least one image is needed: give 1 or more")
     rng = np.random.default_rng(seed)
     turn = np.empty(len(catalog.labels), int)
     for k in range(len(CLASS_NAMES)):
         members = np.flatnonzero(catalog.labels == k)
         turn[members] = rng.permutation(len(members))
-    # The first of each class, then the second of each, and so on.
+    # Take one image of each class, then a second one of each, and so on.
     rows = np.sort(np.argsort(turn, kind="stable")[:n])
     return Sample(catalog.take(rows), catalog.labels[rows], catalog.redshift[rows], catalog.kind)
 
 
 def draw_like(labels, *, seed=0, size=_PUBLISHED_SIDE, shrunk=None, progress=False):
-    """Draw stand-in images of given classes, in memory.
+    """Draw stand-in images of the given classes in memory.
 
-    They are of the same making as those of `make_standin`, and none of them is in any of its files.
+    The images follow the same distribution as those of `make_standin`, but none of them is in any of its files.
 
     Parameters
     ----------
-    labels : (M,) array_like of int
+    labels : array_like of int, shape (M,)
         Classes, 0 to 9.
     seed : int or sequence of int, optional
+        Seed of the images, not negative.
     size : int, optional
-        Side of the images in px.
+        Side in pixels at which the images are drawn.
     shrunk : int, optional
-        Side to shrink each image to once it is drawn, by averaging areas as `prepare_cache` does.
+        Side in pixels to which each image is then shrunk, by area averaging as in `prepare_cache`.
     progress : bool, optional
-        Show a progress bar.
+        Whether to show a progress bar.
 
     Returns
     -------
-    (M, S, S, 3) uint8 array
+    ndarray of uint8, shape (M, S, S, 3)
+        RGB cutouts, values 0 to 255, where S is `shrunk` if given and `size` otherwise.
 
     Examples
     --------
-    >>> draw([2, 8], size=64).shape
+    >>> draw_like([2, 8], size=64).shape
     (2, 64, 64, 3)
     """
     side = shrunk or size
@@ -152,19 +168,26 @@ def draw_like(labels, *, seed=0, size=_PUBLISHED_SIDE, shrunk=None, progress=Fal
 
 
 def measure_sample(sample, *, progress=False):
-    """Measure a sample's images after JPEG.
+    """Measure the images of a sample after JPEG compression.
 
     Parameters
     ----------
     sample : Sample
-        Images under 64 px have too little sky to be measured: they get NaN.
+        Images under 64 px hold too little sky: all their measurements are NaN.
     progress : bool, optional
-        Show a progress bar.
+        Whether to show a progress bar.
 
     Returns
     -------
     pandas.DataFrame
-        ``label``, ``redshift`` and ``colour`` (red over blue at the centre), then what `measure_cutouts` gives.
+        One row per image: ``label``, ``redshift`` and ``colour`` (red over blue at the centre), then the columns of
+        `measure_cutouts`.
+
+    Examples
+    --------
+    >>> sample = Sample(draw_like([2], size=64), np.array([2]), np.array([0.1]), "standin")
+    >>> measure_sample(sample)[["label", "redshift"]].to_dict("list")
+    {'label': [2], 'redshift': [0.1]}
     """
     table = _cutouts(sample.images, progress)
     table.insert(0, "label", sample.labels.astype(int))
@@ -174,22 +197,29 @@ def measure_sample(sample, *, progress=False):
 
 
 def compare_sample(sample, table, *, seed=0, progress=False):
-    """Set a stand-in beside the published figures, or a real file beside a stand-in drawn for it.
+    """Compare a stand-in with the published figures, or a real file with a stand-in drawn for it.
 
     Parameters
     ----------
     sample : Sample
     table : pandas.DataFrame
-        From `measured`.
+        Result of `measure_sample` for this sample.
     seed : int, optional
-        Seed of the stand-in that is drawn: for a real file, and for a stand-in whose side is not 256 px, which the
-        published figures belong to.
+        Seed of a stand-in that this function draws: for a real file, and for a stand-in whose side is not the 256 px
+        of the published figures.
     progress : bool, optional
-        Show progress bars.
+        Whether to show progress bars.
 
     Returns
     -------
     Closeness
+
+    Examples
+    --------
+    >>> sample = Sample(draw_like([2, 8], size=64), np.array([2, 8]), np.full(2, np.nan), "real")
+    >>> closeness = compare_sample(sample, measure_sample(sample))
+    >>> closeness.other, closeness.standin.shape
+    ('this file', (2, 64, 64, 3))
     """
     side = sample.images.shape[1]
     drawn = None
@@ -211,7 +241,7 @@ def compare_sample(sample, table, *, seed=0, progress=False):
 
 
 def readable_closeness(closeness):
-    """Return what is compared as text.
+    """Return a comparison as text.
 
     Parameters
     ----------
@@ -220,9 +250,15 @@ def readable_closeness(closeness):
     Returns
     -------
     pandas.DataFrame
-        All text, in the order of the table: ``Quantity``, ``Class``, the median with the range from 10% to 90% (or the
-        mean, where only that is known) of both, and what was asked of it and whether it is so, or the ratio of
-        the medians.
+        One row per row of `closeness.table`, all text: ``Quantity``, ``Class``, and for both sides the median with
+        the range from 10% to 90%, or the mean where only the mean is known. ``Target`` and ``Met`` follow, or
+        ``Ratio of medians``.
+
+    Examples
+    --------
+    >>> sample = Sample(draw_like([2], size=64), np.array([2]), np.array([0.1]), "real")
+    >>> list(readable_closeness(compare_sample(sample, measure_sample(sample))))
+    ['Quantity', 'Class', 'Stand-in', 'This file', 'Ratio of medians']
     """
     table, other = closeness.table, closeness.other
     rows = []
@@ -242,7 +278,7 @@ def readable_closeness(closeness):
 
 
 def overall_closeness(closeness):
-    """Return what is compared over all images, for reading.
+    """Return the comparison over all images as text.
 
     Parameters
     ----------
@@ -251,14 +287,20 @@ def overall_closeness(closeness):
     Returns
     -------
     pandas.DataFrame
-        The rows of `readable` that are of all images, without their class.
+        The rows of `readable_closeness` over all images, without the column ``Class``.
+
+    Examples
+    --------
+    >>> sample = Sample(draw_like([2], size=64), np.array([2]), np.array([0.1]), "real")
+    >>> overall_closeness(compare_sample(sample, measure_sample(sample)))["Quantity"][0]
+    'Mean'
     """
     table = readable_closeness(closeness)
     return table[table["Class"] == "all"].drop(columns="Class").reset_index(drop=True)
 
 
 def closeness_by_class(closeness):
-    """Return the central galaxy's size, axis ratio and colours a class at a time, for reading.
+    """Return size, axis ratio and colours of the central galaxies of each class as text.
 
     Parameters
     ----------
@@ -267,7 +309,14 @@ def closeness_by_class(closeness):
     Returns
     -------
     pandas.DataFrame
-        All text, a row a class: ``Class``, then size, axis ratio and the centre's median red, green and blue, of both.
+        One row per class, all text: ``Class``, then size, axis ratio and the median red, green and blue of the
+        centre, each for both sides.
+
+    Examples
+    --------
+    >>> sample = Sample(draw_like([2], size=64), np.array([2]), np.array([0.1]), "real")
+    >>> closeness_by_class(compare_sample(sample, measure_sample(sample)))["Class"][2]
+    'Round Smooth'
     """
     table, other = closeness.table.set_index(["Quantity", "Class"]), closeness.other
     rows = []
@@ -286,7 +335,7 @@ def closeness_by_class(closeness):
 
 
 def closeness_verdict(closeness):
-    """Say in sentences how close the two are.
+    """Summarize a comparison in two sentences.
 
     Parameters
     ----------
@@ -295,31 +344,38 @@ def closeness_verdict(closeness):
     Returns
     -------
     list of str
-        Two sentences: how many quantities agree, and which of those taken over all images do not.
+        The first sentence gives the number of quantities that agree. The second lists the quantities over all images
+        that do not.
+
+    Examples
+    --------
+    >>> sample = Sample(draw_like([2], size=64), np.array([2]), np.array([0.1]), "real")
+    >>> closeness_verdict(compare_sample(sample, measure_sample(sample)))[1]
+    'All quantities over all images agree.'
     """
     table = closeness.table
     if "Met" in table:
         asked = table[table["Met"].notna()]
         near = asked["Met"].astype(bool)
-        how = "meets {} of the {} targets that the published figures set"
+        how = "meets {} of the {} targets from the published figures"
     else:
         asked = table[np.isfinite(table["50% (stand-in)"]) & np.isfinite(table[f"50% ({closeness.other})"])]
         off = abs(asked["50% (stand-in)"] - asked[f"50% ({closeness.other})"])
         spread = asked[f"90% ({closeness.other})"] - asked[f"10% ({closeness.other})"]
-        # A ratio says nothing of what can be 0, such as an asymmetry.
+        # A quantity such as asymmetry can be 0, where a ratio means nothing: the range is then the scale.
         near = off <= _NEAR * np.maximum(abs(asked[f"50% ({closeness.other})"]), spread)
-        where = f"near {closeness.other}'s, within {_NEAR:.0%} of it or of its range"
-        how = f"has a median {where}, in {{}} of {{}} quantities"
+        where = f"that of {closeness.other}, within {_NEAR:.0%} of the median or of the range"
+        how = f"has a median near {where}, in {{}} of {{}} quantities"
     if asked.empty:
         return [
-            "How close the stand-in comes is not known.",
+            "The closeness of the stand-in is unknown.",
             f"Images of under {_SMALLEST} px are too small to measure.",
         ]
     first = f"The stand-in {how.format(int(near.sum()), len(asked))}."
     missed = asked.loc[~near & (asked["Class"] == "all"), "Quantity"].tolist()
     if not missed:
-        return [first, "None of those taken over all images is off."]
-    return [first, f"Of those taken over all images, these are off: {', '.join(_joined(missed))}."]
+        return [first, "All quantities over all images agree."]
+    return [first, f"Over all images, these quantities do not agree: {', '.join(_joined(missed))}."]
 
 
 def _cutouts(images, progress=False):
@@ -337,7 +393,7 @@ def _renamed(column, names):
 
 
 def _number_text(row, whose, other, to=" to "):
-    """Return a median with its range, or a mean where means are all that the other side has."""
+    """Return a median with its range, or a mean if the other side has only a mean."""
     if not np.isfinite(row[f"50% ({other})"]) and np.isfinite(row.get(f"Mean ({other})", np.nan)):
         return f"mean {_short(row[f'Mean ({whose})'])}"
     low, median, high = (row[f"{at} ({whose})"] for at in ("10%", "50%", "90%"))
@@ -347,7 +403,7 @@ def _number_text(row, whose, other, to=" to "):
 
 
 def _short(value):
-    """Return a number in three digits, or nothing."""
+    """Return a number with three digits, or an empty string if it is not finite."""
     if not np.isfinite(value):
         return ""
     if abs(value) >= 100:
@@ -360,7 +416,7 @@ def _met_text(met):
 
 
 def _joined(names):
-    """Name a quantity's bands together: of "Sky R" and "Sky B" make "Sky R/B"."""
+    """Join the names that differ only in the band: "Sky R" and "Sky B" become "Sky R/B"."""
     bands = {}
     for name in names:
         band = re.search(r"\b[RGB]\b", name)

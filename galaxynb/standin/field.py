@@ -1,8 +1,7 @@
-"""Draw a whole cutout: galaxies, then what the sky and the camera add, in the survey's colours.
+"""Draw a whole cutout: the galaxy, the sky around it and the effects of the camera, in the colours of the survey.
 
-`draw_cutout` adds background galaxies, the PSF of each band, stars, correlated sky noise and rare faults to the
-galaxies of `galaxynb.standin.galaxies`. `survey_rgb` turns the fluxes into the RGB image that the Legacy Surveys
-would publish.
+`draw_cutout` takes galaxies from `galaxynb.standin.galaxies` and adds background galaxies, the PSF of each band,
+stars, correlated sky noise and rare faults. `survey_rgb` converts fluxes to RGB as the Legacy Surveys do.
 """
 
 import math
@@ -22,31 +21,37 @@ __all__ = [
 
 BASE = 256  # px: side of the published frames
 
-_SCALES = np.array([6.0, 3.4, 2.2], np.float32)  # g, r, z
+# Constants m, Q and scales of the Legacy Surveys' dr2_rgb.
+_SCALES = np.array([6.0, 3.4, 2.2], np.float32)  # of the fluxes in g, r, z
 
-_OFFSET = 0.03
+_OFFSET = 0.03  # m
 
-_SOFTENING = 20.0
+_SOFTENING = 20.0  # Q
 
 
 def survey_rgb(g, r, z):
-    """RGB of the fluxes, by the recipe the Legacy Surveys publish their pictures with (``dr2_rgb``).
+    """Convert fluxes to RGB with the function that makes the published Legacy Surveys images (``dr2_rgb``).
 
     Parameters
     ----------
-    g, r, z : array_like of float, one shape
-        Fluxes in nanomaggies a pixel (mag = 22.5 - 2.5 log10 flux).
+    g, r, z : array_like of float, shape (...)
+        Fluxes in nanomaggies per pixel (mag = 22.5 - 2.5 log10 flux). All three have the same shape.
 
     Returns
     -------
-    numpy.ndarray, shape (..., 3), float32 in [0, 1]
-        Red from z, green from r, blue from g. No flux gives the sky's grey, 32.4 of 255.
+    ndarray of float32, shape (..., 3)
+        Red from z, green from r and blue from g, values 0 to 1. Zero flux gives the grey of the sky, 32.4 / 255.
+
+    Examples
+    --------
+    >>> np.rint(255 * survey_rgb(0.0, 0.0, 0.0)).tolist()
+    [32.0, 32.0, 32.0]
     """
     scaled = [np.asarray(f, np.float32) * s + np.float32(_OFFSET) for f, s in zip((g, r, z), _SCALES, strict=True)]
     intensity = np.maximum(scaled[0], 0)
     intensity += np.maximum(scaled[1], 0)
     intensity += np.maximum(scaled[2], 0)
-    # The floor only avoids 0/0: where all bands are negative the result is clipped to 0 anyway.
+    # The floor avoids 0 / 0. It changes no result: where all bands are negative, RGB is clipped to 0.
     intensity = np.maximum(intensity * np.float32(1 / 3), np.float32(1e-6))
     gain = np.arcsinh(intensity * np.float32(_SOFTENING))
     gain /= intensity
@@ -57,9 +62,6 @@ def survey_rgb(g, r, z):
     return np.clip(rgb, 0, 1, out=rgb)
 
 
-# The field and the sky ------------------------------------------------------------------------------
-
-
 def draw_cutout(rng, label, *, size=256):
     """Draw a cutout of a class.
 
@@ -67,18 +69,26 @@ def draw_cutout(rng, label, *, size=256):
     ----------
     rng : numpy.random.Generator
     label : int
-        0 to 9.
-    size : int
-        Side of the image, px. The field of view stays that of 256 px.
+        Class, 0 to 9.
+    size : int, optional
+        Side of the image in pixels. The field of view stays that of 256 px.
 
     Returns
     -------
-    image, truth : numpy.ndarray, shape (size, size, 3), uint8
-        As seen, and without sky noise, satellite trails and chip edges.
-    galaxies : tuple of Galaxy
-        What it was drawn from.
+    image : ndarray of uint8, shape (size, size, 3)
+        RGB cutout, values 0 to 255.
+    truth : ndarray of uint8, shape (size, size, 3)
+        The same cutout without sky noise, satellite trail and chip edge.
+    galaxies : tuple of galaxynb.standin.galaxies.Galaxy
+        The central galaxy, or the members of the central pair.
     pixel_scale : float
-        arcsec/px of the 256-px frame: one of `SURVEY.pixel_scales`.
+        Pixel scale of the 256-px frame in arcsec/px: one of `SURVEY.pixel_scales`.
+
+    Examples
+    --------
+    >>> image, truth, galaxies, pixel_scale = draw_cutout(np.random.default_rng(0), 2, size=64)
+    >>> image.shape, truth.shape, len(galaxies), pixel_scale
+    ((64, 64, 3), (64, 64, 3), 1, 0.262)
     """
     drawn_as = label
     if rng.random() < AMBIGUOUS_SHARE:
@@ -110,20 +120,20 @@ def draw_cutout(rng, label, *, size=256):
 
 
 def _to_uint8(bands):
-    return cv2.convertScaleAbs(survey_rgb(*bands), alpha=255)  # rounds to the nearest
+    return cv2.convertScaleAbs(survey_rgb(*bands), alpha=255)  # rounds to the nearest integer
 
 
 def _moffat(r2, fwhm):
-    """Moffat profile of total 1 by the squared distance, lengths in one unit; FWHM in it too."""
+    """Return a Moffat profile of total 1 at squared distances, in the unit of the FWHM."""
     beta = SURVEY.moffat_beta
     core2 = (fwhm / 2) ** 2 / (2 ** (1 / beta) - 1)
     return (1 + r2 * np.float32(1 / core2)) ** np.float32(-beta) * np.float32((beta - 1) / (math.pi * core2))
 
 
 def _psf(fwhm):
-    """Kernel of a PSF of this FWHM (px), of sum 1."""
+    """Return the kernel, of sum 1, of a PSF with this FWHM (px)."""
     half = max(2, min(15, math.ceil(2.6 * fwhm)))
-    # Sampled finer than the pixels, since a narrow PSF varies within one.
+    # Sample finer than the pixels, because a narrow PSF varies within a pixel.
     fine = 3
     steps = (np.arange((2 * half + 1) * fine, dtype=np.float32) - ((2 * half + 1) * fine - 1) / 2) / fine
     kernel = _moffat(steps[:, None] ** 2 + steps[None, :] ** 2, fwhm)
@@ -132,13 +142,13 @@ def _psf(fwhm):
 
 
 def _magnitude(rng, bounds, slope):
-    """Draw a magnitude from counts that rise as 10^(slope m)."""
+    """Draw a magnitude m from counts proportional to 10^(slope m)."""
     low, high = (10 ** (slope * m) for m in bounds)
     return math.log10(low + (high - low) * rng.random()) / slope
 
 
 def _add_galaxies(frame, rng, pixel, crowd):
-    """Add background galaxies: small, of any colour and shape."""
+    """Add small background galaxies of any colour and axis ratio."""
     half = frame.shape[-1] / 2 * pixel
     for _ in range(rng.poisson(SURVEY.galaxies * crowd)):
         magnitude = _magnitude(rng, SURVEY.galaxy_magnitudes, SURVEY.galaxy_slope)
@@ -159,16 +169,16 @@ def _add_galaxies(frame, rng, pixel, crowd):
 
 
 def _add_stars(frame, rng, pixel, seeing, crowd):
-    """Add stars: the PSF itself, wings and all."""
+    """Add stars as copies of the PSF, including its wings."""
     size = frame.shape[-1]
     for _ in range(rng.poisson(SURVEY.stars * crowd)):
         magnitude = _magnitude(rng, SURVEY.star_magnitudes, SURVEY.star_slope)
         x, y = rng.uniform(0, size, 2)
         g_r = rng.uniform(*SURVEY.star_colours)
-        # Main-sequence stars: r - z runs away from g - r among the M dwarfs.
+        # On the main sequence r - z follows g - r, except for M dwarfs, whose r - z is larger.
         r_z = 0.5 * g_r - 0.05 + (min(rng.exponential(0.4), 1.2) if g_r > 1.25 else 0)
         flux = 10 ** (0.4 * (22.5 - magnitude)) * np.array([10 ** (-0.4 * g_r), 1, 10 ** (0.4 * r_z)]) * NATIVE_SCALE**2
-        # Out to where the wings drown in the noise.
+        # Draw the wings out to where they are far fainter than the noise.
         core = seeing[1] / 2 / math.sqrt(2 ** (1 / SURVEY.moffat_beta) - 1)
         peak = flux[1] * (SURVEY.moffat_beta - 1) / (math.pi * core**2)
         reach = core / pixel * max(1.5, (peak / 0.0007) ** (0.5 / SURVEY.moffat_beta))
@@ -179,7 +189,7 @@ def _add_stars(frame, rng, pixel, seeing, crowd):
         r2 = dx * dx + dy * dy
         over = np.zeros(3)
         if peak > SURVEY.saturation:
-            # Pixels lost to saturation are filled in a band at a time, and the core takes any colour.
+            # The survey fills in saturated pixels separately in each band, so a saturated core has an arbitrary colour.
             over = rng.normal(0, 0.35, 3)
         for band in range(3):
             profile = _moffat(r2, seeing[band]) * np.float32(flux[band])
@@ -189,7 +199,7 @@ def _add_stars(frame, rng, pixel, seeing, crowd):
 
 
 def _add_glow(frame, rng):
-    """Seldom, the halo of a bright star out of the frame, in one band more than in the others."""
+    """Add, seldom, the glow of a bright star, often outside the frame, with another strength in each band."""
     if rng.random() >= SURVEY.glow:
         return
     size = frame.shape[-1]
@@ -201,11 +211,11 @@ def _add_glow(frame, rng):
 
 
 def _add_noise(frame, rng, noise, pixel):
-    """Add Gaussian noise of these standard deviations a native pixel, correlated as the survey's is."""
+    """Add Gaussian noise of these standard deviations per native pixel, correlated as in the survey."""
     near, far = rng.uniform(*SURVEY.noise_near), rng.uniform(*SURVEY.noise_far)
     kernel = np.array([far, near, 1, near, far], np.float32)
     kernel /= math.sqrt(float((kernel**2).sum()))
-    # Larger pixels average the noise of the survey's own: 1.4 for its correlation.
+    # Larger pixels average the noise of native pixels. The factor 1.4 accounts for the correlation of the noise.
     level = noise * np.float32(min(1.0, 1.4 * NATIVE_SCALE / pixel))
     white = rng.standard_normal((4, *frame.shape[1:]), np.float32)
     common = np.float32(SURVEY.noise_common)
@@ -222,7 +232,7 @@ def _add_noise(frame, rng, noise, pixel):
 
 
 def _add_faults(frame, rng, pixel):
-    """Now and then a satellite trail in one band, or the edge of a chip beyond which a band is missing."""
+    """Add, seldom, a satellite trail in one band, or a chip edge beyond which one band is missing."""
     size = frame.shape[-1]
     if rng.random() < SURVEY.trail:
         angle, offset = rng.uniform(0, math.pi), rng.uniform(-0.4, 0.4) * size

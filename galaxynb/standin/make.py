@@ -1,8 +1,8 @@
-"""Write a synthetic stand-in for Galaxy10 DECaLS: the same layout, ten morphologies, made in minutes.
+"""Write a synthetic stand-in for Galaxy10 DECaLS: a file in the same layout, with the same ten classes.
 
-The stand-in lets the whole study run without the 2.5 GB file. It also holds what no real file has: the noise-free
-images of the same galaxies. A number measured on a stand-in says nothing about the sky beyond what
-`galaxynb.standin.closeness` measures.
+The stand-in takes minutes to make and lets the whole study run without the 2.5 GB file. It also holds noise-free
+images of the same galaxies, which no real file has. A number measured on a stand-in says nothing about real galaxies
+beyond the closeness that `galaxynb.standin.closeness` measures.
 """
 
 import collections
@@ -33,33 +33,38 @@ __all__ = [
 ]
 
 
-_CHUNK = 16  # images a task
+_CHUNK = 16  # images per task of a worker
 
 
 def counts_per_class(n_images):
-    """Images a class, in the real proportions, every class present.
+    """Return the number of images per class, in the proportions of the published file.
 
     Parameters
     ----------
     n_images : int
-        At least 10.
+        Number of all images, at least 10.
 
     Returns
     -------
-    numpy.ndarray, shape (10,), int64
-        Sums to `n_images`; `CLASS_COUNTS` for 17,736.
+    ndarray of int64, shape (10,)
+        Counts of at least 1 that sum to `n_images`. For 17,736 they are `CLASS_COUNTS`.
 
     Raises
     ------
     ValueError
         If `n_images` is under 10.
+
+    Examples
+    --------
+    >>> counts_per_class(100).tolist()
+    [6, 10, 15, 11, 2, 12, 10, 15, 8, 11]
     """
     classes = len(CLASS_COUNTS)
     if n_images < classes:
-        raise ValueError(f"n_images is {n_images}: give at least {classes}, one image a class")
+        raise ValueError(f"n_images is {n_images}, but at least {classes} is needed: give one image per class or more")
     real = np.array(CLASS_COUNTS, np.int64)
     share, rest = np.divmod(real * n_images, real.sum())
-    # Largest remainder; ties go to the lower label.
+    # The largest remainder method. Ties go to the lower label.
     share[np.argsort(-rest, kind="stable")[: n_images - share.sum()]] += 1
     for empty in np.flatnonzero(share == 0):
         share[share.argmax()] -= 1
@@ -70,56 +75,72 @@ def counts_per_class(n_images):
 def make_standin(path, n_images, *, image_size=256, seed=0, workers=None, progress=True):
     """Write a stand-in in the Galaxy10 DECaLS layout.
 
-    What is drawn depends on `seed`, `n_images` and the row alone, so a file's content is the same whatever
-    `workers`, and however often writing it was interrupted. As in the published catalogue, a few galaxies stand
-    in it twice, some of them under two labels (`galaxynb.standin.ranges.TWINS` and `NEIGHBOURS`).
+    Each image depends only on `seed`, `n_images`, `image_size` and its row. The number of workers and earlier
+    interruptions do not change it. The bytes of the file can differ between runs, because lzf may compress the same
+    image to different bytes. As in the published catalogue, a few galaxies appear twice, some of them under two
+    labels (`galaxynb.standin.ranges.TWINS` and `NEIGHBOURS`).
 
     Parameters
     ----------
     path : str or os.PathLike
-        The HDF5 file to write. Its folder is created; an earlier file is replaced on success.
+        The HDF5 file to write. Its folder is created if it is missing. An earlier file is replaced on success.
     n_images : int
-        At least 10, so that every class is present; 17,736 gives the real class counts.
-    image_size : int
-        Side of the images in pixels, at least 32. The field of view stays that of 256 px, and
-        the column `pxscale` that of the 256-px frame.
-    seed : int
-        Not negative.
+        Number of images, at least 10. 17,736 gives the class counts of the published file.
+    image_size : int, optional
+        Side of the images in pixels, at least 32. The field of view stays that of 256 px, and the column `pxscale`
+        holds the pixel scale of the 256-px frame.
+    seed : int, optional
+        Seed of the stand-in, not negative.
     workers : int, optional
-        Processes that render; 1 renders in this process. All available cores by default. They
-        are spawned, so a script must call this under ``if __name__ == "__main__":``.
-    progress : bool
-        Whether to show a bar.
+        Number of processes that draw images; 1 draws them in this process. The default is all available cores, or
+        fewer for small files. The processes are spawned, so a script must call this function under
+        ``if __name__ == "__main__":``.
+    progress : bool, optional
+        Whether to show a progress bar.
 
     Returns
     -------
     pathlib.Path
-        `path`. Besides the published columns the file holds `truth`: `images` without sky noise, trails and
-        chip edges.
+        `path`. Besides the columns of the published file, the file holds `truth`: the images without sky noise,
+        satellite trails and chip edges.
 
     Raises
     ------
-    TypeError, ValueError
-        If a parameter is not an integer, or out of its range.
+    TypeError
+        If a number is not an integer.
+    ValueError
+        If a number is out of range.
     RuntimeError
         If a worker process dies.
     OSError
-        If the file can't be written.
+        If the file cannot be written.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     path = make_standin(f"{folder}/standin.h5", 10, image_size=32, workers=1, progress=False)
+    ...     path.name, path.stat().st_size > 0
+    ('standin.h5', True)
     """
     given = {"n_images": n_images, "image_size": image_size, "seed": seed, "workers": workers}
     for name, value in given.items():
         if not isinstance(value, (int, np.integer)) and not (name == "workers" and value is None):
-            raise TypeError(f"{name} is {value!r}: give an integer")
+            raise TypeError(f"{name} is {value!r}, but an integer is needed: give one")
     counts = counts_per_class(n_images)
     if image_size < 32:
-        raise ValueError(f"image_size is {image_size}: give at least 32 pixels")
+        raise ValueError(
+            f"image_size is {image_size}, but at least 32 is needed: give the side of the images in pixels"
+        )
     if seed < 0:
-        raise ValueError(f"seed is {seed}: give an integer of at least 0")
+        raise ValueError(f"seed is {seed}, but an integer of at least 0 is needed: give one")
     if workers is None:
-        # A process takes about as long to start as 64 images to render.
+        # Starting a process takes about as long as drawing 64 images.
         workers = min(cores(), math.ceil(n_images / 64))
     elif workers < 1:
-        raise ValueError(f"workers is {workers}: give at least 1, or None for all cores")
+        raise ValueError(
+            f"workers is {workers}, but at least 1 is needed: give a number of processes, or None for all cores"
+        )
     path = Path(path)
     labels = np.repeat(np.arange(len(counts), dtype=np.uint8), counts)
     try:
@@ -127,7 +148,10 @@ def make_standin(path, n_images, *, image_size=256, seed=0, workers=None, progre
             _write(aside, labels, int(image_size), int(seed), workers, progress)
     except OSError as error:
         reason = error.strerror or error
-        raise OSError(f"can't write {path} ({reason}): free some space or choose another path") from error
+        raise OSError(
+            f"{path} is not written ({reason}), but a writable path with free space is needed: free some space or "
+            f"choose another path"
+        ) from error
     return path
 
 
@@ -147,7 +171,7 @@ def _write(path, labels, size, seed, workers, progress):
         out.attrs[STANDIN_ATTRIBUTE] = f"galaxynb {__version__}, seed {seed}"
         out[LABELS] = labels
         for name in (IMAGES, TRUTH):
-            # One image a chunk: it can be read in any order. lzf keeps up with the rendering.
+            # One image per chunk lets readers take images in any order. lzf is as fast as the drawing.
             shape = (len(labels), size, size, 3)
             out.create_dataset(name, shape, np.uint8, chunks=(1, *shape[1:]), compression="lzf")
         for start, (images, truth, values) in zip(range(0, len(rows), _CHUNK), blocks, strict=True):
@@ -159,13 +183,13 @@ def _write(path, labels, size, seed, workers, progress):
             bar.update(len(images))
         for name, column in zip(FLOAT_COLUMNS, columns.T, strict=True):
             out[name] = column
-    disk.check()  # closing writes too
+    disk.check()  # closing the file also writes
 
 
 class _Disk(io.FileIO):
-    """A file that keeps the first failure to write for `check`, and takes no more from then on.
+    """A file that stops writing at the first error and keeps that error for `check`.
 
-    HDF5 can't close a file on a full disk: it may end the whole process later.
+    HDF5 must not see the error: it cannot close a file on a full disk, and may later end the whole process.
     """
 
     _failure = None
@@ -188,18 +212,18 @@ class _Disk(io.FileIO):
         return size
 
     def check(self):
-        """Raise the first failure."""
+        """Raise the first error, if there was one."""
         if self._failure is not None:
             raise self._failure
 
 
 def _rendered(tasks, workers):
-    """Yield the rendered tasks in order, with at most a few of them in memory."""
+    """Yield the images of each task in order, with the results of at most a few tasks in memory."""
     if workers == 1:
         for task in tasks:
             yield _render_block(*task)
         return
-    # "spawn", because the parent may hold threads (TensorFlow's, a notebook's) that a fork would break.
+    # Spawn processes: a fork breaks if the parent has threads, as TensorFlow and notebooks do.
     pool = concurrent.futures.ProcessPoolExecutor(
         workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
     )
@@ -213,8 +237,8 @@ def _rendered(tasks, workers):
             yield waiting.popleft().result()
     except concurrent.futures.process.BrokenProcessPool:
         raise RuntimeError(
-            "a worker process of make_standin died: nothing was written; run it again with fewer workers if "
-            "memory was short, and call it under `if __name__ == '__main__':` from a script"
+            "a worker process of make_standin is dead, but all are needed: run it again, with fewer workers if memory "
+            "was short, and in a script under `if __name__ == '__main__':`"
         ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
@@ -222,9 +246,9 @@ def _rendered(tasks, workers):
 
 def _start_worker():
     cv2.setNumThreads(1)
-    # An interrupted notebook interrupts its children too: the parent alone ends them.
+    # Interrupting a notebook sends SIGINT to its children too. Ignore it here: the parent ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # A pool's processes outlive a killed parent unless they watch it.
+    # The processes of a pool outlive a killed parent unless they watch it.
     threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 
@@ -234,17 +258,17 @@ def _exit_with_parent():
 
 
 class _Row(NamedTuple):
-    """What an image is drawn from: its own index and label, or another row's that it repeats."""
+    """Index and label that an image is drawn from: those of its own row, or of another row that it repeats."""
 
     index: int
     label: int
-    #: Shift of what is seen: arcsec to the right and down.
+    #: Shift of the image to the right and down, arcsec.
     dx: float = 0.0
     dy: float = 0.0
 
 
 def _rows(labels, seed):
-    """Say what each row is drawn from: mostly itself, and at the published catalogue's rate another row."""
+    """Return the source of each row: mostly itself, and at the rate of the published catalogue another row."""
     rows = [_Row(index, int(label)) for index, label in enumerate(labels)]
     rng = np.random.Generator(np.random.SFC64(np.random.SeedSequence(seed, spawn_key=(0, 1))))
     free = {label: list(rng.permutation(np.flatnonzero(labels == label))) for label in range(len(CLASS_NAMES))}
@@ -252,7 +276,7 @@ def _rows(labels, seed):
     for table, reach in ((TWINS, (0, 0)), (NEIGHBOURS, (2, 10))):
         pairs, counts = zip(*table.items(), strict=True)
         for k in rng.choice(len(pairs), round(sum(counts) * share), p=np.array(counts) / sum(counts)):
-            # Which of the two labels the galaxy was drawn for is as good as the other.
+            # Draw the galaxy for either of the two labels, with equal probability.
             first, second = rng.permutation(pairs[k])
             original, copy = int(free[first].pop()), int(free[second].pop())
             distance, way = rng.uniform(*reach), rng.uniform(0, 2 * math.pi)
@@ -270,11 +294,11 @@ def _render_block(seed, rows, size):
 
 
 def _render(seed, row, size):
-    """One cutout: image and truth, (S, S, 3) uint8, and its float columns."""
+    """Return image and truth of a row, both uint8 of shape (S, S, 3), and its values of the float columns."""
     rng = np.random.Generator(np.random.SFC64(np.random.SeedSequence(seed, spawn_key=(row.index,))))
     image, truth, galaxies, pixel_scale = draw_cutout(rng, row.label, size=size)
     ra, dec = _position(rng)
-    # A Hubble flow: the galaxy's size in kpc over its size on the sky.
+    # Hubble's law gives the redshift at which a galaxy of a random size in kpc has this size on the sky.
     redshift = min(max(5.5 * math.exp(0.4 * rng.standard_normal()) / (20.76 * galaxies[0].radius), 0.002), 0.3)
     if row.dx or row.dy:
         pixel = pixel_scale * BASE / size
@@ -283,20 +307,20 @@ def _render(seed, row, size):
             cv2.warpAffine(part, move, (size, size), flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_REFLECT)
             for part in (image, truth)
         )
-        # North is up and east is left: what moves right is seen from further east.
+        # North is up and east is left. A galaxy shifted to the right lies in a frame centred further east.
         ra = (ra + row.dx / 3600 / math.cos(math.radians(dec))) % 360
         dec += row.dy / 3600
     return image, truth, (ra, dec, redshift, pixel_scale)
 
 
 def _position(rng):
-    """RA and Dec, degrees, in the survey's two parts north and south of the Milky Way, nine in ten in the north."""
+    """Draw RA and Dec, degrees, in the two parts of the survey: 90% north and 10% south of the Milky Way."""
     north = rng.random() < 0.9
     while True:
         ra = rng.uniform(100, 275) if north else rng.uniform(-58, 58) % 360
         low, high = (-5, 68) if north else (-18, 33)
         dec = math.degrees(math.asin(rng.uniform(math.sin(math.radians(low)), math.sin(math.radians(high)))))
-        # Galactic latitude, from the pole at 192.86, +27.13.
+        # The sine of the galactic latitude. The galactic pole is at RA 192.86, Dec +27.13.
         pole = math.radians(27.13)
         sine = math.sin(math.radians(dec)) * math.sin(pole) + math.cos(math.radians(dec)) * math.cos(pole) * math.cos(
             math.radians(ra - 192.86)

@@ -1,13 +1,13 @@
-"""What a cutout looks like, in numbers: its sky, its sources and its central galaxy.
+"""Measure the sky, the sources and the central galaxy of a cutout.
 
-Made to say how close a synthetic stand-in comes to real images, so the same few definitions serve both. They
-are simple on purpose: fixed thresholds above the sky, photutils' segments and moments. This is not photometry:
-the survey's RGB saturates, and no number here says anything physical about a galaxy.
+These measurements compare a synthetic stand-in with real images, so the same simple definitions apply to both: fixed
+thresholds above the sky, and photutils' segments and moments. They are not photometry: the RGB of the survey
+saturates, and no number here is a physical property of a galaxy.
 
-Detection works on the mean of R, G and B less its sky, smoothed by a Gaussian with a standard deviation of
-1.2 px, and keeps segments of 5 px or more. The *sky* of a plane of pixels is what 3-sigma clipping about the
-median leaves, repeated until nothing more goes; thresholds count in its standard deviation before smoothing.
-Lengths are pixels of the image at hand, brightnesses are counts of 255 unless said otherwise.
+Detection uses the mean of R, G and B, minus its sky, smoothed by a Gaussian with a standard deviation of 1.2 px. It
+keeps segments of 5 px or more. The *sky* of a channel consists of the pixels left by 3-sigma clipping about the
+median, repeated until it removes none. Thresholds are in units of the standard deviation of the sky before smoothing.
+Lengths are pixels of the image. Brightnesses are counts from 0 to 255, unless stated otherwise.
 """
 
 import importlib.resources
@@ -35,7 +35,7 @@ __all__ = [
 _BANDS = ("r", "g", "b")
 
 
-#: Names for reading of the columns that `cutouts` returns and `compare` compares, in that order.
+#: Titles of the columns of `measure_cutouts` that `compare_images` compares, in this order.
 QUANTITIES = (
     {"mean": "Mean"}
     | {f"mean_{band}": f"Mean {band.upper()} (0 to 1)" for band in _BANDS}
@@ -64,71 +64,84 @@ _OF_THE_GALAXY = ("size", "axis_ratio", "centre_r", "centre_g", "centre_b", "bri
 _QUANTILES = {"10%": 0.1, "50%": 0.5, "90%": 0.9}
 
 
-_SMALLEST = 64  # px: below it, too little sky is left around a galaxy
+_SMALLEST = 64  # px: smaller images have too little sky around the galaxy
 
-_CENTRE = 12  # px: side of the box at the frame's centre
+_CENTRE = 12  # px: side of the box at the centre of the image
 
 _SMOOTHING = 1.2  # px: standard deviation of the Gaussian before detection
 
 _AREA = 5  # px: the smallest segment
 
-_FAINT = 2.5  # sky standard deviations: the central galaxy, and what is not sky
+_FAINT = 2.5  # sky standard deviations: threshold of the central galaxy, and of pixels that are not sky
 
-_CLEAR = 4.0  # sky standard deviations: off-centre sources
+_CLEAR = 4.0  # sky standard deviations: threshold of off-centre sources
 
-_BRIGHT = 90  # counts above sky at the peak: bright off-centre sources
+_BRIGHT = 90  # counts above sky: least peak of a bright off-centre source
 
-_UNSHREDDED = 2.0  # px: smoothing before companions are parted, so that arms and dust lanes are none
+_UNSHREDDED = 2.0  # px: smoothing before deblending, so that arms and dust lanes do not become companions
 
-_COMPANION = 0.2  # share of the central segment's flux that makes a companion one of its own
+_COMPANION = 0.2  # least share of the flux of the central segment that makes a companion a separate source
 
-_MARGIN = 15  # px: side of the square by which sources are dilated before their sky is looked at
+_MARGIN = 15  # px: side of the square that dilates sources before the sky around them is measured
 
 _ROUND, _COMPACT = 0.6, 8.0  # least axis ratio and largest FWHM (px) of a compact source
 
-_QUIET = 0.5  # counts: the least sky noise a threshold counts in, about that of rounding to whole counts
+_QUIET = 0.5  # counts: least sky noise for thresholds, about the error of rounding to whole counts
 
 
 def measure_cutouts(images, *, progress=False):
-    """Measure each image's sky, sources and central galaxy.
+    """Measure the sky, the sources and the central galaxy of each image.
 
     Parameters
     ----------
     images : ndarray of uint8, shape (N, H, W, 3)
-        RGB, a galaxy at the centre of each; H and W of 64 or more.
+        RGB images with a galaxy at the centre. H and W are at least 64.
     progress : bool, optional
-        Show a progress bar.
+        Whether to show a progress bar.
 
     Returns
     -------
     pandas.DataFrame
-        A row an image. NaN where nothing is measurable.
+        One row per image, NaN where a quantity cannot be measured. Columns ending in ``_r`` also exist for g and b.
 
-        - ``mean``: mean of all pixels and channels, of 255.
-        - ``mean_r``, ``std_r`` and so on for g, b: mean and standard deviation of the channel, from 0 to 1.
-        - ``sky_r``, ``sky_std_r``: mean and standard deviation of what 3-sigma clipping leaves, of 255. A median
-          would be a whole number.
-        - ``corr1_r``, ``corr2_r``, ``corr3_r``: correlation of sky pixels 1, 2, 3 px apart, mean of horizontal and
-          vertical. Sky is what lies outside all segments at 2.5 sigma, dilated by 7 px.
-        - ``n_sources``: segments at 4 sigma but the central one; ``n_bright``: of them, those with a peak of more
-          than 90 above sky.
-        - ``source_fwhms``: tuple of the FWHM of the frame's compact off-centre sources, px, as `sources` defines
-          them, so that quantiles can be taken over sources; ``source_fwhm``: their median.
-        - Of the central galaxy, the segment at 2.5 sigma with most pixels in the central 12 px, parted from
-          companions that hold a fifth of the flux or more: ``size``, the rms along the major axis (second moment
-          of the light), px; ``axis_ratio`` of the moments; ``brightness``, the sum above sky of the mean of R, G
-          and B, in units of 255; ``concentration``, 5 log10(r80 / r20) of the circles that hold 80% and 20% of the
-          segment's light; ``asymmetry``, the absolute difference to the image turned by 180 degrees over the
-          light, at the centre that makes it least, less what sky noise alone would give. The survey's stretch
-          squeezes noise where there is light, so smooth galaxies come out a little below 0.
-        - ``centre_r``, ``centre_g``, ``centre_b``: mean of the central 12 px, of 255.
+        - ``mean``: mean of all pixels and channels, 0 to 255.
+        - ``mean_r``, ``std_r``: mean and standard deviation of the channel, 0 to 1.
+        - ``sky_r``, ``sky_std_r``: mean and standard deviation after 3-sigma clipping, 0 to 255. The mean resolves
+          fractions of a count; a median would not.
+        - ``corr1_r``, ``corr2_r``, ``corr3_r``: correlation of sky pixels 1, 2 and 3 px apart, the mean of
+          horizontal and vertical. Sky pixels lie outside all segments at 2.5 sigma, dilated by 7 px.
+        - ``n_sources``: number of segments at 4 sigma, without the central one.
+        - ``n_bright``: number of these sources with a peak of more than 90 above sky.
+        - ``source_fwhms``: tuple of the FWHM in px of each compact off-centre source, as `find_sources` defines
+          them. The tuples allow quantiles over sources.
+        - ``source_fwhm``: median of ``source_fwhms``.
+        - ``centre_r``: mean of the central 12 px, 0 to 255.
+
+        The other columns describe the central galaxy: the segment at 2.5 sigma with the most pixels in the central
+        12 px, without companions that hold a fifth of its flux or more.
+
+        - ``size``: rms of the light along the major axis (from second moments), px.
+        - ``axis_ratio``: minor over major axis from second moments, 0 to 1.
+        - ``brightness``: sum above sky of the mean of R, G and B, in units of 255.
+        - ``concentration``: 5 log10(r80 / r20), where circles of these radii hold 80% and 20% of the light.
+        - ``asymmetry``: absolute difference from the image rotated by 180 degrees, divided by the light, at the
+          centre with the lowest value, minus the value of sky noise alone. The stretch of the survey reduces noise
+          on bright pixels, so smooth galaxies are slightly below 0.
 
     Raises
     ------
     TypeError
         If `images` is not uint8.
     ValueError
-        If its shape is another.
+        If the shape of `images` is not (N, H, W, 3), or a side is under 64.
+
+    Examples
+    --------
+    >>> y, x = np.mgrid[:64, :64] - 31.5
+    >>> light = 30 + 200 * np.exp(-(x**2 + y**2) / (2 * 5.0**2))  # a Gaussian galaxy with an rms of 5 px
+    >>> table = measure_cutouts(np.repeat(light[np.newaxis, :, :, np.newaxis], 3, axis=3).astype(np.uint8))
+    >>> table[["size", "axis_ratio"]].round().to_dict("list")
+    {'size': [5.0], 'axis_ratio': [1.0]}
     """
     images = _checked("images", images)
     rows = [_measure(image) for image in tqdm(images, desc="measuring", unit="image", disable=not progress)]
@@ -139,64 +152,88 @@ def measure_cutouts(images, *, progress=False):
 
 
 def find_sources(image):
-    """List the off-centre sources of one image, at 4 sigma above sky.
+    """List the off-centre sources of an image at 4 sigma above sky.
 
     Parameters
     ----------
     image : ndarray of uint8, shape (H, W, 3)
-        RGB; H and W of 64 or more.
+        RGB image. H and W are at least 64.
 
     Returns
     -------
     pandas.DataFrame
-        A row a source, the brightest peak first: ``x``, ``y`` (centroid, px; the first pixel's centre is 0),
-        ``peak`` (above sky, of 255), ``flux`` (sum above sky, of 255), ``area`` (px), ``axis_ratio`` and ``fwhm`` in
-        px: that of the Gaussian with this peak and this flux, sqrt(4 ln 2 / pi * flux / peak). Light below the
-        threshold is lost, so faint sources come out narrower than they are. ``compact`` says whether the source
-        has an axis ratio of 0.6 or more, a FWHM of less than 8 px and does not touch the border.
+        One row per source, in the order of falling peaks, with these columns:
+
+        - ``x``, ``y``: centroid in px. The centre of the first pixel is 0.
+        - ``peak``: highest value above sky, 0 to 255.
+        - ``flux``: sum of the values above sky.
+        - ``area``: number of pixels.
+        - ``axis_ratio``: minor over major axis, 0 to 1.
+        - ``fwhm``: FWHM in px of a Gaussian with this peak and flux, sqrt(4 ln 2 / pi * flux / peak). Light below the
+          threshold is lost, so the FWHM of faint sources is too small.
+        - ``compact``: whether the axis ratio is at least 0.6, the FWHM is under 8 px and the source does not touch
+          the border.
 
     Raises
     ------
     TypeError
         If `image` is not uint8.
     ValueError
-        If its shape is another.
+        If the shape of `image` is not (H, W, 3), or a side is under 64.
+
+    Examples
+    --------
+    >>> y, x = np.mgrid[:64, :64]
+    >>> star = 30 + 200 * np.exp(-((x - 10) ** 2 + (y - 20) ** 2) / (2 * 2.0**2))
+    >>> find_sources(np.repeat(star[:, :, np.newaxis], 3, axis=2).astype(np.uint8))[["x", "y"]].round().to_dict("list")
+    {'x': [10.0], 'y': [20.0]}
     """
     image = np.asarray(image)
     if image.ndim != 3:
-        raise ValueError(f"image has shape {image.shape}, but (H, W, 3) is needed: give one image")
+        raise ValueError(f"image has shape {image.shape}, but (H, W, 3) is needed: give one RGB image")
     (image,) = _checked("image", image[np.newaxis])
     return _sources(*_detection_image(image))
 
 
 def compare_images(images_a, images_b, *, labels_a=None, labels_b=None):
-    """Set the quantities of two sets of images side by side.
+    """Compare the quantities of two sets of images.
 
     Parameters
     ----------
     images_a, images_b : ndarray of uint8, shape (N, H, W, 3), or pandas.DataFrame
-        Images, or what `cutouts` returned for them.
+        RGB images, or the result of `measure_cutouts` for them.
     labels_a, labels_b : array_like of int, shape (N,), optional
-        Classes, 0..9: both or neither. With them, the central galaxy's quantities come by class too.
+        Classes, 0 to 9: both or neither. With them, the table also has the quantities of the central galaxy for each
+        class.
 
     Returns
     -------
     pandas.DataFrame
-        Columns ``Quantity``, ``Class`` (``all``, or a name of `CLASS_NAMES`), the quantiles ``10% (a)``,
-        ``50% (a)``, ``90% (a)`` and so for b, ``Median ratio``, which is b's over a's, and ``Spread ratio``, which is
-        b's distance from 10% to 90% over a's. A ratio is 1 where both are the same number, 0 included. The
-        FWHM's quantiles are taken over sources, all others over images.
+        One row for each quantity over all images, and one for each quantity of a class. Quantiles of the FWHM are
+        over sources, all others over images. The columns are:
+
+        - ``Quantity``: a title of `QUANTITIES`.
+        - ``Class``: ``all``, or a name of `CLASS_NAMES`.
+        - ``10% (a)``, ``50% (a)``, ``90% (a)``, and the same for b: quantiles.
+        - ``Median ratio``: the median of b over that of a, and 1 if both are equal, also at 0.
+        - ``Spread ratio``: the distance from 10% to 90% of b over that of a, likewise.
 
     Raises
     ------
     TypeError
         If images are neither uint8 nor a DataFrame.
     ValueError
-        If shapes or lengths disagree, labels are no classes, or a DataFrame is not from `cutouts`.
+        If shapes or lengths disagree, labels are not classes, or a DataFrame is not from `measure_cutouts`.
+
+    Examples
+    --------
+    >>> dark, bright = (np.full((1, 64, 64, 3), value, np.uint8) for value in (20, 40))
+    >>> compare_images(dark, bright)[["Quantity", "50% (a)", "50% (b)", "Median ratio"]].head(1).to_dict("records")
+    [{'Quantity': 'Mean', '50% (a)': 20.0, '50% (b)': 40.0, 'Median ratio': 2.0}]
     """
     if (labels_a is None) != (labels_b is None):
         missing = "labels_a" if labels_a is None else "labels_b"
-        raise ValueError(f"{missing} is missing, but classes are compared with classes: give both labels or neither")
+        raise ValueError(f"{missing} is missing, but labels of both sets or of neither are needed: give or omit both")
     a, b = _measured("images_a", images_a), _measured("images_b", images_b)
     a, b = _quantiles(a, "labels_a", labels_a), _quantiles(b, "labels_b", labels_b)
     table = a[["Quantity", "Class"]].copy()
@@ -209,16 +246,21 @@ def compare_images(images_a, images_b, *, labels_a=None, labels_b=None):
 
 
 def published_figures():
-    """Return what is known of the published images.
+    """Return the quantities measured on published images.
 
-    The numbers were measured on 110 images of Galaxy10 DECaLS at 256 px as JPEG of quality 75, whose chroma
-    blur raises the sky's correlation: see `as_jpeg`. One sky correlation was measured for all channels.
+    They were measured on 110 images of Galaxy10 DECaLS at 256 px, compressed as JPEG of quality 75. The chroma blur of
+    JPEG raises the correlation of the sky (see `as_jpeg`). One sky correlation was measured for all channels.
 
     Returns
     -------
     pandas.DataFrame
-        Columns ``Quantity``, ``Class``, ``Mean``, ``10%``, ``50%``, ``90%``; NaN where a number is not known.
-        Brightness and contrast of the frame are known as means over images, the rest as quantiles.
+        Columns ``Quantity``, ``Class``, ``Mean``, ``10%``, ``50%`` and ``90%``, NaN where a number is unknown.
+        Brightness and contrast of the image are known as means over images, all other quantities as quantiles.
+
+    Examples
+    --------
+    >>> published_figures()[["Quantity", "Class", "Mean"]].head(1).to_dict("records")
+    [{'Quantity': 'Mean', 'Class': 'all', 'Mean': 40.8}]
     """
     source = importlib.resources.files("galaxynb.standin") / "published_cutouts.csv"
     with source.open(encoding="utf-8") as lines:
@@ -231,29 +273,41 @@ def published_figures():
 
 
 def against_published(measured, *, labels=None):
-    """Set a stand-in's quantities beside the published ones, with what is asked of each.
+    """Compare the quantities of a stand-in with the published ones, and judge each by a target.
+
+    The targets are:
+
+    - Brightness and contrast of the image: mean within 5%.
+    - Sky and sky noise: median within 10%, and between the published 10% and 90% where these are known.
+    - Sky correlation, which is known to one digit: median within 10%, or within half of that digit.
+    - Sources: each quantile within 25%.
+    - Galaxies of a class: median within 20%, and the distance from 10% to 90% within a factor of 1.5 where it is
+      known.
 
     Parameters
     ----------
     measured : pandas.DataFrame
-        From `cutouts`, of images that went through `as_jpeg`.
+        Result of `measure_cutouts` for images that passed through `as_jpeg`.
     labels : array_like of int, shape (N,), optional
-        Their classes, 0..9. Without them, the rows of a class stay empty.
+        Classes of the images, 0 to 9. Without them, the rows of classes stay empty.
 
     Returns
     -------
     pandas.DataFrame
-        `published` with its numbers as ``Mean (published)``, ``10% (published)`` and so on, then the stand-in's
-        ``Mean``, ``10%``, ``50%``, ``90%``, ``Target`` in words, and ``Met``: True, False, or missing where nothing was
-        measured. Targets: frame brightness and contrast, mean within 5%; sky and its noise, median within 10%
-        and inside the published 10% to 90% where that is known; its correlation, known to one digit, within 10% or
-        half of that digit; sources, each quantile within 25%; galaxies of a class, median within 20% and the
-        distance from 10% to 90% within a factor of 1.5 where it is known.
+        The rows of `published_figures` with the numbers in ``Mean (published)``, ``10% (published)``,
+        ``50% (published)`` and ``90% (published)``. The other columns are ``Mean``, ``10%``, ``50%`` and ``90%`` of the
+        stand-in, ``Target`` in words, and ``Met``: True, False, or missing where the quantity was not measured.
 
     Raises
     ------
     ValueError
-        If `measured` is not from `cutouts`, or `labels` do not match it.
+        If `measured` is not from `measure_cutouts`, or `labels` does not match it.
+
+    Examples
+    --------
+    >>> table = against_published(measure_cutouts(np.full((1, 64, 64, 3), 40, np.uint8)))
+    >>> table[["Mean (published)", "Mean", "Target", "Met"]].head(1).to_dict("records")
+    [{'Mean (published)': 40.8, 'Mean': 40.0, 'Target': 'mean within 5%', 'Met': True}]
     """
     table = published_figures()
     ours = _quantiles(_measured("measured", measured), "labels", labels).set_index(["Quantity", "Class"])
@@ -269,70 +323,85 @@ def against_published(measured, *, labels=None):
 
 
 def as_jpeg(images, *, quality=75):
-    """Return images as they come back from JPEG, with chroma at half the resolution (4:2:0).
+    """Compress images as JPEG with chroma at half the resolution (4:2:0), and decompress them.
 
-    The `published` figures were measured on such images. JPEG blurs colours and so raises the correlation of
-    neighbouring sky pixels: send a stand-in through here before it is set against them.
+    The figures of `published_figures` were measured on such images. JPEG blurs colours, which raises the correlation of
+    neighbouring sky pixels, so compress a stand-in before comparing it with them.
 
     Parameters
     ----------
     images : ndarray of uint8, shape (N, H, W, 3)
-        RGB.
+        RGB images.
     quality : int, optional
-        JPEG's quality, 1 to 100.
+        JPEG quality, 1 to 100.
 
     Returns
     -------
     ndarray of uint8, shape (N, H, W, 3)
-        RGB.
+        RGB images after compression.
 
     Raises
     ------
     TypeError
         If `images` is not uint8.
     ValueError
-        If its shape is another, or `quality` is out of range.
+        If the shape of `images` is not (N, H, W, 3), or `quality` is out of range.
+
+    Examples
+    --------
+    >>> grey = np.full((1, 16, 16, 3), 40, np.uint8)
+    >>> bool((as_jpeg(grey) == grey).all())
+    True
     """
     images = _checked("images", images, smallest=1)
     if not 1 <= quality <= 100:
-        raise ValueError(f"quality is {quality}, but JPEG's lies between 1 and 100: the published images have 75")
+        raise ValueError(
+            f"quality is {quality}, but 1 to 100 is needed: give 75 for the quality of the published images"
+        )
     options = [cv2.IMWRITE_JPEG_QUALITY, int(quality)]
     options += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420]
     out = np.empty(images.shape, np.uint8)
     for image, decoded in zip(images, out, strict=True):
-        # OpenCV's order is BGR, in and out.
+        # OpenCV encodes from BGR and decodes to BGR.
         _, encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
         decoded[:] = cv2.cvtColor(cv2.imdecode(encoded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
     return out
 
 
 def neighbour_accuracy(train_images, train_labels, *, test_images, test_labels, n_neighbors=20, size=32):
-    """Return the accuracy of nearest neighbours on raw pixels: how hard a set is before anything is learnt.
+    """Return the accuracy of a nearest-neighbour classifier on raw pixels, a measure of how hard a data set is.
 
     Parameters
     ----------
     train_images, test_images : ndarray of uint8, shape (N, H, W, 3)
-        Shrunk to `size` by area.
+        RGB images. They are shrunk to `size` by area averaging.
     train_labels, test_labels : array_like of int, shape (N,)
-        Classes, 0..9.
+        Classes, 0 to 9.
     n_neighbors : int, optional
-        Neighbours that vote, by Euclidean distance. For 20, .419 is reported of the published set
-        (README of gpdevspace/DINOv1_Galaxy10_DECaLS), of how many training images is not said.
+        Number of neighbours, by Euclidean distance. With 20 neighbours, the README of
+        gpdevspace/DINOv1_Galaxy10_DECaLS reports 0.419 on the published set; it does not give the number of training
+        images.
     size : int, optional
-        Side of the shrunk images, px.
+        Side of the shrunk images in px.
 
     Returns
     -------
     float
-        The share of test images classed right.
+        Accuracy on the test images, 0 to 1.
 
     Raises
     ------
     TypeError
         If images are not uint8.
     ValueError
-        If shapes or lengths disagree, labels are no classes, a set is empty, or there are fewer training images
-        than neighbours.
+        If shapes or lengths disagree, labels are not classes, a set is empty, or there are fewer training images than
+        neighbours.
+
+    Examples
+    --------
+    >>> images = np.stack([np.full((32, 32, 3), value, np.uint8) for value in (10, 20, 200, 210)])
+    >>> neighbour_accuracy(images, [0, 0, 1, 1], test_images=images, test_labels=[0, 0, 1, 1], n_neighbors=1)
+    1.0
     """
     from sklearn.neighbors import KNeighborsClassifier
 
@@ -340,7 +409,7 @@ def neighbour_accuracy(train_images, train_labels, *, test_images, test_labels, 
     for name, images in {"train_images": train_images, "test_images": test_images}.items():
         images = _checked(name, images, smallest=1)
         if len(images) == 0:
-            raise ValueError(f"{name} is empty, but at least one image is needed: give some")
+            raise ValueError(f"{name} is empty, but at least one image is needed: give one or more")
         small = [cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA) for image in images]
         pixels[name] = np.reshape(small, (len(images), -1)).astype(np.float32)
     train, test = pixels.values()
@@ -348,15 +417,16 @@ def neighbour_accuracy(train_images, train_labels, *, test_images, test_labels, 
     test_labels = _classes("test_labels", test_labels, len(test))
     if not 1 <= n_neighbors <= len(train):
         raise ValueError(
-            f"n_neighbors is {n_neighbors}, but 1 to {len(train)}, the number of training images, is needed"
+            f"n_neighbors is {n_neighbors}, but 1 to {len(train)}, the number of training images, is needed: change it "
+            f"or give more training images"
         )
-    # By brute force: trees do not help in thousands of dimensions.
+    # Brute force: search trees do not help in thousands of dimensions.
     classifier = KNeighborsClassifier(n_neighbors=n_neighbors, algorithm="brute")
     return float(classifier.fit(train, train_labels).score(test, test_labels))
 
 
 def _measure(image):
-    """Return one image's row."""
+    """Return the row of one image."""
     light, smooth, noise = _detection_image(image)
     segments = _segments(smooth, _FAINT * noise)
     sky = cv2.dilate((segments > 0).astype(np.uint8), np.ones((_MARGIN, _MARGIN), np.uint8)) == 0
@@ -378,7 +448,8 @@ def _measure(image):
 def _clipped(counts):
     """Return mean and standard deviation of whole numbers >= 0 after 3-sigma clipping about the median.
 
-    On a histogram, which a 256-px frame shrinks to 256 numbers: ten times as fast as astropy's.
+    The function works on a histogram, which reduces a 256-px image to 256 numbers. This is ten times as fast as the
+    function of astropy.
     """
     number = np.bincount(counts.ravel())
     value = np.arange(len(number))
@@ -395,7 +466,7 @@ def _clipped(counts):
 
 
 def _detection_image(image):
-    """Return the mean of R, G and B above its sky, the same smoothed, both (H, W) float32, and the sky's noise."""
+    """Return the mean of R, G and B above sky, its smoothed version (both float32, shape (H, W)), and the sky noise."""
     total = image.sum(axis=2, dtype=np.int64)
     mean, std = _clipped(total)
     light = ((total - mean) / 3).astype(np.float32)
@@ -403,17 +474,17 @@ def _detection_image(image):
 
 
 def _segments(smooth, threshold):
-    """Return photutils' segments as labels, (H, W) int; 0 is none."""
+    """Return photutils' segments as an array of labels, shape (H, W). 0 marks pixels in none."""
     from photutils.segmentation import detect_sources
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that nothing was found
+        warnings.simplefilter("ignore")  # photutils warns if it finds nothing
         segments = detect_sources(smooth, threshold, n_pixels=_AREA)
     return np.zeros(smooth.shape, np.int32) if segments is None else segments.data
 
 
 def _catalog(light, segments):
-    """Return photutils' catalog of the segments' light."""
+    """Return photutils' catalog of the light in segments."""
     from photutils.segmentation import SegmentationImage, SourceCatalog
 
     return SourceCatalog(light, SegmentationImage(segments))
@@ -426,14 +497,14 @@ def _box(array):
 
 
 def _central(segments):
-    """Return the label that has most pixels at the centre, 0 for none."""
+    """Return the label with the most pixels at the centre, or 0 if there is none."""
     number = np.bincount(_box(segments).ravel(), minlength=2)
     number[0] = 0
     return int(number.argmax()) if number.any() else 0
 
 
 def _correlations(plane, sky):
-    """Return the correlation of sky pixels 1, 2 and 3 px apart, NaN where there are none or they are all equal."""
+    """Return the correlation of sky pixels 1, 2 and 3 px apart, NaN if there are none or all are equal."""
     number = np.count_nonzero(sky)
     values = np.where(sky, plane - (plane[sky].mean() if number else 0), 0).astype(np.float32)
     variance = np.square(values).sum() / max(number, 1)
@@ -450,7 +521,7 @@ def _correlations(plane, sky):
 
 
 def _sources(light, smooth, noise):
-    """Return `sources` of an image from what `_detection_image` gives."""
+    """Return the table of `find_sources` from the results of `_detection_image`."""
     segments = _segments(smooth, _CLEAR * noise)
     segments[segments == _central(segments)] = 0
     names = ("x", "y", "peak", "flux", "area", "axis_ratio", "fwhm", "compact")
@@ -459,7 +530,7 @@ def _sources(light, smooth, noise):
     catalog = _catalog(light, segments)
     peak, flux = catalog.max_value, catalog.segment_flux
     axis_ratio = _plain(catalog.semiminor_axis) / _plain(catalog.semimajor_axis)
-    # Noise can leave a faint segment without light of its own.
+    # Noise can make the flux or peak of a faint segment 0 or negative.
     fwhm = np.sqrt(4 * np.log(2) / np.pi * np.where((flux > 0) & (peak > 0), flux, np.nan) / peak)
     height, width = light.shape
     inside = (catalog.bbox_xmin > 0) & (catalog.bbox_xmax < width - 1)
@@ -471,7 +542,7 @@ def _sources(light, smooth, noise):
 
 
 def _galaxy(light, noise, segments):
-    """Return the central galaxy's columns but its colour."""
+    """Return all columns of the central galaxy except its colour."""
     label = _central(segments)
     names = ("size", "axis_ratio", "brightness", "concentration", "asymmetry")
     if label == 0:
@@ -494,11 +565,11 @@ def _galaxy(light, noise, segments):
 
 
 def _without_companions(light, segment):
-    """Return the part of the central segment that has most pixels at the centre, (H, W) bool."""
+    """Return the deblended part of the central segment with the most pixels at the centre: bool, shape (H, W)."""
     from photutils.segmentation import SegmentationImage, deblend_sources
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that a source was too flat for levels spaced exponentially
+        warnings.simplefilter("ignore")  # photutils warns if a source is too flat for exponential levels
         parts = deblend_sources(
             cv2.GaussianBlur(light, (0, 0), _UNSHREDDED),
             SegmentationImage(segment.astype(np.int32)),
@@ -510,12 +581,12 @@ def _without_companions(light, segment):
 
 
 def _concentration(light, segment, centre):
-    """Return 5 log10(r80 / r20) of the segment's light, in circles about `centre`."""
+    """Return 5 log10(r80 / r20) of the light of a segment, in circles about `centre`."""
     from photutils.aperture import CircularAperture
 
     y, x = np.nonzero(segment)
     window = np.s_[y.min() : y.max() + 1, x.min() : x.max() + 1]
-    # A segment's negative pixels are noise; without them the light grows with the radius.
+    # Negative pixels of a segment are noise. Without them the light in a circle never falls with its radius.
     inside = np.where(segment, np.maximum(light, 0), 0)[window]
     centre = centre[0] - x.min(), centre[1] - y.min()
     radius = np.geomspace(0.5, np.hypot(*inside.shape), 40)
@@ -526,9 +597,9 @@ def _concentration(light, segment, centre):
 
 
 def _asymmetry(light, segment, centre, noise):
-    """Return the asymmetry under a turn by 180 degrees, at the best centre within a pixel of `centre`.
+    """Return the lowest asymmetry under rotation by 180 degrees about a centre within a pixel of `centre`.
 
-    Centres lie on whole and half pixels: turning is then exact, and blurs no noise.
+    Centres lie on whole and half pixels, where the rotation needs no interpolation, which would blur the noise.
     """
     twice = np.rint(2 * np.asarray(centre)).astype(int)
     return min(
@@ -537,7 +608,7 @@ def _asymmetry(light, segment, centre, noise):
 
 
 def _asymmetry_about(light, segment, twice_x, twice_y, noise):
-    # The largest frame that a turn about (twice_x, twice_y) / 2 maps onto itself.
+    # The largest window that the rotation about (twice_x, twice_y) / 2 maps onto itself.
     window = tuple(
         slice(max(0, twice - side + 1), min(side - 1, twice) + 1)
         for twice, side in zip((twice_y, twice_x), light.shape, strict=True)
@@ -545,17 +616,17 @@ def _asymmetry_about(light, segment, twice_x, twice_y, noise):
     light, segment = light[window], segment[window]
     here = segment | segment[::-1, ::-1]
     difference = abs(light - light[::-1, ::-1])[here].sum()
-    # Two pixels of Gaussian noise differ by 2 sigma / sqrt(pi) on average.
+    # The mean absolute difference of two pixels of Gaussian noise is 2 sigma / sqrt(pi).
     return float((difference - here.sum() * 2 * noise / np.sqrt(np.pi)) / abs(light[here]).sum())
 
 
 def _plain(values):
-    """Return photutils' values without their unit, which is pixels."""
+    """Return photutils' values without their unit, pixels."""
     return np.asarray(getattr(values, "value", values), dtype=float)
 
 
 def _quantiles(measured, name, labels):
-    """Return mean and quantiles of each quantity, over all images and by class, as rows."""
+    """Return mean and quantiles of each quantity as rows, over all images and for each class."""
     classes = None if labels is None else _classes(name, labels, len(measured))
     rows = []
     for column, quantity in QUANTITIES.items():
@@ -582,7 +653,7 @@ def _ratio(above, below):
 
 
 def _judge(theirs, ours):
-    """Return the target of one row of `published` in words, and whether `ours` meets it, or None."""
+    """Return the target of a row of `published_figures` in words, and whether `ours` meets it (None if unknown)."""
 
     def within(key, share):
         return abs(ours[key] - theirs[key]) <= share * abs(theirs[key]) + 1e-12
@@ -610,10 +681,10 @@ def _judge(theirs, ours):
 
 
 def _checked(name, images, smallest=_SMALLEST):
-    """Return images as an array, or refuse them by name."""
+    """Return images as an array. Raise an error with their name if they have another type or shape."""
     images = np.asarray(images)
     if images.dtype != np.uint8:
-        raise TypeError(f"{name} is {images.dtype}, but uint8 is needed: give counts from 0 to 255")
+        raise TypeError(f"{name} is {images.dtype}, but uint8 is needed: give values from 0 to 255")
     if images.ndim != 4 or images.shape[3] != 3 or min(images.shape[1:3]) < smallest:
         raise ValueError(
             f"{name} has shape {images.shape}, but (N, H, W, 3) with H and W of {smallest} or more is needed:"
@@ -623,20 +694,25 @@ def _checked(name, images, smallest=_SMALLEST):
 
 
 def _measured(name, images):
-    """Return what `cutouts` makes of images, or the DataFrame that it made of them."""
+    """Return the result of `measure_cutouts`, which `images` may already be."""
     if not isinstance(images, pd.DataFrame):
         return measure_cutouts(_checked(name, images))
     missing = [column for column in QUANTITIES if column not in images]
     if missing:
-        raise ValueError(f"{name} has no column {missing[0]}: give what measure.cutouts returned")
+        raise ValueError(
+            f"{name} lacks the column {missing[0]}, but all are needed: give the result of measure_cutouts"
+        )
     return images
 
 
 def _classes(name, labels, number):
-    """Return labels as an array, or refuse them by name."""
+    """Return labels as an array. Raise an error with their name if they are not classes, one per image."""
     labels = np.asarray(labels)
     if labels.shape != (number,):
-        raise ValueError(f"{name} has shape {labels.shape}, but ({number},) is needed: give one class an image")
+        raise ValueError(f"{name} has shape {labels.shape}, but ({number},) is needed: give one class per image")
     if labels.dtype.kind not in "iu" or (number and not 0 <= labels.min() <= labels.max() < len(CLASS_NAMES)):
-        raise ValueError(f"{name} must hold classes 0 to {len(CLASS_NAMES) - 1} as integers: see layout.CLASS_NAMES")
+        raise ValueError(
+            f"a value of {name} is no class, but integers 0 to {len(CLASS_NAMES) - 1} are needed: "
+            f"see galaxynb.data.galaxy10.CLASS_NAMES"
+        )
     return labels

@@ -1,8 +1,8 @@
-"""The ranges the stand-in is drawn from: a recipe a class, the survey, and what else lies in its cutouts.
+"""The ranges that the stand-in is drawn from: for each class, for the survey, and for other objects in a cutout.
 
-Every number that decides how the synthetic galaxies look is in this module, with its source; how they are
-drawn from it is in `galaxynb.standin.galaxies`. "Measured" means fitted to distributions measured on 110 published
-cutouts (`galaxynb.standin.measure`), never to single images.
+This module holds every number that decides how the synthetic galaxies look, with its source.
+`galaxynb.standin.galaxies` and `galaxynb.standin.field` draw from them. "Measured" means fitted to distributions
+measured on 110 published cutouts (`galaxynb.standin.measure`), never to single images.
 
 References
 ----------
@@ -10,7 +10,7 @@ Dey, A. et al. 2019, AJ 157, 168: the survey's seeing and depth.
 Graham, A. & Worley, C. 2008, MNRAS 388, 1708: bulge-to-disc ratios and bulge sizes of disc galaxies.
 Blanton, M. & Moustakas, J. 2009, ARA&A 47, 159: colours, Sersic indices and sizes of nearby galaxies.
 Davis, B. et al. 2012, ApJS 199, 33: pitch angles.
-Gadotti, D. 2011, MNRAS 415, 3308: bars' shares of the light, lengths and axis ratios.
+Gadotti, D. 2011, MNRAS 415, 3308: light fractions, lengths and axis ratios of bars.
 """
 
 import dataclasses
@@ -39,71 +39,82 @@ __all__ = [
 ]
 
 
-#: What a galaxy can be drawn as.
+#: Forms of a galaxy. A pair consists of two or three galaxies of the other forms.
 FORMS = ("spheroid", "disc", "edge-on", "irregular", "pair")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ClassRanges:
-    """Ranges that the galaxies of a class are drawn from: (low, high).
+    """Ranges (low, high) that the galaxies of a class are drawn from.
 
-    `radius` is log-normal with 10% of the galaxies below low and 10% above high; everything else is
-    uniform between low and high, but for two: brightness falls with size within a class (0.4 mag an
-    e-fold) and counts a disc thinner than 0.12 as that thick, and young colour follows the old one by
-    half. Lengths are arcsec or shares of `radius`, angles degrees, colours magnitudes (AB).
+    The radius is log-normal, with 10% of the galaxies below low and 10% above high. All other quantities are uniform
+    between low and high, with two exceptions:
+
+    - Within a class, surface brightness falls with size, by 0.4 mag per e-fold of the radius. The magnitude follows
+      from the area, in which a disc thinner than 0.12 counts as that thick.
+    - The colour of young stars follows that of old stars by half.
+
+    Lengths are arcsec or shares of `radius`, angles degrees, and colours AB magnitudes.
 
     Raises
     ------
     ValueError
-        If a range is not (low, high) with low <= high, or leaves what its quantity can be, or if bulge, bar and
-        halo together may take more than all of the light.
+        If a range is not a pair (low, high) with low <= high, if it exceeds the limits of its quantity, or if the
+        upper ends of bulge, bar and halo sum to more than all of the light.
+
+    Examples
+    --------
+    >>> ranges = ClassRanges(forms=(("disc", 1.0),), radius=(2, 4), axis_ratio=(0.3, 0.9), mu=(20, 21))
+    >>> ranges.bar
+    (0.0, 0.0)
     """
 
-    #: Forms and how often each is drawn; weights sum to 1.
+    #: Pairs of a form and its probability. The probabilities sum to 1.
     forms: tuple[tuple[str, float], ...]
-    #: Half-light radius along the major axis of the spheroid or disc alone, arcsec (measured). That of the whole
-    #: galaxy is smaller where it has a core, a bulge or an outer break, most of all edge-on, and larger with a halo.
+    #: Half-light radius, arcsec, of only the spheroid or disc, along its major axis (measured). The radius of the
+    #: whole galaxy is smaller if it has a core, a bulge or an outer break, most of all edge-on, and larger with a halo.
     radius: tuple[float, float]
-    #: Apparent axis ratio; of an edge-on galaxy, its thickness (measured).
+    #: Apparent axis ratio, or the thickness of an edge-on galaxy (measured).
     axis_ratio: tuple[float, float]
-    #: Mean r surface brightness within the radius, mag/arcsec2 (from Blanton & Moustakas, then measured).
+    #: Mean r surface brightness within the radius, mag/arcsec2 (Blanton & Moustakas, then measured).
     mu: tuple[float, float]
-    #: g - r of old stars (bulge, bar, smooth light) and of young ones (arms, knots, outskirts); from Blanton &
+    #: g - r of old stars (bulge, bar, smooth light) and of young stars (arms, knots, outskirts), from Blanton &
     #: Moustakas, then fitted to the measured colours of centres.
     old: tuple[float, float] = (0.7, 0.98)
     young: tuple[float, float] = (0.25, 0.6)
-    #: Share of the galaxy's disc light that is young.
+    #: Share of young stars in the light of the disc.
     young_share: tuple[float, float] = (0.2, 0.6)
     #: Sersic index of a spheroid or bulge.
     sersic: tuple[float, float] = (1.0, 4.0)
-    #: Bulge-to-total ratio, and the bulge's half-light radius as a share of the galaxy's (Graham & Worley).
+    #: Bulge-to-total ratio, and half-light radius of the bulge as a share of `radius` (Graham & Worley).
     bulge: tuple[float, float] = (0.0, 0.0)
     bulge_radius: tuple[float, float] = (0.1, 0.25)
-    #: Share of the light in a bar; its half-length as a share of the radius; its axis ratio (Gadotti).
+    #: Share of the light in a bar, half-length of the bar as a share of `radius`, and its axis ratio (Gadotti).
     bar: tuple[float, float] = (0.0, 0.0)
     bar_length: tuple[float, float] = (0.5, 1.0)
     bar_ratio: tuple[float, float] = (0.22, 0.42)
-    #: Brightness of arms over the disc between them, how sharp they are, and how torn: 0 smooth, 1 flocculent.
+    #: Brightness of arms relative to the disc between them, their sharpness, and how torn they are: 0 is smooth and
+    #: 1 is flocculent.
     arms: tuple[float, float] = (0.0, 0.0)
     arm_sharpness: tuple[float, float] = (0.8, 2.5)
     flocculence: tuple[float, float] = (0.1, 0.5)
-    #: Pitch angle (Davis et al.), and numbers of arms to choose from, as often as they are listed.
+    #: Pitch angle (Davis et al.), and numbers of arms to choose from with equal probability per entry.
     pitch: tuple[float, float] = (10.0, 20.0)
     arm_numbers: tuple[int, ...] = (2,)
-    #: Chance of a ring.
+    #: Probability of a ring.
     ring: float = 0.0
     #: Standard deviation of ln(brightness) of patches of young stars.
     clumps: tuple[float, float] = (0.1, 0.3)
-    #: Amplitude of one side over the other (m = 1).
+    #: Amplitude by which one side outshines the other (m = 1).
     lopsided: tuple[float, float] = (0.0, 0.1)
     #: Optical depth in g of dust: in lanes along arms, or in the plane of an edge-on disc.
     dust: tuple[float, float] = (0.0, 0.0)
     #: Share of the light in a wide halo.
     halo: tuple[float, float] = (0.0, 0.0)
-    #: Numbers of tidal tails to choose from, and the chance of a shell.
+    #: Numbers of tidal tails to choose from, and the probability of shells.
     tails: tuple[int, ...] = (0,)
     shell: float = 0.0
-    #: Distance of a pair's members in units of the radius.
+    #: Distance between members of a pair in units of the radius of the first. Log-normal like `radius`.
     separation: tuple[float, float] = (0.0, 0.0)
 
     def __post_init__(self):
@@ -111,14 +122,19 @@ class ClassRanges:
         for name, (lowest, highest) in _LIMITS.items():
             low, high = _pair(name, getattr(self, name))
             if not lowest <= low <= high <= highest:
-                raise ValueError(f"{name} is ({low:g}, {high:g}): give {lowest:g} <= low <= high <= {highest:g}")
+                raise ValueError(
+                    f"{name} is ({low:g}, {high:g}), but {lowest:g} <= low <= high <= {highest:g} is needed: "
+                    f"give a range within these limits"
+                )
         most = self.bulge[1] + self.bar[1] + self.halo[1]
         if most > 1 + 1e-9:
-            raise ValueError(f"bulge, bar and halo take up to {most:g} of the light: give ranges that leave some")
+            raise ValueError(
+                f"the highest sum of bulge, bar and halo is {most:g}, but at most 1 is needed: lower one of the ranges"
+            )
         for name in ("ring", "shell"):
             chance = getattr(self, name)
             if not isinstance(chance, numbers.Real) or not 0 <= chance <= 1:
-                raise ValueError(f"{name} is {chance!r}: give a chance between 0 and 1")
+                raise ValueError(f"{name} is {chance!r}, but a probability is needed: give a number from 0 to 1")
         for name in ("arm_numbers", "tails"):
             choices = getattr(self, name)
             if (
@@ -126,31 +142,35 @@ class ClassRanges:
                 or not choices
                 or not all(isinstance(number, numbers.Integral) and number >= 0 for number in choices)
             ):
-                raise ValueError(f"{name} is {choices!r}: give at least one whole number, none below 0")
+                raise ValueError(
+                    f"{name} is {choices!r}, but a tuple of whole numbers is needed: give one or more, none below 0"
+                )
 
 
 def _check_forms(forms):
     try:
         names, weights = zip(*((form, float(weight)) for form, weight in forms), strict=True)
     except (TypeError, ValueError):
-        raise ValueError(f"forms is {forms!r}: give pairs (form, weight)") from None
+        raise ValueError(f"forms is {forms!r}, but pairs are needed: give (form, probability) for each") from None
     unknown = [name for name in names if name not in FORMS]
     if unknown:
-        raise ValueError(f"forms holds {unknown[0]!r}: choose from {', '.join(FORMS)}")
+        raise ValueError(f"a form is {unknown[0]!r}, but a known one is needed: choose from {', '.join(FORMS)}")
     total = sum(weights)
     if not all(weight >= 0 for weight in weights) or not math.isclose(total, 1):
-        raise ValueError(f"the weights of forms sum to {total:g}: give weights of at least 0 that sum to 1")
+        raise ValueError(
+            f"the probabilities of forms are {weights}, but numbers of at least 0 that sum to 1 are needed: change them"
+        )
 
 
 def _pair(name, value):
     try:
         low, high = map(float, value)
     except (TypeError, ValueError):
-        raise ValueError(f"{name} is {value!r}: give a pair (low, high) of numbers") from None
+        raise ValueError(f"{name} is {value!r}, but a pair of numbers is needed: give (low, high)") from None
     return low, high
 
 
-#: What each range must lie in.
+#: Limits of each range.
 _LIMITS = {
     "radius": (0.1, 100),
     "axis_ratio": (0.02, 1),
@@ -176,7 +196,7 @@ _LIMITS = {
 }
 
 
-#: A recipe a class, in the order of `CLASS_NAMES`.
+#: Ranges of each class, in the order of `CLASS_NAMES`.
 CLASS_RANGES = (
     ClassRanges(  # Disturbed
         forms=(("irregular", 0.6), ("disc", 0.22), ("spheroid", 0.18)),
@@ -361,73 +381,80 @@ CLASS_RANGES = (
 )
 
 
-#: Volunteers disagree about some galaxies. This share of each class is drawn from the recipe of a class it is
-#: confused with, chosen evenly from the list, and keeps its own label. Share and lists are choices, without a source.
+#: Volunteers disagree about some galaxies, so this share of each class is drawn from the ranges of another class and
+#: keeps its label. The share is a choice without a source.
 AMBIGUOUS_SHARE = 0.06
 
+#: Classes that each class is confused with, each entry with equal probability. A choice without a source.
 CONFUSED_WITH = ((1, 7, 7), (0, 3, 7), (3, 6), (2, 4, 6), (3, 9), (6, 7), (5, 7, 2), (5, 6, 0), (9,), (8, 4))
 
 
-#: Galaxies that stand twice in the published catalogue, counted in its 17,736 coordinates: at the same place under
-#: two labels, and 2 to 10 arcsec apart, mostly two members of a merger. Pairs of labels and how often.
+#: Galaxies that the published catalogue lists twice at one position, under two labels: the number for each pair of
+#: labels, counted in its 17,736 coordinates.
 TWINS = {
     (0, 7): 19, (1, 7): 8, (0, 3): 6, (2, 6): 5, (0, 2): 4, (7, 9): 4, (1, 5): 2, (5, 9): 2, (6, 9): 2,
     (0, 5): 1, (1, 2): 1, (1, 4): 1, (1, 6): 1, (1, 8): 1, (6, 8): 1, (7, 8): 1,
 }  # fmt: skip
 
+#: Pairs of galaxies 2 to 10 arcsec apart, mostly two members of a merger, counted in the same way.
 NEIGHBOURS = {(0, 0): 1, (0, 7): 1, (1, 1): 52, (5, 5): 1, (6, 6): 1, (7, 7): 3, (8, 8): 6, (9, 9): 2}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Survey:
-    """What every cutout has besides its galaxy."""
+    """Properties of the survey and of the objects around the central galaxy."""
 
-    #: arcsec/px: the cutouts' two scales. What reaches further than the limit (arcsec: radius,
-    #: and half the distance from the centre) has the coarser one: about 7%.
+    #: The two pixel scales of cutouts, arcsec/px. A cutout has the coarser one, as about 7% do, if the extent of its
+    #: galaxy (radius plus half the distance from the centre) exceeds `coarse_radius`, arcsec.
     pixel_scales: tuple[float, float] = (0.262, 0.524)
     coarse_radius: float = 12.5
-    #: Seeing in g, r, z: median FWHM, arcsec (Dey et al.); scatter in ln, common and a band's own; Moffat's beta.
+    #: Seeing: median FWHM in g, r, z, arcsec (Dey et al.), standard deviations of its logarithm (common to all bands,
+    #: and separate for each), and the beta of the Moffat profile.
     fwhm: tuple[float, float, float] = (1.29, 1.18, 1.11)
     fwhm_scatter: tuple[float, float] = (0.1, 0.04)
     moffat_beta: float = 3.0
-    #: Sky noise a pixel in g, r, z, nanomaggies; scatter in ln, common and a band's own (measured).
+    #: Sky noise per pixel in g, r, z, nanomaggies, and standard deviations of its logarithm (common to all bands, and
+    #: separate for each; measured).
     noise: tuple[float, float, float] = (0.00235, 0.0041, 0.0066)
     noise_scatter: tuple[float, float] = (0.2, 0.08)
-    #: Resampled exposures correlate: weights of a pixel's neighbours 1 and 2 px away, the second negative as in
-    #: Lanczos resampling; the share of the noise that all bands have in common; and in z, whose sky is brightest,
-    #: the mean share that is smooth over some pixels, and its scale, px (all measured).
+    #: Resampling correlates the noise (all measured). The weights of neighbours 1 and 2 px away: the second is
+    #: negative, as in Lanczos resampling. The share of the noise common to all bands. In z, which has the brightest
+    #: sky, the mean share of smooth noise and its scale, px.
     noise_near: tuple[float, float] = (0.12, 0.36)
     noise_far: tuple[float, float] = (-0.14, -0.04)
     noise_common: float = 0.1
     noise_smooth: tuple[float, float] = (0.03, 2.5)
-    #: Sky left over by the subtraction in units of the noise: mean in g, r, z, and standard deviation (measured).
+    #: Sky left after the subtraction, in units of the noise: mean in g, r, z, and standard deviation (measured).
     sky: tuple[float, float, float] = (-0.1, -0.1, -0.03)
     sky_scatter: float = 0.1
-    #: Stars a frame of 67 x 67 arcsec, on average, r magnitudes, and slope of log N with magnitude (measured).
+    #: Stars: mean number per frame of 67 x 67 arcsec, r magnitudes, slope of log N with magnitude, and g - r
+    #: (measured).
     stars: float = 12.5
     star_magnitudes: tuple[float, float] = (13.0, 24.3)
     star_slope: float = 0.28
     star_colours: tuple[float, float] = (0.2, 1.6)
-    #: Background galaxies likewise; their half-light radii, arcsec.
+    #: Background galaxies: the same quantities, and half-light radii at r = 22, arcsec.
     galaxies: float = 13.5
     galaxy_magnitudes: tuple[float, float] = (17.5, 23.8)
     galaxy_slope: float = 0.35
     galaxy_radius: tuple[float, float] = (0.3, 1.3)
-    #: Shape of the gamma distribution that scatters both numbers from frame to frame (measured).
+    #: Shape of the gamma distribution by which both numbers vary between frames (measured).
     crowding: float = 7.0
-    #: Surface brightness (nanomaggies a pixel in r) over which a star's core is saturated and its colour arbitrary.
+    #: Surface brightness, nanomaggies per pixel in r, above which the core of a star is saturated and has an arbitrary
+    #: colour.
     saturation: float = 0.45
-    #: Chances of a satellite trail, of the edge of a chip where a band is missing, of a bright star's glow.
+    #: Probabilities of a satellite trail, of a chip edge where a band is missing, and of the glow of a bright star.
     trail: float = 0.006
     chip_edge: float = 0.01
     glow: float = 0.03
 
 
+#: The survey of the published cutouts, with the default of each field.
 SURVEY = Survey()
 
 
 def ranges_of(name):
-    """Return the recipe of a class.
+    """Return the ranges of a class.
 
     Parameters
     ----------
@@ -436,27 +463,36 @@ def ranges_of(name):
 
     Returns
     -------
-    ClassRecipe
+    ClassRanges
 
     Raises
     ------
     ValueError
-        If there is no such class.
+        If `name` is not a class.
+
+    Examples
+    --------
+    >>> ranges_of("Round Smooth").axis_ratio
+    (0.92, 1.0)
     """
     if name not in CLASS_NAMES:
-        raise ValueError(f"{name!r} is no class: choose from {', '.join(CLASS_NAMES)}")
+        raise ValueError(f"name is {name!r}, but the name of a class is needed: choose from {', '.join(CLASS_NAMES)}")
     return CLASS_RANGES[CLASS_NAMES.index(name)]
 
 
 def ranges_table():
-    """Return the main ranges of every class, for reading.
+    """Return the main ranges of every class as text.
 
     Returns
     -------
     pandas.DataFrame
-        A row a class, all text: ``Class``, then ranges, in the units of `ClassRecipe`. Of the radius, 10% of galaxies
-        lie below the first number and 10% above the second; other quantities are uniform between theirs, but for
-        what `ClassRecipe` says of brightness.
+        One row per class, all text: ``Class``, then ranges in the units of `ClassRanges`, which also defines their
+        distributions.
+
+    Examples
+    --------
+    >>> ranges_table().loc[5, ["Class", "Radius", "Bar", "Pitch"]].tolist()
+    ['Barred Spiral', '4.2–9', '0.1–0.28', '9–30']
     """
     columns = {
         "Radius": "radius",
@@ -469,8 +505,8 @@ def ranges_table():
         "Pitch": "pitch",
     }
     rows = []
-    for name, recipe in zip(CLASS_NAMES, CLASS_RANGES, strict=True):
-        row = {"Class": name} | {title: _range_text(getattr(recipe, field)) for title, field in columns.items()}
+    for name, ranges in zip(CLASS_NAMES, CLASS_RANGES, strict=True):
+        row = {"Class": name} | {title: _range_text(getattr(ranges, field)) for title, field in columns.items()}
         if row["Arms"] == "none":
             row["Pitch"] = "none"
         rows.append(row)
@@ -478,21 +514,26 @@ def ranges_table():
 
 
 def forms_table():
-    """Return what each class is drawn as, for reading.
+    """Return the forms of each class, and the classes it is confused with, as text.
 
     Returns
     -------
     pandas.DataFrame
-        A row a class, all text: ``Class``, ``Drawn as`` (forms and how often), and ``Ambiguous ones drawn as``: the
-        classes whose recipe some of the class take, and how often each.
+        One row per class, all text: ``Class``, ``Drawn as`` (forms and their probabilities), and ``Ambiguous ones
+        drawn as`` (the classes whose ranges ambiguous galaxies are drawn from, and their probabilities).
+
+    Examples
+    --------
+    >>> forms_table().loc[8].tolist()
+    ['Edge-on without Bulge', 'edge-on 100%', 'Edge-on with Bulge 100%']
     """
     rows = []
-    for name, recipe, others in zip(CLASS_NAMES, CLASS_RANGES, CONFUSED_WITH, strict=True):
+    for name, ranges, others in zip(CLASS_NAMES, CLASS_RANGES, CONFUSED_WITH, strict=True):
         drawn_as = [f"{CLASS_NAMES[k]} {others.count(k) / len(others):.0%}" for k in dict.fromkeys(others)]
         rows.append(
             {
                 "Class": name,
-                "Drawn as": ", ".join(f"{form} {weight:.0%}" for form, weight in recipe.forms),
+                "Drawn as": ", ".join(f"{form} {weight:.0%}" for form, weight in ranges.forms),
                 "Ambiguous ones drawn as": ", ".join(drawn_as),
             }
         )
@@ -500,12 +541,17 @@ def forms_table():
 
 
 def ranges_digest():
-    """Hash all ranges, so that a record can say whether it belongs to the present ones.
+    """Return a hash of all ranges. A record keeps it to show whether the ranges have changed since.
 
     Returns
     -------
     str
         64 hexadecimal digits.
+
+    Examples
+    --------
+    >>> len(ranges_digest())
+    64
     """
     ranges = (CLASS_RANGES, SURVEY, AMBIGUOUS_SHARE, CONFUSED_WITH)
     return hashlib.sha256(repr(ranges).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""The catalogue audit: hand-made skies, laws, and the published file's own coordinates."""
+"""The catalogue audit: small skies made by hand, properties of any sky, and the published coordinates."""
 
 import json
 import subprocess
@@ -103,10 +103,10 @@ def test_pairs_do_not_depend_on_the_order_of_rows(sky, radius, random):
 @pytest.mark.parametrize(
     ("ra", "dec", "radius", "message"),
     [
-        ([1, 2], [1], 5, r"one length, but have shapes \(2,\) and \(1,\)"),
+        ([1, 2], [1], 5, r"ra and dec have shapes \(2,\) and \(1,\), but \(N,\) for both is needed: give"),
         ([[1]], [[1]], 5, r"shapes \(1, 1\) and \(1, 1\)"),
         ([1, 2], [1, 91], 5, "Latitude"),
-        ([1, 2], [1, 2], 0, "radius is 0, but must be above 0 arcsec"),
+        ([1, 2], [1, 2], 0, "radius is 0, but a number above 0 is needed: give it in arcsec"),
         ([1, 2], [1, 2], float("nan"), "radius is nan"),
     ],
 )
@@ -192,9 +192,11 @@ def test_wider_radii_find_more(sky):
 def test_what_needs_coordinates_says_so(audit):
     labels = np.zeros(20, int)
     for nowhere in (np.full(20, np.nan), np.zeros(20)):
-        with pytest.raises(ValueError, match="this file has no coordinates: ra and dec are NaN, or the same"):
+        with pytest.raises(
+            ValueError, match=r"ra and dec are NaN, or the same, in every row, but coordinates .* are needed"
+        ):
             audit(labels, nowhere, nowhere)
-    with pytest.raises(ValueError, match=r"have shapes \(20,\), \(20,\) and \(19,\)"):
+    with pytest.raises(ValueError, match=r"have shapes \(20,\), \(20,\) and \(19,\), but one shape is needed: give"):
         audit(labels, np.arange(20), np.arange(19))
     with pytest.raises(ValueError, match=r"have shapes \(20,\), \(30,\) and \(30,\)"):
         audit(labels, np.arange(30), np.arange(30))
@@ -205,7 +207,7 @@ def test_what_needs_coordinates_says_so(audit):
 
 def test_dropping_duplicates_needs_coordinates():
     for options in ({}, {"ra": np.arange(20)}, {"dec": np.arange(20)}):
-        with pytest.raises(ValueError, match="drop_duplicates=True needs ra and dec"):
+        with pytest.raises(ValueError, match="ra or dec is missing, but drop_duplicates=True needs both: give"):
             paper_split(np.zeros(20), drop_duplicates=True, **options)
 
 

@@ -1,4 +1,4 @@
-"""Laws of the drawing: light is conserved, a turned galaxy is the turned image, profiles are astropy's."""
+"""Galaxies conserve light, rotate with all their textures, and have the profiles of astropy."""
 
 import dataclasses
 import math
@@ -6,23 +6,11 @@ import math
 import cv2
 import numpy as np
 import pytest
-from astropy.modeling.models import Moffat2D, Sersic2D
+from astropy.modeling.models import Sersic2D
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from galaxynb.data.galaxy10 import CLASS_COUNTS, CLASS_NAMES
-from galaxynb.standin.field import (
-    _add_faults,
-    _add_galaxies,
-    _add_glow,
-    _add_noise,
-    _add_stars,
-    _magnitude,
-    _moffat,
-    _psf,
-    draw_cutout,
-    survey_rgb,
-)
 from galaxynb.standin.galaxies import (
     Galaxy,
     _draw_one,
@@ -40,7 +28,6 @@ SIZE = 224
 RADIUS = 3.0  # arcsec
 PIXEL = RADIUS / 12  # the frame reaches 9 radii on either side
 
-fluxes = st.floats(-0.0625, 50, width=32)
 seeds = st.integers(0, 2**32 - 1)
 labels = st.integers(0, 9)
 few = settings(max_examples=25, deadline=None)
@@ -207,7 +194,7 @@ def test_turning_works_for_every_form_and_its_textures(form):
 
 
 def test_tails_turn_with_their_galaxy():
-    # They are drawn with lines of a whole number of pixels, so not to the last bit.
+    # The lines of a tail are a whole number of pixels wide, so the images are only similar.
     galaxy = dataclasses.replace(one_of("spheroid"), tails=2, seed=3)
     for pixel, size in ((PIXEL, SIZE), (PIXEL / 2, 2 * SIZE)):
         expected = np.rot90(painted(galaxy, pixel, size), -1, axes=(1, 2))[1]
@@ -228,7 +215,7 @@ def test_moving_a_galaxy_moves_its_image(galaxy, columns, rows):
 @few
 @given(galaxies())
 def test_twice_the_pixel_scale_halves_the_size_in_pixels(galaxy):
-    galaxy = dataclasses.replace(galaxy, young_share=0.0)  # no knots, for which see below
+    galaxy = dataclasses.replace(galaxy, young_share=0.0)  # without knots, which another test covers
     fine, coarse = painted(galaxy, PIXEL, SIZE)[1], painted(galaxy, 2 * PIXEL, SIZE // 2)[1]
     assert moments(coarse, 1.0)[1] == pytest.approx(moments(fine, 1.0)[1] / 2, rel=0.06)
 
@@ -252,7 +239,7 @@ def test_most_knots_keep_their_place_on_pixels_of_another_size(monkeypatch):
 @few
 @given(galaxies())
 def test_twice_the_radius_is_twice_as_wide(galaxy):
-    # No knots, whose number goes with the radius, nor bulges of the smallest size there is.
+    # Without knots, whose number depends on the radius, and without bulges near the least size.
     galaxy = dataclasses.replace(galaxy, young_share=0.0, bulge_radius=max(galaxy.bulge_radius, 0.12))
     double = painted(dataclasses.replace(galaxy, radius=2 * RADIUS), 2 * PIXEL)
     np.testing.assert_allclose(moments(double[1], 2 * PIXEL), 2 * moments(painted(galaxy)[1], PIXEL), rtol=0.02)
@@ -264,7 +251,7 @@ def test_twice_the_radius_is_twice_as_wide(galaxy):
 def test_the_axis_ratio_is_seen(form, ratio):
     galaxy = plain(Galaxy(form, 17.0, RADIUS, ratio, angle=0.6))
     minor, major = moments(painted(galaxy)[1], PIXEL)
-    # An irregular is bent, and of an edge-on disc it is the thickness over the radius, not a ratio of moments.
+    # An irregular is bent. For an edge-on disc the axis ratio is thickness over radius, not a ratio of moments.
     tolerance = {"irregular": 0.5, "edge-on": 0.5}.get(form, 0.05)
     assert minor / major == pytest.approx(ratio, rel=tolerance)
 
@@ -302,27 +289,33 @@ def test_a_galaxy_is_painted_the_same_again_and_differently_by_another_seed(gala
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"radius": 0}, "radius is 0: give a number over 0"),
-        ({"radius": -2.5}, r"radius is -2\.5: give a number over 0"),
+        ({"radius": 0}, "radius is 0, but a finite number over 0 is needed: give one"),
+        ({"radius": -2.5}, r"radius is -2\.5, but a finite number over 0 is needed"),
         ({"radius": math.nan}, "radius is nan"),
         ({"radius": math.inf}, "radius is inf"),
         ({"bulge_radius": 0}, "bulge_radius is 0"),
         ({"bar_length": -1}, "bar_length is -1"),
         ({"bar_ratio": 0}, "bar_ratio is 0"),
         ({"sersic": 0}, "sersic is 0"),
-        ({"axis_ratio": 1.01}, r"axis_ratio is 1\.01: give minor over major axis, over 0 and at most 1"),
+        ({"axis_ratio": 1.01}, r"axis_ratio is 1\.01, but minor over major axis is needed: give over 0 and at most 1"),
         ({"axis_ratio": 0}, "axis_ratio is 0"),
-        ({"form": "pair"}, "form is 'pair': choose from spheroid, disc, edge-on, irregular"),
-        ({"form": "blob"}, "form is 'blob': choose from"),
-        ({"young_share": 1.5}, r"young_share is 1\.5: give a number from 0 to 1"),
-        ({"lopsided": 2}, "lopsided is 2: give a number from 0 to 1"),
-        ({"bulge": -0.1}, r"bulge is -0\.1: give a number from 0 to 1"),
-        ({"bulge": 0.6, "bar": 0.3, "halo": 0.2}, r"bulge, bar and halo are 0\.6, 0\.3 and 0\.2: give shares"),
-        ({"tails": -1}, "tails is -1: give a number of at least 0"),
-        ({"dust": math.nan}, "dust is nan: give a number of at least 0"),
-        ({"pitch": 0.0}, r"pitch is 0\.0: give degrees between -90 and 90, but not 0"),
-        ({"x": math.nan}, "x is nan: give a finite number"),
-        ({"magnitude": -math.inf}, "magnitude is -inf: give a finite number"),
+        (
+            {"form": "pair"},
+            "form is 'pair', but a known form is needed: choose from spheroid, disc, edge-on, ",
+        ),
+        ({"form": "blob"}, "form is 'blob', but a known form is needed: choose from"),
+        ({"young_share": 1.5}, r"young_share is 1\.5, but a number from 0 to 1 is needed: give one"),
+        ({"lopsided": 2}, "lopsided is 2, but a number from 0 to 1 is needed"),
+        ({"bulge": -0.1}, r"bulge is -0\.1, but a number from 0 to 1 is needed"),
+        (
+            {"bulge": 0.6, "bar": 0.3, "halo": 0.2},
+            r"bulge, bar and halo are 0\.6, 0\.3 and 0\.2, but a sum of at most 1",
+        ),
+        ({"tails": -1}, "tails is -1, but a finite number of at least 0 is needed: give one"),
+        ({"dust": math.nan}, "dust is nan, but a finite number of at least 0 is needed"),
+        ({"pitch": 0.0}, r"pitch is 0\.0, but an angle between -90 and 90 other than 0 is needed: give degrees"),
+        ({"x": math.nan}, "x is nan, but a finite number is needed: give one"),
+        ({"magnitude": -math.inf}, "magnitude is -inf, but a finite number is needed"),
     ],
 )
 def test_galaxy_refuses_nonsense_by_name(changes, message):
@@ -360,37 +353,6 @@ def test_the_light_of_an_exponential_is_one(scale, ratio):
     assert np.trapezoid(profile * 2 * math.pi * ratio * r, r) == pytest.approx(1, abs=0.005)
 
 
-@given(st.floats(0.4, 8))
-def test_the_psf_has_a_sum_of_one_and_no_direction(fwhm):
-    kernel = _psf(fwhm)
-    assert kernel.sum() == pytest.approx(1, abs=1e-5)
-    np.testing.assert_allclose(kernel, kernel[::-1, ::-1], rtol=1e-4)
-    np.testing.assert_allclose(kernel, kernel.T, rtol=1e-4)
-    assert kernel.argmax() == kernel.size // 2
-
-
-@given(st.floats(1, 6))
-def test_the_psf_is_astropys_moffat(fwhm):
-    kernel = _psf(fwhm)
-    beta = SURVEY.moffat_beta
-    theirs = Moffat2D(gamma=fwhm / 2 / math.sqrt(2 ** (1 / beta) - 1), alpha=beta)
-    assert theirs.fwhm == pytest.approx(fwhm)
-    half = len(kernel) // 2
-    # A pixel is the mean of what falls on it.
-    steps = np.arange((2 * half + 1) * 9) / 9 - half - 4 / 9
-    expected = theirs(*np.meshgrid(steps, steps)).reshape(2 * half + 1, 9, 2 * half + 1, 9).mean((1, 3))
-    np.testing.assert_allclose(kernel, expected / expected.sum(), rtol=0.03, atol=2e-4)
-
-
-@given(st.floats(0.5, 3))
-def test_the_moffat_of_the_stars_is_astropys_with_a_total_of_one(fwhm):
-    beta = SURVEY.moffat_beta
-    core = fwhm / 2 / math.sqrt(2 ** (1 / beta) - 1)
-    theirs = Moffat2D(amplitude=(beta - 1) / (math.pi * core**2), gamma=core, alpha=beta)
-    r = np.geomspace(0.01, 30, 50)
-    np.testing.assert_allclose(_moffat((r**2).astype(np.float32), fwhm), theirs(r, 0), rtol=1e-4)
-
-
 def test_textures_have_unit_variance_and_belong_to_the_galaxy():
     u, v = np.meshgrid(*[np.linspace(-10, 10, 300, dtype=np.float32)] * 2)
     fields = [_texture(np.random.default_rng(seed), u, v, 12.0, 40) for seed in range(4)]
@@ -400,39 +362,7 @@ def test_textures_have_unit_variance_and_belong_to_the_galaxy():
     np.testing.assert_allclose(other, fields[0].T, atol=1e-5)
 
 
-# The survey's RGB ------------------------------------------------------------------------------------
-
-
-def test_survey_rgb_of_no_flux_is_the_sky():
-    empty = survey_rgb(*np.zeros((3, 2, 2)))
-    assert empty.dtype == np.float32
-    assert empty.shape == (2, 2, 3)
-    # m asinh(Q m) / (sqrt(Q) m), with m = 0.03 and Q = 20.
-    np.testing.assert_allclose(empty, np.arcsinh(0.6) / np.sqrt(20), rtol=1e-5)
-    assert empty.mean() * 255 == pytest.approx(32.4, abs=0.05)
-
-
-@given(fluxes, fluxes, fluxes)
-def test_survey_rgb_stays_in_range(g, r, z):
-    rgb = survey_rgb(g, r, z)
-    assert ((rgb >= 0) & (rgb <= 1)).all()
-
-
-@given(fluxes, fluxes, fluxes, st.floats(0.001, 10))
-def test_survey_rgb_brightens_a_channel_with_its_own_band(g, r, z, more):
-    for band, channel in enumerate((2, 1, 0)):
-        raised = [g, r, z]
-        raised[band] += more
-        assert survey_rgb(*raised)[channel] >= survey_rgb(g, r, z)[channel] - 1e-6
-
-
-def test_survey_rgb_keeps_colour_order_and_saturates_to_white():
-    red = survey_rgb(0.02, 0.05, 0.1)
-    assert red[0] > red[1] > red[2]
-    np.testing.assert_array_equal(survey_rgb(100.0, 180.0, 300.0), 1)
-
-
-# Drawing from the recipes ----------------------------------------------------------------------------
+# Drawing from the ranges -----------------------------------------------------------------------------
 
 
 @given(labels, seeds)
@@ -443,25 +373,25 @@ def test_draw_is_reproducible(label, seed):
 
 @pytest.mark.parametrize("label", range(10), ids=CLASS_NAMES)
 def test_what_a_class_is_drawn_from_is_in_its_ranges(label):
-    recipe = CLASS_RANGES[label]
+    ranges = CLASS_RANGES[label]
     rng = np.random.default_rng(label)
-    first = [draw_galaxy(rng, recipe)[0] for _ in range(300)]
+    first = [draw_galaxy(rng, ranges)[0] for _ in range(300)]
     radii = np.array([galaxy.radius for galaxy in first])
     # Log-normal: a tenth below, a tenth above, and nothing far off.
-    assert 0.04 < (radii < recipe.radius[0]).mean() < 0.17
-    assert 0.04 < (radii > recipe.radius[1]).mean() < 0.17
-    spread = recipe.radius[1] / recipe.radius[0]
-    assert radii.min() > recipe.radius[0] / spread
-    assert radii.max() < recipe.radius[1] * spread
-    forms = {form for form, _ in recipe.forms}
+    assert 0.04 < (radii < ranges.radius[0]).mean() < 0.17
+    assert 0.04 < (radii > ranges.radius[1]).mean() < 0.17
+    spread = ranges.radius[1] / ranges.radius[0]
+    assert radii.min() > ranges.radius[0] / spread
+    assert radii.max() < ranges.radius[1] * spread
+    forms = {form for form, _ in ranges.forms}
     for galaxy in first:
         assert galaxy.form in forms or (forms == {"pair"} and galaxy.form in ("spheroid", "disc"))
         for name in ("axis_ratio", "old", "young", "young_share", "sersic", "arms", "clumps", "dust", "halo"):
-            low, high = getattr(recipe, name)
+            low, high = getattr(ranges, name)
             assert low - 1e-9 <= getattr(galaxy, name) <= high + 1e-9
-        assert recipe.pitch[0] <= abs(galaxy.pitch) <= recipe.pitch[1]
-        assert galaxy.arm_number in recipe.arm_numbers
-        assert galaxy.tails in recipe.tails
+        assert ranges.pitch[0] <= abs(galaxy.pitch) <= ranges.pitch[1]
+        assert galaxy.arm_number in ranges.arm_numbers
+        assert galaxy.tails in ranges.tails
         assert math.hypot(galaxy.x, galaxy.y) < (1 if forms != {"pair"} else 40)
         assert 11 < galaxy.magnitude < 21.5
         if galaxy.form == "spheroid":
@@ -479,9 +409,9 @@ def test_a_pair_has_two_members_or_three(seed):
         assert other.radius < 2.5 * first.radius
 
 
-def test_the_surface_brightness_is_the_recipes():
-    recipe = dataclasses.replace(CLASS_RANGES[3], mu=(20.0, 20.0), radius=(3.0, 3.0))
-    (galaxy,) = draw_galaxy(np.random.default_rng(0), recipe)
+def test_the_surface_brightness_is_that_of_the_ranges():
+    ranges = dataclasses.replace(CLASS_RANGES[3], mu=(20.0, 20.0), radius=(3.0, 3.0))
+    (galaxy,) = draw_galaxy(np.random.default_rng(0), ranges)
     area = math.pi * galaxy.radius**2 * galaxy.axis_ratio
     # Half of the light within the half-light radius.
     assert galaxy.magnitude + 2.5 * math.log10(2 * area) == pytest.approx(20.0)
@@ -491,212 +421,10 @@ def test_one_frame_in_fourteen_is_coarse():
     rng = np.random.default_rng(0)
     survey = SURVEY
     shares = []
-    for recipe in CLASS_RANGES:
+    for ranges in CLASS_RANGES:
         extents = [
-            max(math.hypot(galaxy.x, galaxy.y) * 0.5 + galaxy.radius for galaxy in draw_galaxy(rng, recipe))
+            max(math.hypot(galaxy.x, galaxy.y) * 0.5 + galaxy.radius for galaxy in draw_galaxy(rng, ranges))
             for _ in range(200)
         ]
         shares.append((np.array(extents) > survey.coarse_radius).mean())
     assert 0.03 < np.average(shares, weights=CLASS_COUNTS) < 0.13
-
-
-# Field and sky ---------------------------------------------------------------------------------------
-
-
-class OneEach(np.random.Generator):
-    """Random numbers, except that Poisson's are always 1."""
-
-    def poisson(self, lam=1.0, size=None):
-        return 1
-
-
-def one_each(seed):
-    return OneEach(np.random.SFC64(seed))
-
-
-@pytest.fixture
-def survey(monkeypatch):
-    """Change what the survey is: `survey(stars=3.0)`."""
-
-    def change(**changes):
-        monkeypatch.setattr("galaxynb.standin.field.SURVEY", dataclasses.replace(SURVEY, **changes))
-
-    return change
-
-
-def noise_at(scale, seed=0):
-    """Return noise in units of the survey's."""
-    noise = np.array(SURVEY.noise, np.float32)
-    frame = np.zeros((3, 256, 256), np.float32)
-    _add_noise(frame, np.random.default_rng(seed), noise, scale)
-    return frame / noise[:, None, None]
-
-
-def correlations(frame, lag):
-    """Correlation of each band with itself `lag` pixels away, across and down."""
-    products = frame[:, :, lag:] * frame[:, :, :-lag], frame[:, lag:] * frame[:, :-lag]
-    return np.array([product.mean((1, 2)) for product in products]) / frame.var((1, 2))
-
-
-@pytest.mark.parametrize("scale", [0.262, 0.524])
-@pytest.mark.parametrize("near", [0.1, 0.3])
-def test_noise_has_the_spread_and_the_correlation_it_is_given(survey, scale, near):
-    far = -0.1
-    survey(noise_near=(near, near), noise_far=(far, far), noise_smooth=(0.0, 2.5))
-    frame = noise_at(scale)
-    # Larger pixels average: less noise, a little more of it than uncorrelated pixels would leave.
-    np.testing.assert_allclose(frame.std((1, 2)), 1 if scale == 0.262 else 0.7, rtol=0.02)
-    np.testing.assert_allclose(frame.mean((1, 2)), 0, atol=0.03)
-    kernel = np.array([far, near, 1, near, far])
-    expected = np.correlate(kernel, kernel, "full")[4:] / (kernel**2).sum()
-    for lag in (1, 2, 3, 4):
-        np.testing.assert_allclose(correlations(frame, lag), expected[lag], atol=0.02)
-    np.testing.assert_allclose(correlations(frame, 9), 0, atol=0.02)
-    between = np.corrcoef(frame.reshape(3, -1))
-    np.testing.assert_allclose(between[np.triu_indices(3, 1)], SURVEY.noise_common, atol=0.02)
-
-
-def test_some_of_the_noise_in_z_is_smooth(survey):
-    survey(noise_smooth=(0.3, 2.5))
-    rough, smooth = (np.mean([correlations(noise_at(0.262, seed), 5)[:, band] for seed in range(8)]) for band in (1, 2))
-    assert abs(rough) < 0.02
-    assert smooth > 0.02
-    spread = np.mean([noise_at(0.262, seed).std((1, 2)) for seed in range(8)], axis=0)
-    np.testing.assert_allclose(spread, 1, rtol=0.1)
-
-
-@pytest.mark.parametrize("pixel", [0.131, 0.262])
-def test_a_star_has_the_seeing_and_the_light_it_is_drawn_with(survey, pixel):
-    survey(star_magnitudes=(18.0, 18.0001), star_colours=(0.8, 0.8), saturation=1e9)
-    seeing = np.array([1.5, 1.3, 1.1])
-    for seed in range(6):
-        frame = np.zeros((3, 128, 128), np.float32)
-        _add_stars(frame, one_each(seed), pixel, seeing, 1.0)
-        y, x = np.unravel_index(frame[1].argmax(), frame[1].shape)
-        if min(x, y) < 32 or max(x, y) > 96:
-            continue
-        g, r, z = light(frame, pixel)
-        assert r == pytest.approx(10 ** (0.4 * 4.5), rel=0.05)
-        assert 2.5 * math.log10(r / g) == pytest.approx(0.8, abs=0.05)
-        assert 2.5 * math.log10(z / r) == pytest.approx(0.35, abs=0.05)
-        for band, fwhm in zip(frame, seeing, strict=True):
-            fine = cv2.resize(band, None, fx=6, fy=6, interpolation=cv2.INTER_CUBIC)
-            area = (fine > fine.max() / 2).sum() * (pixel / 6) ** 2
-            assert 2 * math.sqrt(area / math.pi) == pytest.approx(fwhm, rel=0.1)
-
-
-def test_stars_have_plausible_colours(survey):
-    survey(saturation=1e9)
-    colours = []
-    for seed in range(200):
-        frame = np.zeros((3, 48, 48), np.float32)
-        _add_stars(frame, one_each(seed), 0.262, np.full(3, 1.2), 1.0)
-        g, r, z = frame.reshape(3, -1)[:, frame[1].argmax()]
-        colours.append((2.5 * math.log10(r / g), 2.5 * math.log10(z / r)))
-    g_r, r_z = np.array(colours).T
-    low, high = SURVEY.star_colours
-    assert low - 0.01 < g_r.min() < g_r.max() < high + 0.01
-    assert r_z.min() > -0.3
-    assert 0.1 < np.median(r_z) < 1
-    assert r_z.max() < 6
-
-
-def test_a_saturated_core_alone_has_a_colour_of_its_own(survey):
-    survey(star_magnitudes=(13.0, 13.0001), star_colours=(0.8, 0.8))
-    seeing = np.full(3, 1.2)
-    frame = np.zeros((3, 96, 96), np.float32)
-    _add_stars(frame, one_each(4), 0.262, seeing, 1.0)
-    ratio = frame[1] / np.maximum(frame[0], 1e-9)
-    core, wings = frame[0] > SURVEY.saturation * 2, (frame[0] > 1e-3) & (frame[1] < 0.1)
-    assert core.any()
-    np.testing.assert_allclose(ratio[wings], 10 ** (0.4 * 0.8), rtol=1e-3)
-    assert ratio[core].std() < 1e-3 * ratio[core].mean()
-    assert abs(np.log(ratio[core].mean() / 10 ** (0.4 * 0.8))) > 0.01
-
-
-@given(seeds, st.floats(10, 20), st.floats(0.5, 8), st.floats(0.1, 0.6))
-def test_magnitudes_are_in_their_bounds(seed, low, width, slope):
-    magnitude = _magnitude(np.random.default_rng(seed), (low, low + width), slope)
-    assert low - 1e-6 <= magnitude <= low + width + 1e-6
-
-
-def test_fainter_stars_are_more_by_their_slope():
-    rng = np.random.default_rng(0)
-    magnitudes = np.array([_magnitude(rng, (15, 25), 0.3) for _ in range(20_000)])
-    counts = [(abs(magnitudes - m) < 0.5).sum() for m in (22, 24)]
-    assert math.log10(counts[1] / counts[0]) / 2 == pytest.approx(0.3, abs=0.03)
-
-
-def test_background_galaxies_are_small_and_within_the_frame():
-    frame = np.zeros((3, 128, 128), np.float32)
-    _add_galaxies(frame, np.random.default_rng(1), 0.524, 1.0)
-    assert frame.min() >= 0
-    low, high = SURVEY.galaxy_magnitudes
-    assert 10 ** (0.4 * (22.5 - high)) < light(frame, 0.524)[1] < 100 * 10 ** (0.4 * (22.5 - low))
-    assert (frame[1] > 0.1 * frame[1].max()).mean() < 0.1
-
-
-def test_a_chip_edge_takes_one_band_along_one_side(survey):
-    survey(chip_edge=1.0, trail=0.0)
-    for seed in range(8):
-        frame = np.ones((3, 64, 64), np.float32)
-        _add_faults(frame, np.random.default_rng(seed), 0.262)
-        hurt = np.flatnonzero((frame == 0).any((1, 2)))
-        assert len(hurt) == 1
-        lost = frame[hurt[0]] == 0
-        assert lost.all(0).any() ^ lost.all(1).any()
-        assert lost.mean() < 0.31
-        assert (frame[frame != 0] == 1).all()
-
-
-def test_a_trail_brightens_one_band_in_a_thin_line(survey):
-    survey(chip_edge=0.0, trail=1.0)
-    for seed in range(8):
-        frame = np.zeros((3, 64, 64), np.float32)
-        _add_faults(frame, np.random.default_rng(seed), 0.262)
-        assert ((frame > 1e-6).any((1, 2))).sum() == 1
-        assert (frame > 0.1 * frame.max()).mean() < 0.2
-        assert frame.max() < 0.1
-
-
-def test_a_glow_is_smooth_and_faint(survey):
-    survey(glow=1.0)
-    for seed in range(8):
-        frame = np.zeros((3, 64, 64), np.float32)
-        _add_glow(frame, np.random.default_rng(seed))
-        assert 0 < frame.max() < 0.05
-        assert abs(np.diff(frame, axis=1)).max() < 0.1 * frame.max()
-
-
-def cutout(seed, label, size=64):
-    return draw_cutout(np.random.default_rng(seed), label, size=size)
-
-
-@pytest.mark.parametrize("label", range(10), ids=CLASS_NAMES)
-def test_a_cutout_and_its_truth(label):
-    image, truth, drawn_galaxies, pixel_scale = cutout(label, label)
-    for part in (image, truth):
-        assert part.shape == (64, 64, 3)
-        assert part.dtype == np.uint8
-    assert pixel_scale in SURVEY.pixel_scales
-    assert all(isinstance(galaxy, Galaxy) for galaxy in drawn_galaxies)
-    again = cutout(label, label)
-    np.testing.assert_array_equal(again[0], image)
-    assert again[2:] == (drawn_galaxies, pixel_scale)
-    assert (cutout(label + 1, label)[0] != image).any()
-
-
-def test_a_smaller_cutout_shows_the_same_field():
-    for label in range(10):
-        large, small = (cutout(20 + label, label, size) for size in (256, 64))
-        assert large[2:] == small[2:]
-        shrunk = cv2.resize(large[1], (64, 64), interpolation=cv2.INTER_AREA)
-        assert np.corrcoef(small[1].ravel(), shrunk.ravel())[0, 1] > 0.9
-
-
-def test_the_galaxy_is_in_the_middle_and_brighter_than_the_sky():
-    brighter = 0
-    for label in range(10):
-        truth = cutout(40 + label, label)[1].mean(-1)
-        brighter += truth[28:36, 28:36].mean() > np.median(truth) + 10
-    assert brighter >= 9

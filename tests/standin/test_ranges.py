@@ -1,4 +1,4 @@
-"""The recipes make sense, say so where they don't, and agree with what was counted in the published catalogue."""
+"""Ranges are plausible, nonsense is refused, and counts agree with the published catalogue."""
 
 import collections
 import dataclasses
@@ -18,10 +18,13 @@ from galaxynb.standin.ranges import (
     SURVEY,
     TWINS,
     ClassRanges,
+    forms_table,
+    ranges_digest,
     ranges_of,
+    ranges_table,
 )
 
-#: The least that a recipe needs.
+#: The fields without a default.
 PLAIN = {"forms": (("disc", 1.0),), "radius": (2.0, 4.0), "axis_ratio": (0.3, 0.9), "mu": (20.0, 21.0)}
 RANGES = [
     field.name
@@ -31,11 +34,11 @@ RANGES = [
 CLASSES = range(len(CLASS_NAMES))
 
 
-def recipe(**changes):
+def plain_ranges(**changes):
     return ClassRanges(**PLAIN | changes)
 
 
-def test_each_class_has_its_recipe():
+def test_each_class_has_its_ranges():
     assert len(CLASS_RANGES) == len(CLASS_NAMES)
     for name, made in zip(CLASS_NAMES, CLASS_RANGES, strict=True):
         assert ranges_of(name) is made
@@ -44,63 +47,78 @@ def test_each_class_has_its_recipe():
 
 @pytest.mark.parametrize("name", ["Spiral", "disturbed", "", 3, None])
 def test_an_unknown_class_is_refused_with_the_known_ones(name):
-    with pytest.raises(ValueError, match=f"^{name!r} is no class: choose from Disturbed, .*, Edge-on with Bulge$"):
+    with pytest.raises(
+        ValueError,
+        match=f"^name is {name!r}, but the name of a class is needed: choose from Disturbed, .*, Edge-on with Bulge$",
+    ):
         ranges_of(name)
 
 
-def test_a_recipe_can_be_plain():
-    assert recipe().radius == (2.0, 4.0)
-    assert recipe(radius=(3, 3)).radius == (3, 3)
-    assert recipe(forms=(("disc", 0.25), ("disc", 0.25), ("spheroid", 0.5)), ring=1, shell=0)
+def test_ranges_can_be_plain():
+    assert plain_ranges().radius == (2.0, 4.0)
+    assert plain_ranges(radius=(3, 3)).radius == (3, 3)
+    assert plain_ranges(forms=(("disc", 0.25), ("disc", 0.25), ("spheroid", 0.5)), ring=1, shell=0)
 
 
 @pytest.mark.parametrize("name", RANGES)
 def test_every_range_is_refused_where_it_is_upside_down_or_no_pair(name):
     low, high = _LIMITS[name]
     with pytest.raises(
-        ValueError, match=rf"^{name} is \({high:g}, {low:g}\): give {low:g} <= low <= high <= {high:g}$"
+        ValueError, match=rf"^{name} is \({high:g}, {low:g}\), but {low:g} <= low <= high <= {high:g} is needed: give"
     ):
-        recipe(**{name: (high, low)})
-    with pytest.raises(ValueError, match=rf"^{name} is \({low:g}, {high + 1:g}\): give {low:g} <= low"):
-        recipe(**{name: (low, high + 1)})
+        plain_ranges(**{name: (high, low)})
+    with pytest.raises(ValueError, match=rf"^{name} is \({low:g}, {high + 1:g}\), but {low:g} <= low"):
+        plain_ranges(**{name: (low, high + 1)})
     for value in (1.5, None, "wide", (1,), (1, 2, 3), (0.5, None), ("a", "b")):
-        with pytest.raises(ValueError, match=rf"^{name} is .*: give a pair \(low, high\) of numbers$"):
-            recipe(**{name: value})
+        with pytest.raises(ValueError, match=rf"^{name} is .*, but a pair of numbers is needed: give \(low, high\)$"):
+            plain_ranges(**{name: value})
     with pytest.raises(ValueError, match=rf"^{name} is \(nan, "):
-        recipe(**{name: (math.nan, high)})
+        plain_ranges(**{name: (math.nan, high)})
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"radius": (-1, 3)}, r"radius is \(-1, 3\): give 0\.1 <= low <= high <= 100"),
-        ({"axis_ratio": (0.5, 1.2)}, r"axis_ratio is \(0\.5, 1\.2\): give 0\.02 <= low <= high <= 1"),
-        ({"mu": (21, 20)}, r"mu is \(21, 20\): give 15 <= low <= high <= 26"),
-        ({"ring": 1.1}, r"ring is 1\.1: give a chance between 0 and 1"),
-        ({"shell": -0.1}, r"shell is -0\.1: give a chance between 0 and 1"),
-        ({"shell": math.nan}, "shell is nan: give a chance between 0 and 1"),
-        ({"ring": "often"}, "ring is 'often': give a chance between 0 and 1"),
-        ({"arm_numbers": ()}, r"arm_numbers is \(\): give at least one whole number, none below 0"),
-        ({"arm_numbers": 2}, "arm_numbers is 2: give at least one whole number"),
-        ({"tails": (0, -1)}, r"tails is \(0, -1\): give at least one whole number"),
-        ({"tails": (0.5,)}, r"tails is \(0\.5,\): give at least one whole number"),
-        ({"forms": (("blob", 1.0),)}, "forms holds 'blob': choose from spheroid, disc, edge-on, irregular, pair"),
-        ({"forms": (("disc", 0.5), ("pair", 0.4))}, r"the weights of forms sum to 0\.9: give weights"),
+        ({"radius": (-1, 3)}, r"radius is \(-1, 3\), but 0\.1 <= low <= high <= 100 is needed: give"),
+        ({"axis_ratio": (0.5, 1.2)}, r"axis_ratio is \(0\.5, 1\.2\), but 0\.02 <= low <= high <= 1 is needed"),
+        ({"mu": (21, 20)}, r"mu is \(21, 20\), but 15 <= low <= high <= 26 is needed"),
+        ({"ring": 1.1}, r"ring is 1\.1, but a probability is needed: give a number from 0 to 1"),
+        ({"shell": -0.1}, r"shell is -0\.1, but a probability is needed: give a number from 0 to 1"),
+        ({"shell": math.nan}, "shell is nan, but a probability is needed"),
+        ({"ring": "often"}, "ring is 'often', but a probability is needed"),
+        (
+            {"arm_numbers": ()},
+            r"arm_numbers is \(\), but a tuple of whole numbers is needed: give one or more, none below 0",
+        ),
+        ({"arm_numbers": 2}, "arm_numbers is 2, but a tuple of whole numbers is needed"),
+        ({"tails": (0, -1)}, r"tails is \(0, -1\), but a tuple of whole numbers is needed"),
+        ({"tails": (0.5,)}, r"tails is \(0\.5,\), but a tuple of whole numbers is needed"),
+        (
+            {"forms": (("blob", 1.0),)},
+            "a form is 'blob', but a known one is needed: choose from spheroid, disc, edge-on, irregular, pair",
+        ),
+        (
+            {"forms": (("disc", 0.5), ("pair", 0.4))},
+            r"the probabilities of forms are \(0\.5, 0\.4\), but numbers of at least 0 that sum to 1",
+        ),
         (
             {"forms": (("disc", 1.5), ("pair", -0.5))},
-            "the weights of forms sum to 1: give weights of at least 0 that sum to 1",
+            r"the probabilities of forms are \(1\.5, -0\.5\), but numbers of at least 0",
         ),
-        ({"forms": (("disc", math.nan),)}, "the weights of forms sum to nan: give weights of at least 0 that sum to 1"),
-        ({"forms": ()}, r"forms is \(\): give pairs \(form, weight\)"),
-        ({"forms": "disc"}, r"forms is 'disc': give pairs \(form, weight\)"),
-        ({"forms": (("disc", "often"),)}, r"forms is .*: give pairs \(form, weight\)"),
-        ({"forms": None}, r"forms is None: give pairs \(form, weight\)"),
-        ({"bulge": (0, 0.6), "halo": (0, 0.5)}, r"bulge, bar and halo take up to 1\.1 of the light"),
+        ({"forms": (("disc", math.nan),)}, r"the probabilities of forms are \(nan,\), but numbers of at least 0"),
+        ({"forms": ()}, r"forms is \(\), but pairs are needed: give \(form, probability\)"),
+        ({"forms": "disc"}, r"forms is 'disc', but pairs are needed: give \(form, probability\)"),
+        ({"forms": (("disc", "often"),)}, r"forms is .*, but pairs are needed: give \(form, probability\)"),
+        ({"forms": None}, r"forms is None, but pairs are needed: give \(form, probability\)"),
+        (
+            {"bulge": (0, 0.6), "halo": (0, 0.5)},
+            r"the highest sum of bulge, bar and halo is 1\.1, but at most 1 is needed: lower",
+        ),
     ],
 )
 def test_nonsense_is_refused_by_name(changes, message):
     with pytest.raises(ValueError, match=f"^{message}") as refused:
-        recipe(**changes)
+        plain_ranges(**changes)
     assert "\n" not in str(refused.value)
 
 
@@ -162,3 +180,30 @@ def test_the_survey_has_three_bands_and_possible_numbers():
     assert survey.fwhm[0] > survey.fwhm[1] > survey.fwhm[2]  # seeing is better in the red
     assert survey.moffat_beta > 1
     assert all(0 <= getattr(survey, name) < 0.2 for name in ("trail", "chip_edge", "glow"))
+
+
+def test_the_table_of_ranges_states_their_ranges():
+    table = ranges_table()
+    assert table["Class"].tolist() == list(CLASS_NAMES)
+    for k, ranges in enumerate(CLASS_RANGES):
+        low, high = ranges.radius
+        assert table.loc[k, "Radius"] == f"{low:g}–{high:g}"
+        assert (table.loc[k, "Bar"] == "none") == (ranges.bar[1] == 0)
+    assert (table.loc[table["Arms"] == "none", "Pitch"] == "none").all()
+    assert all(isinstance(value, str) for value in table.to_numpy().ravel())
+
+
+def test_the_table_of_forms_states_what_ambiguous_galaxies_are_drawn_as():
+    table = forms_table()
+    assert table["Class"].tolist() == list(CLASS_NAMES)
+    for k, (ranges, others) in enumerate(zip(CLASS_RANGES, CONFUSED_WITH, strict=True)):
+        assert all(form in table.loc[k, "Drawn as"] for form, _ in ranges.forms)
+        assert all(CLASS_NAMES[other] in table.loc[k, "Ambiguous ones drawn as"] for other in others)
+        assert table.loc[k, "Drawn as"].count("%") == len(ranges.forms)
+
+
+def test_the_digest_of_ranges_follows_their_values(monkeypatch):
+    before = ranges_digest()
+    assert before == ranges_digest()
+    monkeypatch.setattr("galaxynb.standin.ranges.AMBIGUOUS_SHARE", 0.123)
+    assert ranges_digest() != before

@@ -1,0 +1,236 @@
+"""Downloads from a real server on this machine: broken, resumed, refused and verified."""
+
+import hashlib
+import http.server
+import logging
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pooch
+import pytest
+
+from galaxynb.data.download import fetch_galaxy10
+
+FILE_NAME = "Galaxy10_DECals.h5"
+
+
+def names(folder):
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Serves `body` on loopback; `plan` holds what to do to the next requests."""
+
+    def __init__(self, body):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.body = body
+        self.ranges = True
+        self.plan = []
+        self.log = []
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_port}/files/{FILE_NAME}"
+
+    @property
+    def sha256(self):
+        return f"sha256:{hashlib.sha256(self.body).hexdigest()}"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+    def do_GET(self):
+        server, asked = self.server, self.headers["Range"]
+        server.log.append(asked)
+        step = server.plan.pop(0) if server.plan else {}
+        body = step.get("body", server.body)
+        start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and server.ranges else 0
+        start = step.get("start", start)
+        if "status" in step:
+            self.send_error(step["status"])
+        elif start >= len(body):
+            self.send_response(416)
+            if step.get("say_total", True):
+                self.send_header("Content-Range", f"bytes */{len(body)}")
+            self.end_headers()
+        else:
+            self.send_response(206 if asked and server.ranges else 200)
+            if asked and server.ranges:
+                self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+            self.send_header("Content-Length", str(len(body) - start))
+            self.end_headers()
+            # Fewer bytes than promised: the connection breaks mid-body.
+            self.wfile.write(body[start:][: step.get("cut")])
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setattr("galaxynb.data.download._BACKOFF", 0)
+    monkeypatch.setattr("galaxynb.data.download._BLOCK", 1000)
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with Server(np.random.default_rng(0).bytes(50_000)) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def fetch(server, folder, **options):
+    return fetch_galaxy10(folder, url=server.url, known_hash=server.sha256, progress=False, **options)
+
+
+def test_a_download(server, tmp_path):
+    path = fetch(server, tmp_path / "new" / "folder")
+    assert path == tmp_path / "new" / "folder" / FILE_NAME
+    assert path.read_bytes() == server.body
+    assert names(path.parent) == [FILE_NAME]
+    assert server.log == [None]
+
+
+def test_a_complete_file_needs_no_network(server, tmp_path):
+    fetch(server, tmp_path)
+    server.log.clear()
+    assert fetch(server, tmp_path).read_bytes() == server.body
+    assert server.log == []
+
+
+def test_a_cut_connection_is_resumed_at_the_right_byte(server, tmp_path):
+    server.plan = [{"cut": 20_000}, {"cut": 5_000}]
+    assert fetch(server, tmp_path).read_bytes() == server.body
+    assert server.log == [None, "bytes=20000-", "bytes=25000-"]
+    assert names(tmp_path) == [FILE_NAME]
+
+
+def test_the_next_call_goes_on_where_the_last_one_stopped(server, tmp_path):
+    server.plan = [{"cut": 20_000}, *[{"cut": 0}] * 4]
+    with pytest.raises(ConnectionError, match=r"broke off after 20,000 bytes .*: run again to resume from .*\.part"):
+        fetch(server, tmp_path)
+    assert names(tmp_path) == [f"{FILE_NAME}.part"]
+    assert (tmp_path / f"{FILE_NAME}.part").read_bytes() == server.body[:20_000]
+    server.log.clear()
+    assert fetch(server, tmp_path).read_bytes() == server.body
+    assert server.log == ["bytes=20000-"]
+    assert names(tmp_path) == [FILE_NAME]
+
+
+def test_a_server_without_ranges_starts_again(server, tmp_path):
+    server.ranges = False
+    server.plan = [{"cut": 20_000}]
+    assert fetch(server, tmp_path).read_bytes() == server.body
+    assert server.log == [None, "bytes=20000-"]
+
+
+def test_a_server_without_ranges_that_keeps_breaking_is_given_up(server, tmp_path):
+    server.ranges = False
+    server.plan = [{"cut": 20_000}] * 20
+    with pytest.raises(ConnectionError, match="broke off after 20,000 bytes"):
+        fetch(server, tmp_path)
+    assert len(server.log) == 5
+
+
+@pytest.mark.parametrize("say_total", [True, False])
+def test_a_part_that_lacks_nothing_is_only_checked(server, tmp_path, say_total):
+    server.plan = [{"say_total": say_total}]
+    (tmp_path / f"{FILE_NAME}.part").write_bytes(server.body)
+    assert fetch(server, tmp_path).read_bytes() == server.body
+    assert server.log == ["bytes=50000-"]
+
+
+def test_a_part_longer_than_the_file_is_thrown_away(server, tmp_path):
+    (tmp_path / f"{FILE_NAME}.part").write_bytes(bytes(60_000))
+    assert fetch(server, tmp_path).read_bytes() == server.body
+    assert server.log == ["bytes=60000-", None]
+
+
+def test_a_server_that_sends_another_part_is_asked_for_the_whole(server, tmp_path):
+    server.plan = [{"cut": 20_000}, {"start": 10_000}]
+    assert fetch(server, tmp_path).read_bytes() == server.body
+    assert server.log == [None, "bytes=20000-", None]
+
+
+@pytest.mark.parametrize("cut", [None, 20_000])
+def test_a_wrong_checksum_leaves_nothing(server, tmp_path, cut):
+    bad = bytearray(server.body)
+    bad[100] ^= 1
+    server.plan = [{"body": bytes(bad), "cut": cut}]
+    with pytest.raises(ValueError, match=r"checksum of .* is wrong, but sha256:.* is needed: run again .* removed"):
+        fetch(server, tmp_path)
+    assert names(tmp_path) == []
+    assert fetch(server, tmp_path).read_bytes() == server.body
+
+
+def test_a_wrong_file_in_place_is_replaced_or_removed(server, tmp_path):
+    path = tmp_path / FILE_NAME
+    path.write_bytes(server.body[:-1])
+    server.plan = [{"body": b"not it"}]
+    with pytest.raises(ValueError, match="checksum"):
+        fetch(server, tmp_path)
+    assert names(tmp_path) == []
+    path.write_bytes(server.body[:-1])
+    assert fetch(server, tmp_path).read_bytes() == server.body
+
+
+def test_a_refusal_is_not_asked_again(server, tmp_path):
+    server.plan = [{"status": 404}]
+    with pytest.raises(
+        ConnectionError, match=r"the answer of the server to .* is 404 Not Found, but the file is needed: check"
+    ):
+        fetch(server, tmp_path)
+    assert server.log == [None]
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_busy_server_is_asked_again(server, tmp_path, status):
+    server.plan = [{"status": status}, {"status": status}]
+    assert fetch(server, tmp_path).read_bytes() == server.body
+    assert server.log == [None, None, None]
+
+
+def test_no_server(server, tmp_path):
+    url = "http://127.0.0.1:9/" + FILE_NAME  # discard: nothing listens there
+    with pytest.raises(ConnectionError, match=r"broke off after 0 bytes \(ConnectionError\)"):
+        fetch_galaxy10(tmp_path, url=url, known_hash=server.sha256, progress=False)
+    assert names(tmp_path) == []
+
+
+def test_a_silent_server_times_out(server, tmp_path, monkeypatch):
+    monkeypatch.setattr("galaxynb.data.download._TIMEOUT", (1, 0.05))
+    monkeypatch.setattr(Handler, "do_GET", lambda _: threading.Event().wait(0.3))
+    with pytest.raises(ConnectionError, match=r"broke off after 0 bytes \(ReadTimeout\)"):
+        fetch(server, tmp_path)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a limit on the size of files")
+def test_a_full_disk_while_downloading(server, tmp_path):
+    code = (
+        "import resource; from galaxynb.data.download import fetch_galaxy10\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))\n"
+        f"fetch_galaxy10({str(tmp_path)!r}, url={server.url!r}, known_hash={server.sha256!r}, progress=False)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    last = done.stderr.strip().splitlines()[-1]
+    assert f"the disk of {tmp_path} has no room for {FILE_NAME}.part, which needs 50,000 bytes" in last
+    assert names(tmp_path) == [f"{FILE_NAME}.part"]
+    assert fetch(server, tmp_path).read_bytes() == server.body
+
+
+def test_the_bar_is_the_only_report(server, tmp_path, capsys, caplog):
+    logger = pooch.get_logger()
+    level = logger.level
+    logger.addHandler(caplog.handler)
+    try:
+        fetch_galaxy10(tmp_path, url=server.url, known_hash=server.sha256)
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert f"{FILE_NAME}: 100%" in capsys.readouterr().err
+    assert caplog.records == []
+    assert logger.level == level < logging.WARNING
