@@ -514,7 +514,7 @@ def test_to_float_scales_every_value():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.int64, bool])
 def test_to_float_refuses_what_is_not_8_bit(dtype):
-    with pytest.raises(TypeError, match=f"must be uint8, from 0 to 255, but are {np.dtype(dtype)}"):
+    with pytest.raises(TypeError, match=f"images is {np.dtype(dtype)}, but uint8, from 0 to 255, is needed"):
         to_float(np.zeros((2, 2), dtype))
 
 
