@@ -1,7 +1,7 @@
-"""What a machine offers and how networks run on it: cores, GPUs, compilation, precision, supply of batches.
+"""The machine's cores, CPU instructions and GPUs, and how networks run on them.
 
-Nothing here chooses a backend: Keras reads that from the environment variable KERAS_BACKEND when it is imported,
-which only the functions that ask it do.
+Nothing here chooses a Keras backend. Keras reads the backend from the environment variable KERAS_BACKEND when it is
+imported, and only functions that need Keras import it.
 """
 
 import contextlib
@@ -23,38 +23,40 @@ __all__ = [
 ]
 
 
-#: What the choice of compilation by XLA can be.
+#: Allowed values for the compilation of training steps.
 JIT = ("auto", True, False)
 
-#: What the choice of precision can be: Keras's names of dtype policies. float16 would need its losses scaled.
+#: Allowed values for the precision: "auto" and names of Keras dtype policies. float16 is not among them, because it
+#: needs loss scaling.
 PRECISIONS = ("auto", "float32", "mixed_bfloat16")
 
-#: Where training batches can be made: by the CPU with OpenCV, or by the networks' own device.
+#: Allowed values for the place where training batches are made: "host" is the CPU, with OpenCV, and "device" is the
+#: device that trains.
 BATCHES_ON = ("auto", "host", "device")
 
 
-#: Instructions that oneDNN, TensorFlow's library on CPUs, multiplies bfloat16 by; without them it imitates them slowly.
+#: CPU instructions for bfloat16. Without them, TensorFlow's oneDNN emulates bfloat16, slowly.
 _BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Execution:
-    """How networks are run.
+    """The way networks run: backend, device, compilation, precision and place of the batches.
 
     Attributes
     ----------
     backend : str
-        Keras's backend: tensorflow, jax or torch.
+        Keras's backend: "tensorflow", "jax" or "torch".
     device : str
         "gpu" or "cpu".
     jit : bool
-        Whether steps are compiled by XLA (jax, tensorflow) or TorchDynamo (torch).
+        Whether XLA (tensorflow, jax) or TorchDynamo (torch) compiles training steps.
     precision : str
         Name of a Keras dtype policy.
     batches_on : str
         Where training batches are turned, mirrored and made noisy: "host" or "device".
     reason : str
-        Why these are what they are: a sentence, on a line of its own, for each.
+        Reasons for `jit`, `precision` and `batches_on`: one sentence per line.
     """
 
     backend: str
@@ -66,26 +68,37 @@ class Execution:
 
 
 def list_gpus():
-    """Return the names of the GPUs that Keras's backend sees, as the backend names them.
+    """Return the names of the GPUs that Keras's backend can use, as the backend spells them.
 
     Returns
     -------
     list of str
-        Empty without one.
+        Names such as "gpu:0". The list is empty if there is no GPU.
     """
     import keras
 
-    if keras.backend.backend() == "torch":  # for which Keras lists no devices
+    if keras.backend.backend() == "torch":  # Keras cannot list devices for torch
         cuda = sys.modules["torch"].cuda
         return [f"gpu:{number}" for number in range(cuda.device_count())]
-    # Those of the default kind: asked for GPUs, jax raises where there are none.
+    # List all devices rather than ask for GPUs: jax raises an error if it is asked for GPUs and has none.
     return [name for name in keras.distribution.list_devices() if name.lower().startswith("gpu")]
 
 
 def cores():
-    """Return how many CPU cores this process may use: fewer than the machine has where a scheduler lends us some.
+    """Return the number of CPU cores that this process may use.
 
-    Schedulers say so by the cores that a process may run on, or, as Snakemake and most queues do, by OMP_NUM_THREADS.
+    A scheduler may grant fewer cores than the machine has. It limits either the cores that the process can run on or,
+    as Snakemake and most queues do, the environment variable OMP_NUM_THREADS.
+
+    Returns
+    -------
+    int
+        Number of cores, >= 1.
+
+    Examples
+    --------
+    >>> 1 <= cores() <= os.cpu_count()
+    True
     """
     there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     lent = os.environ.get("OMP_NUM_THREADS", "")
@@ -93,11 +106,12 @@ def cores():
 
 
 def cpu_flags():
-    """Return the names of this CPU's instruction sets, as Linux tells them; empty elsewhere.
+    """Return the names of this CPU's instruction sets, as Linux spells them.
 
     Returns
     -------
     set of str
+        Names such as "avx512_bf16". The set is empty on other systems than Linux.
     """
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -107,30 +121,40 @@ def cpu_flags():
 
 
 def choose_execution(*, jit="auto", precision="auto", batches_on="auto"):
-    """Choose how to run networks on the backend and device at hand.
+    """Choose how networks run on this machine, with the current Keras backend.
 
     Parameters
     ----------
     jit : {"auto", True, False}
+        Whether to compile training steps. "auto" compiles where that is faster.
     precision : {"auto", "float32", "mixed_bfloat16"}
+        Keras dtype policy. "auto" takes bfloat16 where the device has instructions for it.
     batches_on : {"auto", "host", "device"}
+        Where to make training batches. "auto" takes the device if it is a GPU.
 
     Returns
     -------
     Execution
+        The choices and the reasons for them.
 
     Raises
     ------
     ValueError
-        If one of them is another word.
+        If a parameter has another value.
+
+    Examples
+    --------
+    >>> execution = choose_execution(precision="float32", batches_on="host")
+    >>> execution.precision, execution.batches_on
+    ('float32', 'host')
     """
     import keras
 
-    jit = {"true": True, "false": False}.get(jit, jit)  # as text, from a notebook or a command line
+    jit = {"true": True, "false": False}.get(jit, jit)  # notebooks and command lines pass text
     asked = {"jit": (jit, JIT), "precision": (precision, PRECISIONS), "batches_on": (batches_on, BATCHES_ON)}
     for name, (value, known) in asked.items():
         if value not in known:
-            raise ValueError(f"{name} is {value!r}, but one of {', '.join(map(str, known))} is expected: choose one")
+            raise ValueError(f"{name} is {value!r}, but one of {', '.join(map(str, known))} is needed: choose one")
     backend = keras.backend.backend()
     device = "gpu" if list_gpus() else "cpu"
     choice = {"jit": _jit(backend, device), "precision": _precision(backend, device), "batches_on": _batches_on(device)}
@@ -149,9 +173,9 @@ def choose_execution(*, jit="auto", precision="auto", batches_on="auto"):
 
 def _jit(backend, device):
     if backend == "jax":
-        return True, "Steps are compiled: jax runs operation by operation without."
+        return True, "Steps are compiled: without compilation, jax runs each operation on its own."
     if backend == "torch":
-        return False, "Steps are not compiled: TorchDynamo would take minutes before the first."
+        return False, "Steps are not compiled: TorchDynamo would take minutes before the first step."
     if device == "gpu":
         return True, "Steps are compiled: XLA joins the many small operations between DenseNet121's convolutions."
     return False, "Steps are not compiled: XLA's convolutions halve DenseNet121's speed on a CPU under TensorFlow."
@@ -167,18 +191,25 @@ def _precision(backend, device):
 
 def _batches_on(device):
     if device == "gpu":
-        return "device", "Batches are made on the GPU, which would wait for the CPU's."
-    return "host", "Batches are made by OpenCV."
+        return "device", "Batches are made on the GPU, which would otherwise wait for the CPU."
+    return "host", "Batches are made on the CPU, by OpenCV."
 
 
 @contextlib.contextmanager
 def in_precision(precision):
-    """Let the layers built within compute in a precision; weights stay float32.
+    """Set the precision in which layers built within a block compute. Their weights stay float32.
 
     Parameters
     ----------
     precision : str
         Name of a Keras dtype policy.
+
+    Examples
+    --------
+    >>> import keras
+    >>> with in_precision("mixed_bfloat16"):
+    ...     keras.layers.Dense(1).compute_dtype
+    'bfloat16'
     """
     import keras
 

@@ -1,4 +1,4 @@
-"""Writing files so that nothing half-written is ever found under a final name."""
+"""Write files so that no half-written file ever has its final name."""
 
 import contextlib
 import errno
@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 
 __all__ = [
+    "explain_full_disk",
+    "one_line",
     "save_table",
     "write_json",
     "written_aside",
@@ -27,7 +29,7 @@ def _remove(path):
 
 def _alive(pid):
     if os.name != "posix":
-        return True  # there, os.kill would end the process instead of asking after it
+        return True  # on other systems, os.kill would end the process instead of looking for it
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -38,7 +40,7 @@ def _alive(pid):
 
 
 def _remove_leftovers(path):
-    """Clear away what killed processes of this machine left beside `path`."""
+    """Remove the temporary files that killed processes of this machine left next to `path`."""
     names = re.compile(
         rf"\.{re.escape(path.stem)}\.{re.escape(socket.gethostname())}-(\d+)\.(partial|old)"
         rf"{re.escape(path.suffix)}"
@@ -48,48 +50,57 @@ def _remove_leftovers(path):
         if found is None or _alive(int(found[1])):
             continue
         if found[2] == "old" and not path.exists():
-            left.rename(path)  # killed between the two renames: the earlier result goes back
+            left.rename(path)  # the process was killed between its two renames: restore the earlier result
         else:
             _remove(left)
 
 
 @contextlib.contextmanager
 def written_aside(path):
-    """Yield a sibling path to write to; rename it to `path` if the block succeeds.
+    """Yield a temporary path to write to, and rename it to `path` if the block succeeds.
 
-    The block may create a file or a folder there. If it raises, whatever it wrote is removed
-    and an earlier `path` is left as it was. What a killed process left is removed by the next
-    call for the same `path` on the same machine.
+    The block may create a file or a folder at the temporary path. If the block raises an error, the temporary file is
+    removed and an earlier `path` stays as it was. If the process is killed, the next call for the same `path` on the
+    same machine removes the temporary file.
 
     Parameters
     ----------
     path : str or os.PathLike
-        The final file or folder. Its parent folder is created.
+        Final path of the file or folder. Its parent folder is created.
 
     Yields
     ------
     pathlib.Path
-        Where to write, in the same folder as `path` and with the same suffix.
+        Temporary path, in the same folder as `path` and with the same suffix.
 
     Raises
     ------
     FileNotFoundError
-        If the block ends without having written anything.
+        If the block ends but wrote nothing.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with written_aside(Path(folder) / "note.txt") as temporary:
+    ...         _ = temporary.write_text("complete")
+    ...     (Path(folder) / "note.txt").read_text()
+    'complete'
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(path)
-    # The suffix is kept, because some writers choose their format by it. The machine's name is
-    # there because process numbers mean nothing on a disk that several machines share.
+    # Keep the suffix, because some writers choose the file format by it. Add the name of the machine, because several
+    # machines that share a disk may use the same process number.
     mine = f".{path.stem}.{socket.gethostname()}-{os.getpid()}"
     aside = path.with_name(f"{mine}.partial{path.suffix}")
     _remove(aside)
     try:
         yield aside
         if not aside.exists():
-            raise FileNotFoundError(f"nothing was written for {path}")
+            raise FileNotFoundError(f"nothing was written for {path}, but a file or folder is needed: write one")
         if path.is_dir():
-            # A folder can't replace a non-empty one in one step: the old one is moved away first.
+            # Move the old folder away first: one rename cannot replace a folder that is not empty.
             old = path.with_name(f"{mine}.old{path.suffix}")
             path.rename(old)
             try:
@@ -105,18 +116,30 @@ def written_aside(path):
 
 
 def write_json(path, value):
-    """Write `value` to `path` as indented JSON with sorted keys, aside first.
+    """Write `value` to `path` as indented JSON with sorted keys.
 
     Parameters
     ----------
     path : str or os.PathLike
+        Path of the file.
     value : object
-        Anything `json` can write; NaN is refused, since it is not JSON.
+        Any value that `json` can write. NaN and infinity are refused, because JSON has no such numbers.
 
     Raises
     ------
     ValueError
         If `value` holds NaN or infinity.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_json(Path(folder) / "metrics.json", {"recovery": 0.8, "n_images": 100})
+    ...     print((Path(folder) / "metrics.json").read_text(), end="")
+    {
+      "n_images": 100,
+      "recovery": 0.8
+    }
     """
     text = json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n"
     with written_aside(path) as aside:
@@ -127,12 +150,49 @@ _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def one_line(error):
+    r"""Return the text of an error in one line.
+
+    Parameters
+    ----------
+    error : object
+        An exception or a text.
+
+    Returns
+    -------
+    str
+        The text, with single spaces in place of line breaks and other white space.
+
+    Examples
+    --------
+    >>> one_line(ValueError("first\n  second"))
+    'first second'
+    """
     return " ".join(str(error).split())
 
 
 @contextlib.contextmanager
 def explain_full_disk(path, n_bytes):
-    """Turn the error of a full disk into a sentence that names the folder and the bytes."""
+    """Explain the error of a full disk in a sentence that names the folder and the number of bytes.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        File that the block writes.
+    n_bytes : int
+        Size of the file in bytes.
+
+    Raises
+    ------
+    OSError
+        If the block raises an OSError. The text is new if there is no space left, and unchanged otherwise.
+
+    Examples
+    --------
+    >>> with explain_full_disk(Path("runs/cache.npy"), 2048):  # doctest: +ELLIPSIS
+    ...     raise OSError(errno.ENOSPC, "No space left on device")
+    Traceback (most recent call last):
+    OSError: [Errno 28] the disk of runs has no room for cache.npy, which needs 2,048 bytes: free ...
+    """
     try:
         yield
     except OSError as error:
@@ -146,22 +206,35 @@ def explain_full_disk(path, n_bytes):
 
 
 def save_table(frame, stem, *, decimals=2):
-    """Write `frame` as CSV for reading and as JSON at full precision.
+    """Write a table as CSV, with rounded numbers, and as JSON at full precision.
+
+    Values that are missing or not finite become empty cells in the CSV and null in the JSON.
 
     Parameters
     ----------
     frame : pandas.DataFrame
-        A named index becomes the first column; an unnamed one is left out.
+        The table. A named index becomes the first column, and an unnamed one is left out.
     stem : str or os.PathLike
-        Path without suffix; ``.csv`` and ``.json`` are added.
-    decimals : int, optional
-        Decimals of floating-point numbers in the CSV. The JSON, a list of one object a row, keeps them all.
-        What is missing or not finite is an empty cell in the CSV and null in the JSON.
+        Path without suffix, to which ``.csv`` and ``.json`` are added.
+    decimals : int
+        Number of decimals of floating-point numbers in the CSV.
 
     Returns
     -------
     tuple of pathlib.Path
-        The CSV and the JSON.
+        Paths of the CSV and of the JSON. The JSON holds a list with one object for each row.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import pandas as pd
+    >>> frame = pd.DataFrame({"class": ["Merging", "In-between"], "recall": [0.8125, np.nan]})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     csv, json = save_table(frame, Path(folder) / "classes")
+    ...     print(csv.read_text(), end="")
+    class,recall
+    Merging,0.81
+    In-between,
     """
     stem = Path(stem)
     frame = frame.reset_index() if frame.index.name else frame.reset_index(drop=True)

@@ -1,17 +1,46 @@
-"""8-bit images: their conversion to floats, and the eight symmetries of the square.
+"""8-bit images: conversion to floating point, and the eight symmetries of the square.
 
-The noise, the batches and the evaluation all use the same two functions, so that an image means the same everywhere.
+The noise, the training batches and the evaluation share these functions, so that they all scale and turn images alike.
+
+Symmetries of the square
+------------------------
+An *orientation*, from 0 to 7, names one of the eight symmetries. Orientations 0, 1, 2 and 3 turn the image by that
+many quarter turns, counterclockwise with row 0 at the top. Orientations 4, 5, 6 and 7 turn it by 0, 1, 2 and 3 quarter
+turns and then mirror it left to right. `turn` applies them to arrays, `galaxynb.networks.device_batches.turn_on_device`
+to tensors.
 """
 
 import numpy as np
 
 __all__ = [
     "to_float",
+    "turn",
 ]
 
 
 def turn(images, orientations):
-    """Apply one symmetry of the square to each image: 0-3 quarter turns, 4-7 the same mirrored."""
+    """Apply one symmetry of the square to each image.
+
+    Parameters
+    ----------
+    images : ndarray, shape (N, H, H, C)
+        Of any dtype.
+    orientations : ndarray of int, shape (N,)
+        Symmetry for each image, 0 to 7, numbered as at the top of `galaxynb.images`.
+
+    Returns
+    -------
+    ndarray, shape (N, H, H, C)
+        A new array of the dtype of `images`.
+
+    Examples
+    --------
+    The same image unchanged, after a quarter turn, and mirrored:
+
+    >>> images = np.stack([np.arange(4).reshape(2, 2, 1)] * 3)
+    >>> turn(images, np.array([0, 1, 4]))[..., 0].tolist()
+    [[[0, 1], [2, 3]], [[1, 3], [0, 2]], [[1, 0], [3, 2]]]
+    """
     turned = np.empty_like(images)
     for orientation in np.unique(orientations):
         where = orientations == orientation
@@ -21,24 +50,24 @@ def turn(images, orientations):
 
 
 def to_float(images, *, out=None):
-    """Scale 8-bit images to floats.
+    """Scale 8-bit images to floating point in [0, 1].
 
     Parameters
     ----------
-    images : uint8 array
-        Any shape, 0 to 255.
-    out : float32 array or None
-        Where the result goes, of the same shape; None makes a new array.
+    images : ndarray of uint8, any shape
+        Values from 0 to 255.
+    out : ndarray of float32, same shape as `images`, or None
+        Array that receives the result. None makes a new array.
 
     Returns
     -------
-    float32 array
-        The same shape, 0 to 1; `out`, if given.
+    ndarray of float32, same shape as `images`
+        Values from 0 to 1. This is `out` if it is given.
 
     Raises
     ------
     TypeError
-        If `images` is of another type: dividing floats again would go unnoticed.
+        If `images` is not uint8: scaling floats a second time would otherwise go unnoticed.
 
     Examples
     --------
@@ -47,5 +76,5 @@ def to_float(images, *, out=None):
     """
     images = np.asarray(images)
     if images.dtype != np.uint8:
-        raise TypeError(f"images must be uint8, from 0 to 255, but are {images.dtype}")
+        raise TypeError(f"images is {images.dtype}, but uint8, from 0 to 255, is needed: pass 8-bit images")
     return np.divide(images, np.float32(255), out=out)

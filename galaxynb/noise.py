@@ -1,12 +1,11 @@
 """The paper's two noise steps: injected stars, then Gaussian RGB noise.
 
-Stars are drawn and blurred with OpenCV and added to the cutout; Gaussian noise is added to the
-merged image; the sum is clipped to [0, 1]. The noise of one image depends on the seed, the epoch
-and the image's index in its file, and on nothing else: not on the batch it is in, the order of the
-batches or the thread that makes it.
+OpenCV draws and blurs the stars, which are added to the cutout. Gaussian noise is added next, and the sum is clipped to
+[0, 1]. The noise on an image depends only on the seed, the epoch and the image's index in its file. It does not depend
+on the batch, on the order of the batches or on the thread that computes it.
 
-This module does not model the sky noise or the point spread function of a survey: that belongs to
-the images themselves (see `galaxynb.standin.make`).
+This module does not model the sky noise or the point spread function of a survey. Those are part of the images
+themselves (see `galaxynb.standin.make`).
 """
 
 import json
@@ -24,16 +23,19 @@ from galaxynb.images import to_float
 __all__ = [
     "STAR_COLOURS",
     "STAR_DTYPE",
+    "SUBPIXEL_BITS",
     "NoiseModel",
+    "draw_layers",
+    "star_disks",
 ]
 
 
-#: Colour classes of injected stars; `STAR_DTYPE`'s field `colour` indexes this tuple.
+#: Colour classes of injected stars. The field ``colour`` of `STAR_DTYPE` is an index into this tuple.
 STAR_COLOURS = ("white", "blue", "red")
 
 
-#: One injected star. Position and radius in pixels, brightness and rgb in units of the image's
-#: range [0, 1], `kernel` the side of its Gaussian blur kernel in pixels (odd).
+#: One injected star. ``x``, ``y`` and ``radius`` are in pixels, ``brightness`` and ``rgb`` in units of the image's
+#: range [0, 1]. ``kernel`` is the side of the Gaussian blur kernel in pixels, an odd number.
 STAR_DTYPE = np.dtype(
     [
         ("x", np.float32),
@@ -47,40 +49,53 @@ STAR_DTYPE = np.dtype(
 )
 
 
-SUBPIXEL_BITS = 4  # cv2.circle takes fixed-point positions: 1/16 px
+#: Binary digits after the point in the fixed-point positions that `cv2.circle` takes, here in units of 1/16 px.
+SUBPIXEL_BITS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseModel:
     """Ranges of the injected stars and of the Gaussian noise.
 
-    Every range is ``(low, high)`` and sampled uniformly. Lengths are fractions of the image side,
-    so that a model means the same at every image size. The paper names what is random, in which
-    colours and at 2:1:1, but gives no ranges: the defaults were chosen on the stand-in, as
-    notebook 02 shows.
+    Each range is ``(low, high)``, and values are drawn uniformly from it. Lengths are fractions of the image side, so
+    that one model suits every image size. The paper says which properties are random and that white, blue and red stars
+    are in the proportions 2:1:1, but it gives no ranges. The defaults were chosen on the stand-in, as notebook 02
+    shows.
 
     Attributes
     ----------
     sigma : float
-        Standard deviation of the Gaussian RGB noise, in units of the image's range [0, 1]. >= 0.
+        Standard deviation of the Gaussian RGB noise in units of the image's range [0, 1], >= 0.
     n_stars : tuple of int
-        Number of stars an image, both ends included.
+        Number of stars per image, both ends included.
     radius : tuple of float
         Radius of a star's disk before blurring, as a fraction of the image side.
     brightness : tuple of float
         Factor on the star's RGB values, in [0, 1].
     blur : tuple of float
-        Side of the Gaussian blur kernel as a fraction of the image side; rounded to an odd number
-        of pixels, 3 or more.
+        Side of the Gaussian blur kernel as a fraction of the image side. It is rounded to an odd number of pixels, 3 or
+        more.
     white, blue, red : tuple of tuple of float
         Ranges of the R, G and B values of each colour class, in [0, 1].
     proportions : tuple of float
-        Relative numbers of white, blue and red stars.
+        Relative numbers of white, blue and red stars, >= 0.
 
     Raises
     ------
     ValueError
-        If a range is empty, negative or, for colours and brightness, beyond 1.
+        If `sigma` or a proportion is negative, or a range is empty or leaves [0, 1] (`n_stars`: is negative).
+
+    Examples
+    --------
+    Noise on a grey image, which is the same in every call with the same seed and index:
+
+    >>> model = NoiseModel(sigma=0.1)
+    >>> images = np.full((1, 32, 32, 3), 128, dtype=np.uint8)
+    >>> noisy = model.apply(images, 42, [7])
+    >>> noisy.shape, noisy.dtype
+    ((1, 32, 32, 3), dtype('float32'))
+    >>> bool((noisy == model.apply(images, 42, [7])).all()), bool((noisy == model.apply(images, 42, [8])).all())
+    (True, False)
     """
 
     sigma: float = 0.15
@@ -94,55 +109,69 @@ class NoiseModel:
     proportions: tuple[float, float, float] = (2.0, 1.0, 1.0)
 
     def __post_init__(self):
-        """Refuse ranges that mean nothing, by name."""
+        """Refuse a range that makes no sense, and name it."""
         if not (np.isfinite(self.sigma) and self.sigma >= 0):
-            raise ValueError(f"sigma is {self.sigma}, but a standard deviation is 0 or more: give such a number")
+            raise ValueError(f"sigma is {self.sigma}, but 0 or more is needed for a standard deviation: change it")
         unit = {"radius": self.radius, "brightness": self.brightness, "blur": self.blur}
         for name in STAR_COLOURS:
             if len(getattr(self, name)) != 3:
-                raise ValueError(f"{name} is {getattr(self, name)}, but three ranges, of R, G and B, are needed")
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}, but three ranges, of R, G and B, are needed: change it"
+                )
             unit |= {f"{name}[{band}]": limits for band, limits in zip("rgb", getattr(self, name), strict=True)}
         for name, limits in unit.items():
             if np.shape(limits) != (2,) or not 0 <= limits[0] <= limits[1] <= 1:
-                raise ValueError(f"{name} is {limits}, but a range must satisfy 0 <= low <= high <= 1: change it")
+                raise ValueError(f"{name} is {limits}, but (low, high) with 0 <= low <= high <= 1 is needed: change it")
         whole = all(isinstance(number, numbers.Integral) for number in np.ravel(self.n_stars))
         if np.shape(self.n_stars) != (2,) or not whole or not 0 <= self.n_stars[0] <= self.n_stars[1]:
-            raise ValueError(f"n_stars is {self.n_stars}, but it must be two whole numbers, 0 <= low <= high")
+            raise ValueError(
+                f"n_stars is {self.n_stars}, but (low, high) with whole numbers 0 <= low <= high is needed: change it"
+            )
         good = np.shape(self.proportions) == (3,) and np.all(np.isfinite(self.proportions))
         if not good or min(self.proportions) < 0 or sum(self.proportions) <= 0:
-            raise ValueError(f"proportions is {self.proportions}, but three numbers >= 0, not all 0, are needed")
+            raise ValueError(
+                f"proportions is {self.proportions}, but three numbers >= 0, not all 0, are needed: change it"
+            )
 
     def apply(self, images, seed, indices, *, epoch=0, return_stars=False, out=None):
         """Add stars, then Gaussian noise, to a batch of images.
 
         Parameters
         ----------
-        images : ndarray, shape (N, H, W, 3)
-            Clean images with H == W: uint8, or floating point in [0, 1].
+        images : ndarray of uint8 or floating point, shape (N, H, H, 3)
+            Clean images. Floating-point values are in [0, 1].
         seed : int
             Seed of the study, >= 0.
         indices : array_like of int, shape (N,)
-            Index of each image in its file, >= 0: what ties the noise to the image.
+            Index of each image in its file, >= 0. Each image keeps its noise wherever it is in a batch.
         epoch : int
-            Training epoch. Test and validation images use 0, always.
+            Training epoch, >= 0. Use 0 for validation and test images.
         return_stars : bool
-            Also return the injected stars.
-        out : ndarray, shape (N, H, W, 3), float32, C-contiguous, or None
-            Where the noisy images go; None makes a new array.
+            Whether to return the injected stars too.
+        out : ndarray of float32, shape (N, H, H, 3), C-contiguous, or None
+            Array that receives the noisy images. None makes a new array.
 
         Returns
         -------
-        noisy : ndarray, shape (N, H, W, 3), float32
-            In [0, 1]; `out`, if given.
+        noisy : ndarray of float32, shape (N, H, H, 3)
+            Noisy images in [0, 1]. This is `out` if it is given.
         stars : list of ndarray of `STAR_DTYPE`
-            One array an image; only if `return_stars`.
+            The stars of each image. They are returned only if `return_stars` is True.
 
         Raises
         ------
         ValueError
-            If shapes disagree, or `seed`, `epoch` or an index is negative, or `out` is no such array.
+            If `images`, `indices` or `out` has another shape, floating-point images leave [0, 1], `out` is not
+            C-contiguous float32, or `seed`, `epoch` or an index is negative.
         TypeError
-            If `images` is neither uint8 nor floating point.
+            If `images` is neither uint8 nor floating point, or `seed`, `epoch` or an index is not a whole number.
+
+        Examples
+        --------
+        >>> images = np.zeros((2, 32, 32, 3), dtype=np.uint8)
+        >>> noisy, stars = NoiseModel(n_stars=(3, 3)).apply(images, 0, [0, 1], return_stars=True)
+        >>> [len(of_image) for of_image in stars]
+        [3, 3]
         """
         images = np.asarray(images)
         indices = np.asarray(indices)
@@ -150,14 +179,14 @@ class NoiseModel:
             raise ValueError(f"images has shape {images.shape}, but (N, H, H, 3) is needed: stack square RGB images")
         if indices.shape != images.shape[:1]:
             raise ValueError(
-                f"indices has shape {indices.shape}, but {images.shape[:1]} is needed: give one index an image"
+                f"indices has shape {indices.shape}, but {images.shape[:1]} is needed: give one index per image"
             )
-        # OpenCV writes into such arrays only.
+        # OpenCV can write only into C-contiguous arrays.
         noisy = np.empty(images.shape, np.float32) if out is None else out
         if noisy.shape != images.shape or noisy.dtype != np.float32 or not noisy.flags.c_contiguous:
             raise ValueError(
                 f"out is {noisy.dtype} of shape {noisy.shape}, but C-contiguous float32 of shape {images.shape} is"
-                " needed: give such an array, or none"
+                " needed: give such an array, or None"
             )
         if images.dtype == np.uint8:
             to_float(images, out=noisy)
@@ -172,7 +201,7 @@ class NoiseModel:
         generators = [_generator(seed, epoch, index) for index in indices]
         stars = self._draw_stars(generators, images.shape[1])
         disks = iter(star_disks(np.concatenate(stars)) if stars else ())
-        # One array for all that is added: the system would have to find and clear memory for a fresh one each time.
+        # Reuse one array for everything that is added: for a new one, the system would clear memory each time.
         added = np.empty(noisy.shape[1:], np.float32)
         for image, own, rng in zip(noisy, stars, generators, strict=True):
             _add_stars(image, islice(disks, len(own)), added)
@@ -181,46 +210,62 @@ class NoiseModel:
         return (noisy, stars) if return_stars else noisy
 
     def write(self, path):
-        """Write the model to `path` as JSON, for later stages to `read`."""
-        write_json(path, asdict(self))
-
-    @classmethod
-    def read(cls, path):
-        """Read a model that `write` wrote.
+        """Write the model to a JSON file, which later stages read with `read`.
 
         Parameters
         ----------
         path : str or os.PathLike
+            Path of the file.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     NoiseModel(sigma=0.1).write(Path(folder) / "noise.json")
+        ...     NoiseModel.read(Path(folder) / "noise.json").sigma
+        0.1
+        """
+        write_json(path, asdict(self))
+
+    @classmethod
+    def read(cls, path):
+        """Read a model from a file that `write` wrote.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+            Path of the file.
 
         Returns
         -------
         NoiseModel
+            The model.
 
         Raises
         ------
         FileNotFoundError
             If there is no such file.
         ValueError
-            If the file is not such a model.
+            If the file does not hold a noise model.
         """
         try:
             values = json.loads(Path(path).read_text(encoding="utf-8"))
-            # Each range by name, so that a file without one is refused and no default slips in.
+            # Look up each range by name: a file that lacks one is then refused instead of completed with a default.
             values = {field.name: values[field.name] for field in fields(cls)}
             return cls(**{name: _as_tuples(value) for name, value in values.items()})
         except FileNotFoundError:
             raise FileNotFoundError(
-                f"{path} is missing: it is made by notebooks/02_noise.ipynb; run that first, or `make book`"
+                f"{path} is missing: run notebooks/02_noise.ipynb, which makes it, or `make book`"
             ) from None
         except (TypeError, AttributeError, KeyError, ValueError) as error:
             raise ValueError(f"{path} is not a noise model ({error}): run notebooks/02_noise.ipynb again") from error
 
     def _draw_stars(self, generators, side):
-        """Draw the stars of images of `side` pixels, each with its own generator: a list of arrays."""
+        """Draw the stars of images of `side` pixels, each from its own generator; return one array for each image."""
         low, high = self.n_stars
         numbers_of = [int(rng.integers(low, high, endpoint=True)) for rng in generators]
-        # One block of numbers a star, so that a star does not change with the stars after it. What follows from
-        # them is reckoned for the whole batch at once.
+        # Each star has its own block of random numbers, so adding stars never changes earlier ones. Derived values are
+        # computed for the whole batch.
         u = [rng.random((number, 9), dtype=np.float32) for rng, number in zip(generators, numbers_of, strict=True)]
         u = np.concatenate(u) if u else np.empty((0, 9), np.float32)
         stars = np.zeros(len(u), dtype=STAR_DTYPE)
@@ -237,10 +282,10 @@ class NoiseModel:
         return np.split(stars, np.cumsum(numbers_of[:-1])) if numbers_of else []
 
     def _add_gaussian(self, image, rng, added):
-        """Add Gaussian noise to a float32 image in place; `added` is overwritten by it."""
+        """Add Gaussian noise to a float32 image in place; the noise overwrites `added`."""
         if self.sigma > 0:
-            # OpenCV's generator is several times faster than numpy's; its state is this thread's own.
-            # Negative seeds too: the sign of the first number it gives is that of the seed.
+            # OpenCV's generator is several times faster than NumPy's, and each thread has its own. Seeds are negative
+            # as often as positive, because the first number that it draws has the sign of the seed.
             cv2.setRNGSeed(int(rng.integers(-(2**31), 2**31)))
             cv2.add(image, cv2.randn(added, (0, 0, 0), (self.sigma,) * 3), dst=image)
 
@@ -248,14 +293,14 @@ class NoiseModel:
 def _generator(seed, epoch, index):
     for name, value in (("seed", seed), ("epoch", epoch), ("index", index)):
         if not isinstance(value, numbers.Integral):
-            raise TypeError(f"{name} is {value!r}, but a whole number is needed: noise is keyed by counting numbers")
+            raise TypeError(f"{name} is {value!r}, but a whole number is needed: convert it")
         if value < 0:
-            raise ValueError(f"{name} is {value}, but 0 or more is needed: noise is keyed by counting numbers")
+            raise ValueError(f"{name} is {value}, but 0 or more is needed: change it")
     return np.random.Generator(np.random.SFC64([int(seed), int(epoch), int(index)]))
 
 
 def _as_tuples(value):
-    """Turn JSON's lists back into tuples."""
+    """Convert the lists of a JSON file back to tuples."""
     return tuple(_as_tuples(item) for item in value) if isinstance(value, list) else value
 
 
@@ -265,17 +310,55 @@ def _between(limits, u):
 
 
 def star_disks(stars):
-    """Return what OpenCV is told of each star's disk before it is blurred: centre, radius, colour; and its kernel."""
+    """Return the arguments of `cv2.circle` and the size of the blur kernel for each star.
+
+    Parameters
+    ----------
+    stars : ndarray of `STAR_DTYPE`, shape (N,)
+        Stars, with position and radius in pixels.
+
+    Returns
+    -------
+    list of tuple
+        Centre (x, y) and radius in units of 1/16 px, colour (R, G, B) in levels from 0 to 255, and side of the blur
+        kernel in pixels.
+
+    Examples
+    --------
+    >>> star = np.zeros(1, STAR_DTYPE)
+    >>> star["x"], star["y"], star["radius"], star["kernel"] = 4, 5, 2, 3
+    >>> star_disks(star)
+    [([64, 80], 24, [0.0, 0.0, 0.0], 3)]
+    """
     scale = 1 << SUBPIXEL_BITS
     centres = np.rint(scale * np.stack([stars["x"], stars["y"]], axis=-1).astype(np.float64)).astype(int)
-    # OpenCV's antialiased disks reach half a pixel too far, which would make the stars of small images larger.
+    # OpenCV's antialiased disks are half a pixel too large, which matters most in small images.
     radii = np.rint(scale * np.maximum(stars["radius"].astype(np.float64) - 0.5, 0)).astype(int)
     colours = 255 * stars["brightness"][:, None] * stars["rgb"]
     return list(zip(centres.tolist(), radii.tolist(), colours.tolist(), stars["kernel"].tolist(), strict=True))
 
 
 def draw_layers(disks, side):
-    """Draw unblurred stars as filled, antialiased disks: a layer, (side, side, 3) uint8, for each kernel size."""
+    """Draw stars before blurring, as filled, antialiased disks in one layer for each kernel size.
+
+    Parameters
+    ----------
+    disks : iterable of tuple
+        Disks from `star_disks`.
+    side : int
+        Side of the image in pixels.
+
+    Returns
+    -------
+    dict of ndarray of uint8, shape (side, side, 3)
+        Layer for each kernel size, sorted by kernel size. Values are from 0 to 255.
+
+    Examples
+    --------
+    >>> layers = draw_layers([([64, 80], 24, [255, 0, 0], 3)], 8)
+    >>> layers[3][5, 4].tolist(), layers[3][0, 0].tolist()
+    ([255, 0, 0], [0, 0, 0])
+    """
     layers = {}
     for centre, radius, colour, kernel in disks:
         if kernel not in layers:
@@ -285,8 +368,8 @@ def draw_layers(disks, side):
 
 
 def _add_stars(image, disks, added):
-    """Draw, blur and add stars to a float32 image in place; `added` is overwritten."""
-    # One layer and one blur for all stars of a kernel size: the blur is linear.
+    """Draw and blur stars and add them to a float32 image in place; the last layer overwrites `added`."""
+    # The blur is linear, so all stars with the same kernel size share one layer and one blur.
     for kernel, layer in draw_layers(disks, image.shape[0]).items():
         added[:] = cv2.GaussianBlur(layer, (kernel, kernel), 0)
         cv2.scaleAdd(added, 1 / 255, image, dst=image)

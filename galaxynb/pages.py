@@ -1,6 +1,6 @@
-"""What the book is told about a run: the banner, texts for the prose, and where the time went.
+"""Facts about a run for the pages of the book: the banner, numbers for the prose, and the time of each notebook.
 
-The records themselves are made by `galaxynb.provenance`.
+`galaxynb.provenance` writes and reads the records of a run.
 """
 
 from galaxynb.data.galaxy10 import GALAXY10_SHA256
@@ -14,7 +14,7 @@ __all__ = [
 ]
 
 
-#: What a stage's time can go to.
+#: Parts of a notebook's time.
 TIME_PARTS = ("kernel", "imports", "images", "start", "networks", "checkpoints", "rest")
 
 
@@ -27,27 +27,37 @@ _PROFILES = {
 
 
 def notebook_times(notebook, *, seconds=None):
-    """Say where the time of an executed notebook went.
+    """Return how the time of an executed notebook divides into parts.
 
-    Cells are told apart by a tag ``part-`` and one of `PARTS`, or ``part-training``; those without are the rest.
+    A cell's tag names its part: ``part-`` followed by one of `TIME_PARTS`. The tag ``part-training`` marks the cell
+    that calls `fit`, whose time is divided further. Cells without such a tag count as ``rest``.
 
     Parameters
     ----------
     notebook : dict
-        As JSON, executed by papermill, which leaves the time of each cell in it.
+        Content of a notebook that papermill executed. Papermill records the time of each cell in it.
     seconds : dict, optional
-        What `galaxynb.networks.training.fit` says of the cell that trained: ``epochs``, ``start``, ``checkpoints``.
+        Seconds of the cell that trains, from `galaxynb.networks.training.fit`: ``epochs``, ``start`` and
+        ``checkpoints``.
 
     Returns
     -------
     dict of float
-        Seconds by part, in the order of `PARTS`: ``kernel`` is all that is in no cell, ``start`` the building and
-        compiling of networks as far as it can be told from running them, ``networks`` epochs and predictions.
+        Seconds of each part, in the order of `TIME_PARTS`. ``kernel`` is the time outside all cells. ``start`` is the
+        time to build and compile networks. With one epoch per phase it cannot be separated and counts as running
+        networks; so does the compilation for predictions. ``networks`` is the time of epochs and predictions.
 
     Raises
     ------
     ValueError
-        If papermill left no times, or a tag is unknown.
+        If the notebook holds no times, or a tag is unknown.
+
+    Examples
+    --------
+    >>> cell = {"cell_type": "code", "metadata": {"tags": ["part-imports"], "papermill": {"duration": 3.0}}}
+    >>> times = notebook_times({"metadata": {"papermill": {"duration": 5.0}}, "cells": [cell]})
+    >>> {part: seconds for part, seconds in times.items() if seconds}
+    {'kernel': 2.0, 'imports': 3.0}
     """
     parts = dict.fromkeys(TIME_PARTS, 0.0)
     try:
@@ -59,7 +69,7 @@ def notebook_times(notebook, *, seconds=None):
         ]
         parts["kernel"] = whole - sum(duration for _, duration in ran)
     except (KeyError, TypeError) as error:
-        raise ValueError("the notebook holds no times: run it through papermill, as `make book` does") from error
+        raise ValueError("the notebook holds no times of cells: run it with papermill, as `make book` does") from error
     for tags, duration in ran:
         (part,) = [tag.removeprefix("part-") for tag in tags if tag.startswith("part-")] or ["rest"]
         if part == "training":
@@ -70,36 +80,43 @@ def notebook_times(notebook, *, seconds=None):
             part = "rest"
         if part not in parts:
             raise ValueError(
-                f"a cell has the tag part-{part}, but one of {', '.join(TIME_PARTS)} or training is expected"
+                f"the tag of a cell is part-{part}, but one of {', '.join(TIME_PARTS)} or training is needed after"
+                " part-: change the tag"
             )
         parts[part] += duration
     return parts
 
 
 def banner(kind, profile, *, sha256=None):
-    """Say in plain sentences what a run's images are and at what size the study ran.
+    """Return two sentences about a run: the origin of its images, and its size.
 
     Parameters
     ----------
     kind : str
-        One of `KINDS`.
+        Kind of the images, one of `galaxynb.provenance.KINDS`.
     profile : str
         Name of the profile.
     sha256 : str, optional
-        Checksum of the data file. Without that of the published file, images are not called genuine.
+        SHA-256 checksum of the data file. Only images from a file with the published checksum are called genuine.
 
     Returns
     -------
     str
-        Two sentences without markup.
+        The sentences, without markup.
 
     Raises
     ------
     ValueError
         If `kind` is unknown.
+
+    Examples
+    --------
+    >>> text = banner("standin", "quick")
+    >>> text.partition(":")[0], text.partition("Profile ")[2]
+    ('Synthetic stand-in data', 'quick: sizes and epochs are reduced to take minutes on a CPU.')
     """
     if kind not in KINDS:
-        raise ValueError(f"kind is {kind!r}; expected one of {', '.join(KINDS)}")
+        raise ValueError(f"kind is {kind!r}, but one of {', '.join(KINDS)} is needed: choose one")
     if kind == "standin":
         images = "Synthetic stand-in data: the galaxies shown and measured here are simulated, not observed"
     elif (sha256 or "").lower() == GALAXY10_SHA256:
@@ -114,14 +131,21 @@ def banner(kind, profile, *, sha256=None):
 
 
 def glue(texts):
-    """Keep texts under names in the running notebook, for a book's prose to quote with ``{glue:text}``.
+    """Store named texts in the running notebook, so that the book's prose can quote them with ``{glue:text}``.
 
-    It writes the output that myst-nb's `glue` writes, so that a kernel need not have myst-nb.
+    The output is the same as that of myst-nb's `glue`, but the kernel does not need myst-nb.
 
     Parameters
     ----------
     texts : dict of str to str
-        Shown nowhere in the notebook itself.
+        Text for each name. The notebook itself does not show them.
+
+    Examples
+    --------
+    In a notebook the output is hidden; elsewhere IPython prints it:
+
+    >>> glue({"n_images": "2,000"})
+    {'application/papermill.record/text/plain': "'2,000'"}
     """
     from IPython.display import display
 

@@ -1,8 +1,8 @@
-"""What made a result: a record of each stage of a run, as JSON, and as tables for the book.
+"""Records of how each stage of a run was made, as JSON files and as tables for the book.
 
-A record says which commit, profile, seeds, parameters, data, packages, backend and device a stage ran with,
-how long it took and how much memory it used. Records are published, so they hold no path of the machine. They
-are written for readers; nothing here decides what to run again.
+A record names the commit, profile, seeds, parameters, data, package versions, backend and device of a stage, its time
+and its memory. Records are published, so they hold no absolute path of the machine. They are for readers: nothing here
+decides which stages run again.
 """
 
 import contextlib
@@ -48,7 +48,7 @@ PACKAGES = (
     "scipy",
     "pandas",
     "h5py",
-    # The same cv2 under the names it is distributed by.
+    # Two names under which cv2 is distributed.
     "opencv-python-headless",
     "opencv-python",
     "scikit-image",
@@ -65,56 +65,68 @@ PACKAGES = (
 )
 
 
-#: What a run's images can be, as `galaxynb.data` tells it by the file's attribute.
+#: Kinds of images: simulated stand-ins, or real images. `galaxynb.data` reads the kind from the data file.
 KINDS = ("standin", "real")
 
 
 def write_record(stage, run_dir, *, parameters, seeds, data, extra=None, profile=None):
-    """Write ``<run_dir>/provenance/<stage>.json``, the record of a stage that has just ended.
+    """Write the record of a stage that has just ended, to ``<run_dir>/provenance/<stage>.json``.
+
+    Absolute paths inside the working folder are recorded relative to it. Of all other absolute paths, only the last
+    part is recorded.
 
     Parameters
     ----------
     stage : str
         One of `stages.SECTIONS`, or another name of letters, digits, ``_`` and ``-``.
     run_dir : str or os.PathLike
-        The run's folder.
+        Folder of the run.
     parameters : dict
-        What the stage was run with. Dataclasses, numpy scalars and arrays are allowed. Absolute paths, here
-        and in all that follows, are written relative to the working folder where they lie in it, and as their
-        last part alone elsewhere.
+        Parameters of the stage. Dataclasses, NumPy scalars and NumPy arrays are allowed.
     seeds : dict
-        Seeds by what they seed.
+        Seeds, by the name of what each one seeds.
     data : dict
-        ``kind``, one of `KINDS`; further ``sha256``, ``source`` and ``n_images`` as far as known, such as
-        `data.Cache.info`.
+        Data of the stage, such as `galaxynb.data.cache.Cache.info`. ``kind`` is one of `KINDS`; ``sha256``, ``source``
+        and ``n_images`` are optional.
     extra : dict, optional
-        Anything else worth keeping.
+        Further entries for the record.
     profile : str, optional
-        Name of the profile. By default ``parameters["profile"]``, where there is one.
+        Name of the profile. The default is ``parameters["profile"]``, or None if there is no such parameter.
 
     Returns
     -------
     dict
-        The record as written. ``commit`` is "unknown" and ``dirty`` None without git or outside a checkout.
-        ``backend`` is None unless the process has imported Keras. ``wall_s`` counts from the start of the
-        process, in seconds. ``job`` names the scheduler's job, such as "slurm 17", and is None without one.
-        ``peak_memory_bytes`` is the resident peak of the process or of its largest ended child, whichever is
-        larger.
+        The record as written. Without git, or outside a checkout, ``commit`` is "unknown" and ``dirty`` is None.
+        ``backend`` is None unless the process has imported Keras. ``wall_s`` is the time since the start of the process
+        in seconds. ``job`` is the scheduler's job, such as "slurm 17", or None. ``peak_memory_bytes`` is the largest
+        resident memory that the process, or any of its ended child processes, has used.
 
     Raises
     ------
     ValueError
-        If `stage` is no plain name or ``data["kind"]`` is unknown.
+        If `stage` is not such a name, or ``data["kind"]`` is unknown.
     TypeError
-        If a value cannot be written as JSON.
+        If JSON cannot hold a value.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as run_dir:
+    ...     record = write_record(
+    ...         "noise", run_dir, parameters={"profile": "smoke"}, seeds={"noise": 42}, data={"kind": "standin"}
+    ...     )
+    >>> record["stage"], record["profile"], record["seeds"]
+    ('noise', 'smoke', {'noise': 42})
     """
     if not re.fullmatch(r"[A-Za-z0-9_-]+", stage):
-        raise ValueError(f"stage is {stage!r}; expected letters, digits, _ and - only, since it names a file")
+        raise ValueError(
+            f"stage is {stage!r}, but a name of letters, digits, _ and - is needed for its file: rename it"
+        )
     if data.get("kind") not in KINDS:
-        raise ValueError(f"data['kind'] is {data.get('kind')!r}; expected one of {', '.join(KINDS)}")
+        raise ValueError(f"data['kind'] is {data.get('kind')!r}, but one of {', '.join(KINDS)} is needed: choose one")
     if profile is None:
         profile = parameters.get("profile")
-    # Before git runs: a child counts its parent's memory as its own until it has started its program.
+    # Read the memory before git runs: a new child process counts its parent's memory until it starts its own program.
     peak = _peak_memory()
     commit, dirty = _commit()
     entry = {
@@ -145,32 +157,42 @@ def load_records(run_dir):
     Parameters
     ----------
     run_dir : str or os.PathLike
-        The run's folder.
+        Folder of the run.
 
     Returns
     -------
     dict of dict
-        Records by stage: those of `stages.SECTIONS` in their order, then any other in order of time.
+        Record of each stage. The stages of the study come first, in their order; others follow in order of time.
 
     Raises
     ------
     FileNotFoundError
         If the run has no record.
     ValueError
-        If a record is not readable.
+        If a record cannot be read.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> settings = {"parameters": {}, "seeds": {}, "data": {"kind": "standin"}}
+    >>> with tempfile.TemporaryDirectory() as run_dir:
+    ...     for stage in ("noise", "data"):
+    ...         _ = write_record(stage, run_dir, **settings)
+    ...     list(load_records(run_dir))
+    ['data', 'noise']
     """
     folder = Path(run_dir) / "provenance"
-    # A name with a dot in front is a file still being written.
+    # A name that starts with a dot belongs to a temporary file.
     paths = [path for path in sorted(folder.glob("*.json")) if not path.name.startswith(".")]
     if not paths:
-        raise FileNotFoundError(f"no provenance records in {folder}: run the notebooks of this study first")
+        raise FileNotFoundError(f"{folder} holds no provenance records: run the notebooks of this study first")
     records = {}
     for path in paths:
         try:
             entry = json.loads(path.read_text(encoding="utf-8"))
             records[entry["stage"]] = entry
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is no provenance record; run its stage again") from error
+            raise ValueError(f"{path} is not a provenance record: run its stage again") from error
 
     def place(stage):
         known = SECTIONS.index(stage) if stage in SECTIONS else len(SECTIONS)
@@ -180,18 +202,31 @@ def load_records(run_dir):
 
 
 def records_table(records):
-    """Return a row for each stage: where and from what it was made, and what it cost.
+    """Return a table of all stages, with the commit and machine, the time and the memory of each.
 
     Parameters
     ----------
     records : dict of dict
-        From `load`.
+        Records from `load_records`.
 
     Returns
     -------
     pandas.DataFrame
-        Columns ``Stage``, ``Commit``, ``Backend``, ``Device``, ``Wall time``, ``Peak memory``;
-        text for reading.
+        One row of text for each stage, with the columns ``Stage``, ``Commit``, ``Backend``, ``Device``, ``Wall time``
+        and ``Peak memory``.
+
+    Examples
+    --------
+    >>> device = {"platform": "Linux x86_64", "cpu": "AMD EPYC", "cores": 2, "gpus": []}
+    >>> record = {"commit": "unknown", "backend": "jax", "device": device, "wall_s": 75.2, "peak_memory_bytes": 2e9}
+    >>> records_table({"noise": record}).T
+                                 0
+    Stage                    noise
+    Commit                 unknown
+    Backend                    jax
+    Device       AMD EPYC, 2 cores
+    Wall time           1 min 15 s
+    Peak memory            2.00 GB
     """
     rows = [
         {
@@ -208,17 +243,26 @@ def records_table(records):
 
 
 def record_summary(record):
-    """Return a record as two columns for reading, ``What`` and ``Value``, such as for the end of a notebook.
+    """Return a record as a table of two columns, for the end of a notebook.
 
     Parameters
     ----------
     record : dict
-        From `record`, or one of those from `load`.
+        A record from `write_record` or `load_records`.
 
     Returns
     -------
     pandas.DataFrame
-        All text.
+        One row of text for each entry of the record, with the columns ``What`` and ``Value``.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as run_dir:
+    ...     record = write_record("noise", run_dir, parameters={}, seeds={"noise": 42}, data={"kind": "standin"})
+    >>> summary = record_summary(record).set_index("What")
+    >>> summary.loc[["Stage", "Data: kind", "Seed: noise"], "Value"].tolist()
+    ['noise', 'standin', '42']
     """
     rows = [
         ("Stage", record["stage"]),
@@ -242,26 +286,34 @@ def record_summary(record):
 
 
 def checkout_state():
-    """Return which commit the package is at, for records that no stage writes.
+    """Return the commit of the checkout that holds this package.
+
+    Programs that write files of their own, not records of stages, use it.
 
     Returns
     -------
     commit : str
-        "unknown" without git or outside a checkout.
+        Full hash of the commit, or "unknown" without git or outside a checkout.
     dirty : bool or None
-        Whether the checkout has changes; None where the commit is unknown.
+        Whether the checkout has uncommitted changes, or None if the commit is unknown.
+
+    Examples
+    --------
+    >>> commit, dirty = checkout_state()
+    >>> len(commit) == 40 or commit == "unknown"
+    True
     """
     return _commit()
 
 
-# What is recorded -----------------------------------------------------------------------------------
+# Entries of a record --------------------------------------------------------------------------------
 
 
 def _commit():
     """Return the checkout's commit and whether it has changes, or ("unknown", None).
 
-    The checkout is the one that holds this package or else the working folder, and only one that tracks the
-    package: an environment inside someone else's repository must not lend us its commit.
+    Look for a checkout around this package, then around the working folder. It counts only if it tracks the package:
+    the package may be installed inside another project's repository, whose commit would be wrong.
     """
     for folder in (Path(__file__).parent, Path.cwd()):
         if _git(folder, "ls-files", "--error-unmatch", ":/galaxynb/__init__.py") is None:
@@ -273,13 +325,13 @@ def _commit():
 
 
 def _git(folder, *arguments):
-    """Return the output of a git command, or None where it fails or there is no git."""
-    # Reading must not take the index lock from someone at work in the checkout.
+    """Return the output of a git command, or None if it fails or there is no git."""
+    # Do not lock git's index: someone may be at work in the checkout.
     return _output("git", "-C", str(folder), *arguments, environment={"GIT_OPTIONAL_LOCKS": "0"})
 
 
 def _output(*command, environment=None):
-    """Return what a program prints, stripped, or None where it fails or does not exist."""
+    """Return the output of a program, stripped, or None if it fails or does not exist."""
     try:
         done = subprocess.run(
             command,
@@ -296,7 +348,7 @@ def _output(*command, environment=None):
 
 
 def _versions():
-    """Return versions of Python, this package and those of `PACKAGES` that are installed, without imports."""
+    """Return the versions of Python, of this package and of the installed `PACKAGES`, without importing them."""
     versions = {"python": platform.python_version(), "galaxynb": __version__}
     for name in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -305,17 +357,17 @@ def _versions():
 
 
 def _backend():
-    """Return the name of Keras's backend where this process uses Keras, or else None."""
+    """Return the name of Keras's backend, or None if this process has not imported Keras."""
     keras = sys.modules.get("keras")
     return None if keras is None else keras.backend.backend()
 
 
 def _device():
-    """Return the platform, the CPU and, where Keras sees any, the GPUs."""
-    # Asking for GPUs would load Keras, which takes seconds and which only stages with networks do.
+    """Return the platform, the CPU, the cores and the GPUs that Keras can use."""
+    # Do not load Keras, which takes seconds, for a stage without networks.
     gpus = list_gpus() if "keras" in sys.modules else []
     if gpus and shutil.which("nvidia-smi"):
-        # Keras only numbers them; the driver knows what they are called.
+        # Keras only numbers GPUs, so ask the driver for their names.
         names = _output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")
         gpus = names.splitlines()[: len(gpus)] if names else gpus
     return {
@@ -327,13 +379,13 @@ def _device():
 
 
 def _job():
-    """Return which job of a cluster's scheduler this process belongs to, or None."""
+    """Return the cluster job that this process belongs to, or None."""
     number = os.environ.get("SLURM_JOB_ID")
     return f"slurm {number}" if number else None
 
 
 def _cpu_model():
-    """Return the CPU's model name as the system tells it."""
+    """Return the CPU's model name as the system spells it."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
@@ -343,14 +395,14 @@ def _cpu_model():
 
 
 def _peak_memory():
-    """Return the largest resident size, in bytes, that this process or one of its ended children reached."""
+    """Return the largest resident memory, in bytes, of this process and of each of its ended children."""
     peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    # Linux counts in kB, macOS in bytes.
+    # Linux counts in units of 1024 bytes, macOS in bytes.
     return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _publishable(value, name):
-    """Return `value` as plain JSON values without absolute paths; `name` is for the error."""
+    """Return `value` as plain JSON values without absolute paths; error messages call it `name`."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if isinstance(value, np.generic | np.ndarray):
@@ -367,29 +419,32 @@ def _publishable(value, name):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, bool | int):
         return value
-    raise TypeError(f"{name} is a {type(value).__name__}, which JSON cannot hold; pass text, numbers or lists")
+    raise TypeError(
+        f"{name} is of type {type(value).__name__}, but a value that JSON can hold is needed: pass text, numbers,"
+        " lists or dicts"
+    )
 
 
-#: An absolute path of two parts or more within other text; the parts of a URL are none.
+#: An absolute path of two parts or more within other text. Parts of a URL do not match.
 _PATH = re.compile(r"(?<![\w.:/~-])/[^\s/'\",;:()\[\]]+(?:/[^\s/'\",;:()\[\]]*)+")
 
 
 def _without_paths(text):
-    """Shorten absolute paths, whether they are all of `text` or stand within it."""
-    if os.path.isabs(text) and "\n" not in text:  # noqa: PTH117 - Path would drop what is no path
+    """Shorten all absolute paths in `text`, which may be a path as a whole."""
+    if os.path.isabs(text) and "\n" not in text:  # noqa: PTH117 - Path would change text that is not a path
         return _shortened(text)
     return _PATH.sub(lambda match: _shortened(match[0]), text)
 
 
 def _shortened(path):
-    """Return an absolute path relative to the working folder, or its last part where it lies elsewhere."""
+    """Return an absolute path relative to the working folder, or only its last part if it is outside."""
     path = Path(os.path.normpath(path))
     with contextlib.suppress(ValueError):
         return path.relative_to(Path.cwd()).as_posix()
     return path.name
 
 
-# How it is said -------------------------------------------------------------------------------------
+# Texts for tables -----------------------------------------------------------------------------------
 
 
 def _commit_text(entry):
@@ -399,18 +454,24 @@ def _commit_text(entry):
 
 
 def device_text(device):
-    """Name a machine in a few words, such as "1 x NVIDIA H100; AMD EPYC, 16 cores".
+    """Return a short text about a machine: its GPUs, its CPU and its cores.
 
     Parameters
     ----------
     device : dict
-        The ``device`` of a record.
+        The entry ``device`` of a record.
 
     Returns
     -------
     str
+        The text.
+
+    Examples
+    --------
+    >>> device_text({"cpu": "AMD EPYC", "cores": 16, "gpus": ["NVIDIA H100"]})
+    '1 x NVIDIA H100; AMD EPYC, 16 cores'
     """
-    # One kind of GPU is the rule: name it once.
+    # GPUs of one machine are mostly of one kind, so name each kind once.
     gpus = list(dict.fromkeys(device["gpus"]))
     cores = f"{device['cpu']}, {device['cores']} core{'s' if device['cores'] != 1 else ''}"
     return f"{len(device['gpus'])} x {', '.join(gpus)}; {cores}" if gpus else cores
@@ -429,7 +490,7 @@ def _memory_text(n_bytes):
 
 
 def _flat(values, prefix=""):
-    """Return (name, text) pairs of a dict; names within a dict within it are joined by a dot."""
+    """Return (name, text) pairs for the entries of a dict; a dot joins the names of nested entries."""
     rows = []
     for name, value in values.items():
         rows += _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else [(f"{prefix}{name}", _text(value))]

@@ -71,7 +71,7 @@ def test_a_choice_can_be_overruled(machine, jit):
 
 @pytest.mark.parametrize(("name", "value"), [("jit", "on"), ("precision", "float8"), ("batches_on", "gpu")])
 def test_an_unknown_choice_is_named(name, value):
-    with pytest.raises(ValueError, match=rf"^{name} is '{value}', but one of auto, .* is expected: choose one$"):
+    with pytest.raises(ValueError, match=rf"^{name} is '{value}', but one of auto, .* is needed: choose one$"):
         choose_execution(**{name: value})
 
 

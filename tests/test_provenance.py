@@ -134,9 +134,9 @@ def test_any_absolute_path_is_shortened(parts, frame):
     ("changes", "error", "message"),
     [
         ({"stage": "../data"}, ValueError, "stage is '../data'"),
-        ({"data": {"kind": "genuine"}}, ValueError, "kind'\\] is 'genuine'; expected one of standin, real"),
-        ({"data": {}}, ValueError, "is None; expected one of"),
-        ({"parameters": {"model": object()}}, TypeError, "record.parameters.model is a object"),
+        ({"data": {"kind": "genuine"}}, ValueError, "kind'\\] is 'genuine', but one of standin, real is needed"),
+        ({"data": {}}, ValueError, "is None, but one of"),
+        ({"parameters": {"model": object()}}, TypeError, "record.parameters.model is of type object"),
     ],
 )
 def test_record_refuses_and_writes_nothing(tmp_path, changes, error, message):
@@ -208,13 +208,13 @@ def test_load_orders_by_stage_and_skips_what_is_being_written(tmp_path):
 
 
 def test_load_says_what_is_wrong(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no provenance records in"):
+    with pytest.raises(FileNotFoundError, match="holds no provenance records"):
         load_records(tmp_path)
     folder = tmp_path / "provenance"
     folder.mkdir()
     for text in ('{"stage": "da', "[]", "{}"):
         (folder / "data.json").write_text(text)
-        with pytest.raises(ValueError, match=r"data\.json is no provenance record; run its stage again"):
+        with pytest.raises(ValueError, match=r"data\.json is not a provenance record: run its stage again"):
             load_records(tmp_path)
 
 
@@ -259,7 +259,7 @@ def test_banner_never_passes_synthetic_off_as_real(profile, sha256):
 
 
 def test_banner_refuses_an_unknown_kind():
-    with pytest.raises(ValueError, match="kind is 'jpeg'; expected one of standin, real"):
+    with pytest.raises(ValueError, match="kind is 'jpeg', but one of standin, real is needed"):
         banner("jpeg", "quick")
 
 
@@ -311,5 +311,5 @@ def test_times_of_a_training_that_said_nothing_are_the_rest():
 def test_times_need_papermill_and_known_parts():
     with pytest.raises(ValueError, match="holds no times"):
         notebook_times({"cells": [], "metadata": {}})
-    with pytest.raises(ValueError, match="a cell has the tag part-lunch, but one of kernel, imports"):
+    with pytest.raises(ValueError, match="the tag of a cell is part-lunch, but one of kernel, imports"):
         notebook_times(timed((["part-lunch"], 1.0)))

@@ -1,4 +1,4 @@
-"""Notebooks 03 and 04: the classifier, the autoencoder, their batches and their training.
+"""Notebooks 03 and 04: the classifier, the autoencoder, their training batches and their training.
 
 Import functions from the modules; this file exports none.
 """

@@ -1,4 +1,4 @@
-"""The light convolutional denoising autoencoder, and the data of its two training phases."""
+"""The light convolutional denoising autoencoder, and the batches of its two training phases."""
 
 import keras
 
@@ -16,36 +16,44 @@ __all__ = [
 
 
 def build_autoencoder(image_size, *, filters=(32,), width=48, depth=3, seed=0, precision="float32"):
-    """Build the light convolutional denoising autoencoder, not compiled.
+    """Build the light convolutional denoising autoencoder, not yet compiled.
 
-    The encoder halves the side once a filter number with strided Conv2D layers, then looks around with
-    some more at the reduced size; the decoder doubles the side as often with Conv2DTranspose layers.
-    There are no skip connections, as in the paper. The paper's own section on it is missing from the
-    copy at hand: the sizes are our choice.
+    The encoder halves the side once for each entry of `filters`, with strided Conv2D layers. Further Conv2D layers
+    follow at the reduced size. The decoder doubles the side as often, with Conv2DTranspose layers. There are no skip
+    connections, as in the paper. Our copy of the paper lacks the section on the autoencoder, so we chose the number
+    and size of the layers.
 
     Parameters
     ----------
     image_size : int
         Side of the square images in pixels, >= 32 and a multiple of ``2**len(filters)``.
     filters : sequence of int
-        Filters of the encoder's halving layers, outermost first; the decoder mirrors them.
-    width, depth : int
-        Filters and number of the layers at the reduced size.
+        Number of filters of each halving layer, outermost first. The decoder mirrors them.
+    width : int
+        Number of filters of each layer at the reduced size.
+    depth : int
+        Number of layers at the reduced size.
     seed : int
-        Seeds Keras's global generator, from which the initial weights are drawn.
+        Seed of Keras's global generator, which draws the initial weights.
     precision : str
-        Keras dtype policy of all layers but the last two, which are float32: eight bits of mantissa would
-        be coarser than the 8-bit images themselves.
+        Keras dtype policy of all layers except the last two. Those compute in float32, because the 8 bits of
+        bfloat16's mantissa would be coarser than the 8-bit images.
 
     Returns
     -------
     keras.Model
-        (N, image_size, image_size, 3) float32 in [0, 1] -> the same shape and range.
+        Maps a tensor of float32, shape (N, image_size, image_size, 3), in [0, 1] to one of the same shape and range.
 
     Raises
     ------
     ValueError
-        If `image_size` is too small or not such a multiple.
+        If `image_size` is below 32 or not a multiple of ``2**len(filters)``.
+
+    Examples
+    --------
+    >>> model = build_autoencoder(32, filters=(4,), width=4, depth=1)
+    >>> model.output_shape
+    (None, 32, 32, 3)
     """
     check_side(image_size)
     multiple = 2 ** len(filters)
@@ -53,7 +61,7 @@ def build_autoencoder(image_size, *, filters=(32,), width=48, depth=3, seed=0, p
         below = image_size - image_size % multiple
         fitting = [str(size) for size in (below, below + multiple) if size >= SMALLEST_SIDE]
         raise ValueError(
-            f"image_size is {image_size}, but {len(filters)} halvings need a multiple of {multiple}: "
+            f"image_size is {image_size}, but a multiple of {multiple} is needed for {len(filters)} halvings: "
             f"use {' or '.join(fitting)}"
         )
     keras.utils.set_random_seed(seed)
@@ -67,32 +75,52 @@ def build_autoencoder(image_size, *, filters=(32,), width=48, depth=3, seed=0, p
         for number in range(1, depth + 1):
             x = layers.Conv2D(width, 3, name=f"middle_{number}", **options)(x)
         for level, number in reversed(list(enumerate(filters, start=1))):
-            # A kernel that is a multiple of the stride leaves no chequerboard.
+            # The kernel size is a multiple of the stride: otherwise a chequerboard pattern appears.
             x = layers.Conv2DTranspose(number, 4, strides=2, name=f"double_{level}", **options)(x)
-    # The bias starts at about a sky's level, where the cut at 0 lets gradients through.
+    # The bias starts near the brightness of the sky: where outputs are below 0, the clipping stops all gradients.
     bias = keras.initializers.Constant(0.15)
     x = layers.Conv2DTranspose(3, 3, padding="same", bias_initializer=bias, name="denoised", dtype="float32")(x)
     return keras.Model(images, layers.ReLU(max_value=1.0, name="clip", dtype="float32")(x), name="autoencoder")
 
 
 def denoiser_phase(name, images, split, *, epochs, batch_size, seed, noise, augment, execution):
-    """Put together one of the autoencoder's two phases.
+    """Return one of the autoencoder's two training phases.
 
     Parameters
     ----------
     name : str
-    images : ndarray, shape (N, H, H, 3), uint8
+        Name of the phase in the history, such as "raw" or "noisy".
+    images : ndarray of uint8, shape (N, H, H, 3)
+        All images. They may be memory-mapped.
     split : galaxynb.data.splits.Split
-    epochs, batch_size, seed : int
+        Rows of `images` to train on and to validate with.
+    epochs : int
+        Number of epochs, >= 0.
+    batch_size : int
+        Images per batch, >= 1.
+    seed : int
+        Seed of the shuffling, the augmentation and the noise, >= 0.
     noise : galaxynb.noise.NoiseModel or None
-        None trains raw to raw.
+        Noise on the input images. None trains the network to reproduce clean images.
     augment : bool
+        Whether to turn and mirror the training images.
     execution : galaxynb.compute.Execution
-        Says where training batches are made; validation images always get their noise from OpenCV.
+        Decides where training batches are made. The noise on validation images always comes from OpenCV.
 
     Returns
     -------
-    Phase
+    galaxynb.networks.training.Phase
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from galaxynb.compute import choose_execution
+    >>> from galaxynb.data.splits import paper_split
+    >>> images = np.zeros((20, 32, 32, 3), dtype=np.uint8)
+    >>> execution = choose_execution(batches_on="host")
+    >>> settings = {"epochs": 2, "batch_size": 4, "seed": 0, "noise": None, "augment": True}
+    >>> denoiser_phase("raw", images, paper_split(np.zeros(20)), **settings, execution=execution)
+    Phase(name='raw', epochs=2)
     """
     validation = DenoisingBatches(
         images, split.validation, batch_size=batch_size, seed=seed, noise=noise, training=False

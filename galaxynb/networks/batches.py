@@ -1,7 +1,8 @@
-"""Training batches made on the host, from memory-mapped uint8 images.
+"""Training batches made by the CPU, from memory-mapped uint8 images.
 
-Conversion, augmentation and noise happen once per batch, beside the training steps under TensorFlow. The noise
-depends on (seed, epoch, index) alone; order and orientation depend on the seed, the epoch and the chosen rows.
+Each batch is converted, augmented and made noisy as a whole; under TensorFlow this runs in parallel with the training
+steps. The noise on an image depends only on the seed, the epoch and the image's index. The order and the orientations
+depend on the seed, the epoch and the chosen rows.
 """
 
 import contextlib
@@ -18,28 +19,51 @@ from galaxynb.images import to_float, turn
 __all__ = [
     "ClassifierBatches",
     "DenoisingBatches",
+    "ShuffledBatches",
     "one_opencv_thread",
 ]
 
 
-_MOST_KEPT = 256 * 2**20  # bytes
+_MOST_KEPT = 256 * 2**20  # bytes of validation images whose noise is kept in memory
 
-_MOST_THREADS = 2  # that put noise on a batch: more would wait for each other at the drawing of the stars
+_MOST_THREADS = 2  # threads that add noise to a batch: with more, they wait for each other when they draw stars
 
-_ALIGNMENT = 64  # bytes: TensorFlow takes over as they are only arrays that begin at a multiple, and copies others
+_ALIGNMENT = 64  # bytes: TensorFlow reads an array in place only if its address is a multiple of this; else it copies
 
 
 class ShuffledBatches(keras.utils.PyDataset):
-    """Batches in an order of their own each epoch; `epoch` counts from 1 and is set by `fit`.
+    """Rows in batches, shuffled anew in each epoch; `fit` sets `epoch`, which counts from 1.
 
-    Not for more than one worker: Keras's threads make some of an epoch's batches before `set_epoch` is called on
-    backends other than TensorFlow, whose one thread runs beside the steps and begins with the epoch.
+    Use it with one worker only. With several, on backends other than TensorFlow, Keras's threads make some batches of
+    an epoch before `fit` calls `set_epoch`.
+
+    Parameters
+    ----------
+    indices : array_like of int, shape (M,)
+        Rows to use.
+    batch_size : int
+        Rows per batch, >= 1. The last batch of an epoch may be smaller.
+    seed : int
+        Seed of the order and the orientations, >= 0.
+    shuffle : bool
+        Whether to shuffle the rows in each epoch.
+
+    Raises
+    ------
+    ValueError
+        If `batch_size` is below 1.
+
+    Examples
+    --------
+    >>> batches = ShuffledBatches([3, 4, 5], 2, 0, shuffle=False)
+    >>> [batches.batch(number)[0].tolist() for number in range(len(batches))]
+    [[3, 4], [5]]
     """
 
     def __init__(self, indices, batch_size, seed, *, shuffle):
         super().__init__()
         if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}, but a batch needs 1 image or more")
+            raise ValueError(f"batch_size is {batch_size}, but 1 or more is needed: choose a larger one")
         self.indices = np.asarray(indices)
         self.batch_size = batch_size
         self.seed = seed
@@ -47,18 +71,19 @@ class ShuffledBatches(keras.utils.PyDataset):
         self.set_epoch(0)
 
     def set_epoch(self, epoch):
-        """Fix what is random in one epoch."""
+        """Draw the order and the orientations of one epoch."""
         self.epoch = epoch
         rng = np.random.default_rng([self.seed, epoch])
         self.order = rng.permutation(self.indices) if self.shuffle else self.indices
-        # One of the square's eight symmetries an image: the sky has no up and no handedness.
+        # One symmetry of the square for each image (see galaxynb.images): the sky has no preferred direction or
+        # handedness, so every symmetry of a galaxy is as likely as the galaxy itself.
         self.orientations = rng.integers(8, size=len(self.order))
 
     def __len__(self):
         return -(-len(self.indices) // self.batch_size)
 
     def batch(self, number):
-        """Return one batch's image indices and orientations."""
+        """Return the rows and the orientations of batch `number`."""
         part = slice(number * self.batch_size, (number + 1) * self.batch_size)
         return self.order[part], self.orientations[part]
 
@@ -68,16 +93,28 @@ class ClassifierBatches(ShuffledBatches):
 
     Parameters
     ----------
-    images : ndarray, shape (N, H, H, 3), uint8
-        May be memory-mapped.
+    images : ndarray of uint8, shape (N, H, H, 3)
+        All images. They may be memory-mapped.
     labels : ndarray of int, shape (N,)
-    indices : ndarray of int
-        The rows to use.
+        Class of each image, 0 to 9.
+    indices : array_like of int, shape (M,)
+        Rows to use.
     batch_size : int
+        Images per batch, >= 1.
     seed : int
+        Seed of the order and the orientations, >= 0.
     training : bool
-        Shuffle each epoch, and turn and mirror the images if `augment`.
+        Whether to shuffle the rows in each epoch. If False, `augment` has no effect.
     augment : bool
+        Whether to turn and mirror the images.
+
+    Examples
+    --------
+    >>> images, labels = np.zeros((3, 8, 8, 3), dtype=np.uint8), np.array([7, 8, 9])
+    >>> batches = ClassifierBatches(images, labels, [0, 2], batch_size=2, seed=0, training=False)
+    >>> inputs, targets = batches[0]
+    >>> inputs.dtype, inputs.shape, targets.tolist()
+    (dtype('float32'), (2, 8, 8, 3), [7, 9])
     """
 
     def __init__(self, images, labels, indices, *, batch_size, seed, training=True, augment=True):
@@ -87,7 +124,7 @@ class ClassifierBatches(ShuffledBatches):
         self.augment = training and augment
 
     def __getitem__(self, number):
-        """Return batch `number`: float32 images in [0, 1] and their labels."""
+        """Return the images (float32, in [0, 1]) and the labels of batch `number`."""
         rows, orientations = self.batch(number)
         images = self.images[rows]
         if self.augment:
@@ -96,24 +133,35 @@ class ClassifierBatches(ShuffledBatches):
 
 
 class DenoisingBatches(ShuffledBatches):
-    """Batches of (input, target) for the autoencoder: raw to raw, or noisy to raw.
+    """Batches of (input, target) for the autoencoder: the target is clean, the input clean or noisy.
 
     Parameters
     ----------
-    images : ndarray, shape (N, H, H, 3), uint8
-        May be memory-mapped.
-    indices : ndarray of int
-        The rows to use.
+    images : ndarray of uint8, shape (N, H, H, 3)
+        All images. They may be memory-mapped.
+    indices : array_like of int, shape (M,)
+        Rows to use.
     batch_size : int
+        Images per batch, >= 1.
     seed : int
-        Of the order and of the noise.
+        Seed of the order, the orientations and the noise, >= 0.
     noise : galaxynb.noise.NoiseModel or None
-        None gives raw to raw.
+        Noise on the inputs. None leaves them clean.
     training : bool
-        Shuffle, augment if `augment`, and draw fresh noise each epoch; else the noise of epoch 0 each time.
+        Whether to shuffle the rows and draw fresh noise in each epoch. If False, the noise is always that of epoch 0
+        and `augment` has no effect.
     augment : bool
+        Whether to turn and mirror the images.
     threads : int or None
-        How many threads put noise on a batch; None: two, where this process may use as many cores.
+        Number of threads that add noise to a batch. None uses two, or one if this process may use one core only.
+
+    Examples
+    --------
+    >>> from galaxynb.noise import NoiseModel
+    >>> images = np.full((4, 32, 32, 3), 51, dtype=np.uint8)
+    >>> noisy, clean = DenoisingBatches(images, [0, 1], batch_size=2, seed=0, noise=NoiseModel())[0]
+    >>> clean.min(), clean.max(), bool((noisy == clean).all())
+    (np.float32(0.2), np.float32(0.2), False)
     """
 
     def __init__(self, images, indices, *, batch_size, seed, noise=None, training=True, augment=False, threads=None):
@@ -121,7 +169,7 @@ class DenoisingBatches(ShuffledBatches):
         self.images = images
         self.noise = noise
         self.training = training
-        # Noise that is the same each time is made once, unless it fills the memory.
+        # Validation noise is the same in every epoch, so it is made once, unless it would take too much memory.
         fixed = noise is not None and not training and 4 * images[0].size * len(self.indices) <= _MOST_KEPT
         self.kept = {} if fixed else None
         self.augment = training and augment
@@ -129,7 +177,7 @@ class DenoisingBatches(ShuffledBatches):
         self.map = ThreadPoolExecutor(self.threads).map if self.threads > 1 else map
 
     def __getitem__(self, number):
-        """Return batch `number`: float32 inputs and targets in [0, 1]."""
+        """Return the inputs and the targets of batch `number`, float32 in [0, 1]."""
         rows, orientations = self.batch(number)
         images = self.images[rows]
         if self.augment:
@@ -144,19 +192,19 @@ class DenoisingBatches(ShuffledBatches):
         return self.kept[number], raw
 
     def _noisy(self, images, rows, out):
-        """Put noise on a batch, a part of it in each thread; return `out`."""
+        """Write a noisy batch to `out`, each thread a part of it; return `out`."""
         epoch = self.epoch if self.training else 0
         bounds = np.linspace(0, len(images), self.threads + 1).astype(int)
         parts = [slice(*ends) for ends in pairwise(bounds)]
         made = self.map(
             lambda part: self.noise.apply(images[part], self.seed, rows[part], epoch=epoch, out=out[part]), parts
         )
-        list(made)  # waits for them, and raises what they raised
+        list(made)  # waits for the threads, and raises their errors here
         return out
 
 
 def _aligned(shape):
-    """Return an empty float32 array that begins where TensorFlow needs no copy; not for arrays that we keep."""
+    """Return an uninitialized float32 array that TensorFlow reads in place; do not reuse it for a later batch."""
     memory = np.empty(4 * int(np.prod(shape)) + _ALIGNMENT, np.uint8)
     begin = -memory.ctypes.data % _ALIGNMENT
     return memory[begin : memory.size - _ALIGNMENT + begin].view(np.float32).reshape(shape)
@@ -164,7 +212,16 @@ def _aligned(shape):
 
 @contextlib.contextmanager
 def one_opencv_thread():
-    """Keep OpenCV from spreading the small work of one image over cores that the network's own threads are using."""
+    """Restrict OpenCV to one thread within a block.
+
+    Work on one image is too small to gain from several threads, and the network's threads need the cores.
+
+    Examples
+    --------
+    >>> with one_opencv_thread():
+    ...     cv2.getNumThreads()
+    1
+    """
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:

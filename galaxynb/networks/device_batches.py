@@ -1,7 +1,7 @@
-"""Training batches made on the networks' own device, so that a GPU never waits for the CPU.
+"""Training batches made on the device that trains, so that a GPU never waits for the CPU.
 
-The uint8 images are copied to the device once. A batch from the host is then a few bytes: the rows to take and how to
-turn them. Taking, turning and noise are part of the training step.
+The uint8 images are copied to the device once. Each batch from the host then holds only row numbers and orientations,
+a few bytes per image. The training step itself looks up the images, turns them and adds the noise.
 """
 
 import keras
@@ -18,45 +18,67 @@ __all__ = [
 
 
 def turn_on_device(images, orientations):
-    """Apply one symmetry of the square to each image: 0-3 quarter turns, 4-7 the same mirrored.
+    """Apply one symmetry of the square to each image, as `galaxynb.images.turn` does for arrays.
 
     Parameters
     ----------
     images : tensor, shape (N, H, H, C)
+        Of any dtype.
     orientations : tensor of int, shape (N,)
-        0 to 7, as `galaxynb.networks.training` draws them.
+        Symmetry for each image, 0 to 7, numbered as at the top of `galaxynb.images`.
 
     Returns
     -------
-    tensor
-        Of the shape and dtype of `images`.
+    tensor, shape (N, H, H, C)
+        Of the dtype of `images`.
+
+    Examples
+    --------
+    The same image unchanged, after a quarter turn, and mirrored:
+
+    >>> images = np.stack([np.arange(4).reshape(2, 2, 1)] * 3)
+    >>> turned = turn_on_device(ops.convert_to_tensor(images), ops.convert_to_tensor([0, 1, 4]))
+    >>> ops.convert_to_numpy(turned)[..., 0].tolist()
+    [[[0, 1], [2, 3]], [[1, 3], [0, 2]], [[1, 0], [3, 2]]]
     """
     quarter, mirrored = orientations % 4, orientations >= 4
 
     def where(mask, yes, no):
         return ops.where(ops.reshape(mask, (-1, 1, 1, 1)), yes, no)
 
-    # A quarter turn is a transposition and a flip, a half turn two flips: three choices make all eight symmetries.
+    # A quarter turn is a transposition and a flip, a half turn is two flips. Each image therefore needs only three
+    # yes-or-no choices, which make all eight symmetries.
     images = where(quarter % 2 == 1, ops.flip(ops.transpose(images, (0, 2, 1, 3)), axis=1), images)
     images = where(quarter >= 2, ops.flip(images, axis=(1, 2)), images)
     return where(mirrored, ops.flip(images, axis=2), images)
 
 
 class DeviceFeed:
-    """What turns rows into training images on the device.
+    """Look up, turn and add noise to training images on the device.
 
     Parameters
     ----------
-    images : ndarray, shape (N, H, H, 3), uint8
-        Copied to the device by `trainer`; N x H x H x 3 bytes.
+    images : ndarray of uint8, shape (N, H, H, 3)
+        All images. `trainer` copies them to the device, where they take N x H x H x 3 bytes.
     pairs : bool
-        Whether the image is also the target, as for an autoencoder.
+        Whether the clean image is also the target, as for an autoencoder.
     noise : callable or None
-        Puts noise on the input, such as a `galaxynb.networks.device_noise.DeviceNoise`.
+        Adds noise to the inputs, such as a `galaxynb.networks.device_noise.DeviceNoise`. None leaves them clean.
     augment : bool
-        Turn and mirror.
+        Whether to turn and mirror the images.
     seed : int
-        Of the noise.
+        Seed of the noise, >= 0.
+
+    Examples
+    --------
+    The trainer takes rows and orientations in place of images:
+
+    >>> network = keras.Sequential([keras.Input((2, 2, 3)), keras.layers.Flatten()])
+    >>> network.compile("sgd", "mse")
+    >>> feed = DeviceFeed(np.full((5, 2, 2, 3), 255, dtype=np.uint8))
+    >>> batch = {"row": ops.convert_to_tensor([4, 0]), "orientation": ops.convert_to_tensor([0, 0])}
+    >>> ops.convert_to_numpy(feed.trainer(network)(batch)).sum(axis=1).tolist()
+    [12.0, 12.0]
     """
 
     def __init__(self, images, *, pairs=False, noise=None, augment=False, seed=0):
@@ -69,8 +91,8 @@ class DeviceFeed:
         self.set_epoch(0)
 
     def set_epoch(self, epoch):
-        """Fix the noise of one epoch: it follows from the seed, the epoch and the batch's place in it."""
-        state = np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0] >> 1  # fits every backend's integers
+        """Fix the noise of one epoch, which depends on the seed, the epoch and the number of the batch."""
+        state = np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0] >> 1  # 31 bits fit on every backend
         self.generator.state.assign(np.array([state, 0]))
 
     def trainer(self, network):
@@ -79,12 +101,12 @@ class DeviceFeed:
         Parameters
         ----------
         network : keras.Model
-            Compiled.
+            A compiled model.
 
         Returns
         -------
         keras.Model
-            Compiled with the optimizer of `network` itself, so that saving `network` saves all there is.
+            A compiled model. It shares the optimizer of `network`, so a saved `network` is a complete checkpoint.
         """
         trainer = _Trainer(self, network)
         config = network.get_compile_config()
@@ -99,17 +121,21 @@ class DeviceFeed:
 
 
 class _Trainer(keras.Model):
-    """A network with a `Feed` in front of it."""
+    """A network with a `DeviceFeed` in front of it."""
 
     def __init__(self, feed, network):
         super().__init__(name=f"{network.name}_on_device")
         self.network = network
         self.feed = feed
-        self.generator = feed.generator  # as an attribute Keras carries its state through compiled steps
+        self.generator = feed.generator  # Keras updates its state in compiled steps only if it is an attribute
         self.images = keras.Variable(feed.images, dtype="uint8", trainable=False, name="images")
 
     def call(self, inputs, training=False):
-        """Take {"row", "orientation"}, each of shape (N,); or images as the network itself does, for validation."""
+        """Return the network's outputs for a batch.
+
+        `inputs` is a dict of ``row`` and ``orientation``, tensors of int, shape (N,), in training. It is a tensor of
+        images in validation.
+        """
         if not isinstance(inputs, dict):
             return self.network(inputs, training=training)
         images = ops.cast(ops.take(self.images, inputs["row"], axis=0), "float32") / 255
@@ -117,27 +143,35 @@ class _Trainer(keras.Model):
             images = turn_on_device(images, inputs["orientation"])
         noisy = images if self.feed.noise is None else self.feed.noise(images, self.generator)
         outputs = self.network(noisy, training=training)
-        # The target travels beside the output, since it exists on the device alone.
+        # The target exists only on the device, so it is returned with the output, for compute_loss to split off.
         return ops.concatenate([outputs, images], axis=-1) if self.feed.pairs else outputs
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """Compare with the target that came out of `call`, if one did."""
+        """Compute the loss against the target that `call` returned with its outputs, or else against `y`."""
         if self.feed.pairs and isinstance(x, dict):
             y_pred, y = y_pred[..., :3], y_pred[..., 3:]
         return super().compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
 
 
 class DeviceRows(ShuffledBatches):
-    """Batches of rows and orientations for a `DeviceFeed`, in the order of the batches made on the host.
+    """Batches of rows and orientations for a `DeviceFeed`, in the same order as the batches made on the host.
 
     Parameters
     ----------
     labels : ndarray of int, shape (N,), or None
-        The targets, where there are any beside the images themselves.
-    indices : ndarray of int
-        The rows to use.
+        Class of each image. None where the images themselves are the targets.
+    indices : array_like of int, shape (M,)
+        Rows to use.
     batch_size : int
+        Rows per batch, >= 1.
     seed : int
+        Seed of the order and the orientations, >= 0.
+
+    Examples
+    --------
+    >>> inputs, targets = DeviceRows(np.array([7, 8, 9]), [0, 2], batch_size=2, seed=0)[0]
+    >>> sorted(inputs["row"].tolist()), sorted(targets.tolist())
+    ([0, 2], [7, 9])
     """
 
     def __init__(self, labels, indices, *, batch_size, seed):
@@ -145,7 +179,7 @@ class DeviceRows(ShuffledBatches):
         self.labels = labels
 
     def __getitem__(self, number):
-        """Return batch `number`: a dict of ``row`` and ``orientation``, int32, and the targets."""
+        """Return the inputs (a dict of ``row`` and ``orientation``, int32) and the targets of batch `number`."""
         rows, orientations = self.batch(number)
         inputs = {"row": rows.astype(np.int32), "orientation": orientations.astype(np.int32)}
         return inputs, inputs["row"] if self.labels is None else self.labels[rows]

@@ -1,13 +1,13 @@
-"""The noise law of `galaxynb.noise` in Keras operations, to make training noise on an accelerator.
+"""The noise of `galaxynb.noise` in Keras operations, to make training noise on an accelerator.
 
-Stars are drawn and placed as `NoiseModel` does, from tables that its own drawing and OpenCV's blur fill
-once for a model and an image side. The bits depend on the state of a `keras.random.SeedGenerator`, the
-backend and its compiler, not on (seed, epoch, index): noise that must be tied to an image is
-`NoiseModel.apply`'s part.
+Stars and Gaussian noise have the same distributions as in `NoiseModel`. Tables hold the disks of all possible stars and
+their blur, drawn once by OpenCV for a model and an image side. The noise depends on the state of a
+`keras.random.SeedGenerator`, on the backend and on its compiler, but not on the index of the image. Where noise must
+belong to an image, as in tests and validation, use `NoiseModel.apply`.
 
-A star layer differs from OpenCV's, which holds 8 bits, by a level or two of 255. Where the frame cuts a disk,
-OpenCV draws the cut rim's pixels too faint, at the left and upper edges above all; here a cut disk is a part of the
-whole one.
+Pixels with stars differ from OpenCV's, which are rounded to 8 bits, by one or two levels of 255. They differ more where
+the edge of the image cuts a disk: OpenCV draws the pixels along the cut too faint, most of all at the left and upper
+edges, whereas here they are those of the whole disk.
 """
 
 import cv2
@@ -25,37 +25,46 @@ __all__ = [
 
 _SCALE = 1 << SUBPIXEL_BITS
 
-#: Pixels by which two disks that share one can be further apart than the sum of their radii: each is lit up to 2.3 px
-#: beyond its radius, faintly, and drawn up to 0.05 px from its place.
+#: Two disks overlap only if their centres are closer than the sum of their radii and this margin, in pixels. A disk is
+#: faintly lit up to 2.3 px beyond its radius, and is drawn up to 0.05 px from its position.
 _RIM = 4.7
 
-_MISSED = 1e-6  # chance, an image, that a star is covered by more stars than are looked at
+_MISSED = 1e-6  # probability per image that more stars cover a star than `_later_neighbours` can return
 
-_MOST_BYTES = 2**28  # of the disks' table
+_MOST_BYTES = 2**28  # size of the table of disks
 
 
 class DeviceNoise:
-    """Injected stars and Gaussian noise, as `NoiseModel` has them, in Keras operations.
+    """Add the stars and the Gaussian noise of a `NoiseModel`, in Keras operations.
 
-    Calls can be traced and compiled on every backend; the number of images may be unknown while tracing.
-    All numbers are float32, whatever the dtype policy. The tables take 4 MB for the default model at 128 px, 20 MB at
+    Calls can be traced and compiled on every backend, with a number of images that is unknown while tracing. They
+    compute in float32, whatever the dtype policy. The tables of the default model take 4 MB at 128 px and 20 MB at
     256 px.
 
     Parameters
     ----------
     model : galaxynb.noise.NoiseModel
+        Ranges of the stars and of the Gaussian noise.
     side : int
         Side of the images in pixels, >= 1.
 
     Raises
     ------
     ValueError
-        If `side` is below 1, or the stars are so large that the tables of their disks would not fit.
+        If `side` is below 1, or the stars are so large that the table of their disks would take too much memory.
+
+    Examples
+    --------
+    >>> from galaxynb.noise import NoiseModel
+    >>> add_noise = DeviceNoise(NoiseModel(n_stars=(0, 2), radius=(0.02, 0.02)), 32)
+    >>> noisy = add_noise(ops.zeros((2, 32, 32, 3)), keras.random.SeedGenerator(0))
+    >>> noisy.shape == (2, 32, 32, 3)
+    True
     """
 
     def __init__(self, model, side):
         if side < 1:
-            raise ValueError(f"side is {side}, but an image has 1 pixel or more: give the images' side")
+            raise ValueError(f"side is {side}, but 1 px or more is needed: give the side of the images")
         self.model = model
         self.side = side
         self.most = model.n_stars[1]
@@ -63,19 +72,19 @@ class DeviceNoise:
             self._fill_tables()
 
     def __call__(self, images, generator):
-        """Add stars, then Gaussian noise.
+        """Add stars, then Gaussian noise, to a batch of images.
 
         Parameters
         ----------
-        images : tensor, shape (N, side, side, 3), floating point
+        images : tensor of floating point, shape (N, side, side, 3)
             Clean images in [0, 1].
         generator : keras.random.SeedGenerator
-            Its state decides the noise, and is moved on.
+            Source of random numbers. The call advances its state.
 
         Returns
         -------
-        tensor, shape (N, side, side, 3), float32
-            In [0, 1].
+        tensor of float32, shape (N, side, side, 3)
+            Noisy images in [0, 1].
 
         Raises
         ------
@@ -85,7 +94,7 @@ class DeviceNoise:
         if tuple(images.shape[1:]) != (self.side, self.side, 3):
             raise ValueError(
                 f"images has shape {tuple(images.shape)}, but (N, {self.side}, {self.side}, 3) is needed: "
-                "give RGB images of the side that the noise was made for"
+                "give RGB images of that side"
             )
         images = ops.cast(images, "float32")
         if self.most:
@@ -97,24 +106,27 @@ class DeviceNoise:
         return ops.clip(images, 0.0, 1.0)
 
     def stars(self, n_images, generator):
-        """Draw the stars of some images.
+        """Draw the stars of a batch of images.
 
         Parameters
         ----------
-        n_images : int or scalar tensor
+        n_images : int or tensor of int, shape ()
+            Number of images.
         generator : keras.random.SeedGenerator
+            Source of random numbers. The call advances its state.
 
         Returns
         -------
         dict of tensor
-            `galaxynb.noise.STAR_DTYPE`'s fields with the same meaning, each of shape (n_images, K) with
-            K = ``model.n_stars[1]`` (``rgb``: (n_images, K, 3)), and ``present``, bool: which of the K stars there are.
+            The fields of `galaxynb.noise.STAR_DTYPE`, each of shape (n_images, K) with K = ``model.n_stars[1]``; the
+            shape of ``rgb`` is (n_images, K, 3). A further field ``present``, a tensor of bool, is False for the stars
+            that an image with fewer than K stars lacks.
         """
         model, side = self.model, self.side
         low, high = model.n_stars
         number = keras.random.randint((n_images, 1), low, high + 1, dtype="int32", seed=generator)
         u = keras.random.uniform((n_images, high, 9), dtype="float32", seed=generator)
-        # The edges between colours that a number passes, 0 to 2, are its colour.
+        # The colour (0, 1 or 2) is the number of edges between colours at or below u.
         blue, red = (np.cumsum(model.proportions)[:2] / np.sum(model.proportions)).tolist()
         colour = _whole(u[..., 5] >= blue) + _whole(u[..., 5] >= red)
         ranges = ops.take(np.array([getattr(model, name) for name in STAR_COLOURS], np.float32), colour, axis=0)
@@ -130,18 +142,18 @@ class DeviceNoise:
         }
 
     def render(self, stars):
-        """Draw and blur stars, on black.
+        """Draw and blur stars on a black background.
 
         Parameters
         ----------
         stars : dict of tensor
-            As `stars` gives them: radii and kernels in the model's ranges. A later star covers an earlier
-            one of the same kernel and adds to one of another kernel.
+            Stars as `stars` returns them, with radii and kernels in the model's ranges. A later star covers an earlier
+            one with the same kernel. Stars with different kernels add up.
 
         Returns
         -------
-        tensor, shape (N, side, side, 3), float32
-            In units of the image's range; not clipped.
+        tensor of float32, shape (N, side, side, 3)
+            Brightness in units of the image's range [0, 1], not clipped.
         """
         row, row_phase = _on_grid(stars["y"])
         column, column_phase = _on_grid(stars["x"])
@@ -154,8 +166,9 @@ class DeviceNoise:
         found, other = self._later_neighbours(stars, kernel, radius)
         disk = _share(ops.take(stamps, stamp, axis=0)) * _uncovered(stamps, stamp, row, column, found, other)
 
-        # Disks are small and the blur is separable: (lines of a disk) x (what blur makes of each line) along
-        # either axis. Stars add up within the second product, so no pixel is written twice.
+        # Disks are small and the blur is separable, so each star is the product of its disk and two matrices, which
+        # blur and place the disk's rows and columns. The second product also sums over the stars of an image, so no
+        # step writes to a pixel twice.
         across = ops.matmul(disk, self._blurred(lines, kernel, column))
         colour = ops.round(255 * stars["brightness"][..., None] * stars["rgb"]) / 255
         colour = ops.where(stars["present"][..., None], colour, 0.0)
@@ -166,13 +179,16 @@ class DeviceNoise:
         return ops.reshape(layer, (-1, side, side, 3))
 
     def _later_neighbours(self, stars, kernel, radius):
-        """Find the later stars of its kernel that may cover each star.
+        """Find, for each star, up to M later stars with the same kernel that may cover it.
+
+        M is small, since few stars cover one another. All pairs of stars would take ten times the memory.
 
         Returns
         -------
         found : tensor of bool, shape (N, K, M)
+            Whether the entry of `other` is a star that may cover this one.
         other : tensor of int, shape (N, K, M)
-            The covering star's number, where `found`. Few cover any: all pairs would take ten times the memory.
+            Number of the covering star.
         """
         reach = ops.cast(radius[:, :, None] + radius[:, None, :], "float32") / _SCALE + _RIM
         apart = sum(ops.square(stars[axis][:, :, None] - stars[axis][:, None, :]) for axis in "xy")
@@ -183,33 +199,34 @@ class DeviceNoise:
         return found > 0, _whole(other)
 
     def _blurred(self, lines, kernel, start):
-        """Return what the blur makes of each of a stamp's lines: (N, K, P, side)."""
+        """Return the blurred image of a lit pixel in each line of each star's disk: tensor, shape (N, K, P, side)."""
         position = (start - self._before + self._margin)[..., None] + _whole(np.arange(self._margin))
         position = ops.clip(position, 0, lines.shape[1] - 1)
         index = ((kernel - self._kernels[0]) // 2)[..., None] * lines.shape[1] + position
         return ops.take(ops.reshape(lines, (-1, self.side)), index, axis=0)
 
     def _fill_tables(self):
-        """Have OpenCV draw each disk and blur each line that can occur."""
+        """Fill the tables with all possible disks and all possible blurred lines, as OpenCV makes them."""
         model, side = self.model, self.side
         low, high = (round(max(limit * side - 0.5, 0) * _SCALE) for limit in model.radius)
         self._radii = range(low, high + 1)
         size = 2 * len(self._radii) * (_SCALE * (2 * high / _SCALE + 6)) ** 2
         if size > _MOST_BYTES:
             raise ValueError(
-                f"radius {model.radius} at {side} px needs a table of {size / 2**20:.0f} MB, but "
-                f"{_MOST_BYTES >> 20} MB is the most: make the range or the side smaller, or use NoiseModel.apply"
+                f"radius is {model.radius}, for which the table at {side} px takes {size / 2**20:.0f} MB, but "
+                f"{_MOST_BYTES >> 20} MB or less is needed: make the range or the side smaller, or use NoiseModel.apply"
             )
         self._stamps, self._before = _draw_stamps(self._radii)
         kernels = _kernel(_between(model.blur, np.linspace(0, 1, 2001, dtype=np.float32)) * np.float32(side), np)
         kernels = kernels.astype(int)
         self._kernels = range(kernels[0], kernels[-1] + 1, 2)
-        # Disks that begin or end beyond the frame find lines there, of which nothing is left.
+        # Disks may extend beyond the image. The margin holds black lines for those parts.
         self._margin = self._stamps.shape[1]
         self._lines = np.zeros((len(self._kernels), side + 2 * self._margin, side), np.float32)
         for lines, kernel in zip(self._lines, self._kernels, strict=True):
             lines[self._margin : -self._margin] = _blur_lines(kernel, side)
-        # A star is covered by at most as many as share its kernel and come near it, a binomial number.
+        # The number of stars that may cover a star is binomial: each of the others shares its kernel and is near it
+        # with a fixed probability, which the largest radius and the most frequent kernel bound from above.
         same = np.bincount(kernels).max() / len(kernels)
         near = min(1, np.pi * (2 * high / _SCALE + _RIM) ** 2 / side**2)
         depth = stats.binom.isf(_MISSED / self.most, self.most, same * near)
@@ -222,30 +239,30 @@ def _between(limits, u):
 
 
 def _kernel(length, array):
-    """Round lengths in pixels to odd numbers, 3 or more; `array` is numpy or keras.ops."""
+    """Round lengths in pixels to odd numbers of 3 or more; `array` is numpy or keras.ops."""
     return array.maximum(2 * array.round((length - 1) / 2) + 1, 3)
 
 
 def _whole(number):
-    """Turn round numbers, or truth values, into integers."""
-    # With int32 TensorFlow would compute on the host, whatever the device.
+    """Convert whole numbers or booleans to integers."""
+    # TensorFlow computes with int32 on the CPU, even if there is a GPU.
     return ops.cast(number, "int64" if keras.backend.backend() == "tensorflow" else "int32")
 
 
 def _on_grid(position):
-    """Round positions to the drawing's grid; return the pixel and the part of it, in grid steps."""
+    """Round positions to 1/16 px, as OpenCV does; return the pixel and the remaining sixteenths (the phase)."""
     steps = _whole(ops.round(position * _SCALE))
     pixel = steps // _SCALE
     return pixel, steps - pixel * _SCALE
 
 
 def _share(level):
-    """Turn levels of 255 into shares of 1."""
+    """Convert levels from 0 to 255 to shares from 0 to 1."""
     return ops.cast(level, "float32") / 255
 
 
 def _uncovered(stamps, stamp, row, column, found, other):
-    """Return the share of each disk's pixels that `other` stars leave: (N, K, P, P)."""
+    """Return the share of each disk's pixels that the `other` stars do not cover: tensor, shape (N, K, P, P)."""
     _, stars, depth = found.shape
     size = stamps.shape[1]
 
@@ -254,7 +271,7 @@ def _uncovered(stamps, stamp, row, column, found, other):
         return ops.reshape(flat, (-1, stars, depth))
 
     def seen_from(corner):
-        """Line of the other's stamp at each line of this one's; where there is none, the last, which is empty."""
+        """Return the line of the other disk's stamp at each line of this one's, or the last line, which is empty."""
         line = (corner[:, :, None] - of_other(corner))[..., None] + _whole(np.arange(size))
         return ops.where(found[..., None] & (line >= 0) & (line < size), line, size - 1)
 
@@ -264,20 +281,20 @@ def _uncovered(stamps, stamp, row, column, found, other):
 
 
 def _draw_stamps(radii):
-    """Draw each disk at each place within a pixel.
+    """Draw a disk of each radius at each position within a pixel.
 
     Returns
     -------
-    stamps : ndarray, shape (len(radii) * _SCALE**2, P, P), float16
-        Coverage in 1/255, by radius, row phase and column phase. The last row and column are empty. Half precision
-        holds 8 bits, and TensorFlow cannot look up bytes on a GPU.
+    stamps : ndarray of float16, shape (len(radii) * _SCALE**2, P, P)
+        Coverage in levels from 0 to 255, ordered by radius, row phase and column phase. The last row and column are
+        empty. float16 holds these levels exactly, and TensorFlow cannot look up uint8 on a GPU.
     before : int
-        Row and column of the pixel that a disk's centre is in.
+        Row and column of the pixel that holds the centre of a disk.
     """
     before = radii[-1] // _SCALE + 3
     stars = np.zeros((len(radii), _SCALE, _SCALE), STAR_DTYPE)
     stars["brightness"] = stars["rgb"] = 1
-    stars["radius"] = np.reshape(radii, (-1, 1, 1)) / _SCALE + 0.5  # the half pixel that the drawing takes off
+    stars["radius"] = np.reshape(radii, (-1, 1, 1)) / _SCALE + 0.5  # star_disks subtracts half a pixel again
     stars["y"] = before + np.arange(_SCALE)[:, None] / _SCALE
     stars["x"] = before + np.arange(_SCALE) / _SCALE
     stamps = np.stack([draw_layers(star_disks(star[None]), 2 * before + 2)[0][..., 0] for star in stars.ravel()])
@@ -287,6 +304,7 @@ def _draw_stamps(radii):
 
 
 def _blur_lines(kernel, side):
-    """Blur a line with one lit pixel, for each of its pixels: (side, side), with OpenCV's border."""
-    # OpenCV blurs bytes with weights of whole 1/256: 255/256 of a weight below 1/2 rounds to the weight.
+    """Blur a line with one lit pixel, for each position of that pixel; return an ndarray, shape (side, side)."""
+    # OpenCV's weights for uint8 are multiples of 1/256. A pixel of 255 times a weight below 1/2 rounds to 256 times
+    # that weight, so the division gives the weight exactly.
     return cv2.GaussianBlur(255 * np.eye(side, dtype=np.uint8), (kernel, 1), 0) / np.float32(256)

@@ -1,6 +1,6 @@
 """Compile, save, load and describe Keras models, and predict classes with them.
 
-Models take and give float32 images in [0, 1], in whatever precision they compute, and run on any Keras backend. The two
+Models take float32 images in [0, 1], whatever the precision they compute in, and run on any Keras backend. The two
 networks of the study are in `galaxynb.networks.classifier` and `galaxynb.networks.autoencoder`.
 """
 
@@ -14,6 +14,8 @@ from galaxynb.files import written_aside
 
 __all__ = [
     "DAMAGE",
+    "SMALLEST_SIDE",
+    "check_side",
     "compile_model",
     "in_float32",
     "layer_table",
@@ -22,36 +24,48 @@ __all__ = [
     "save_model",
 ]
 
-#: What reading a damaged model file can raise: Keras, h5py and zipfile each have their own ways.
+#: Exceptions that a damaged model file can cause: Keras, h5py and zipfile each raise different ones.
 DAMAGE = (ValueError, OSError, KeyError, TypeError, RuntimeError, NotImplementedError, zipfile.BadZipFile)
 
 
 _PREDICTED_AT_ONCE = 64  # images per batch of a prediction
-SMALLEST_SIDE = 32  # below it DenseNet121's five halvings leave no pixel
+SMALLEST_SIDE = 32  # px; DenseNet121 halves the side five times, so a smaller image would have no pixel left
 
 
 def compile_model(model, loss, *, learning_rate=1e-3, decay_steps=None, metrics=(), run_eagerly=False, jit=False):
-    """Compile with Adam, in place.
+    """Compile a model in place, with the Adam optimizer.
 
     Parameters
     ----------
     model : keras.Model
+        The model to compile.
     loss : str or keras.losses.Loss
+        Loss that training lowers.
     learning_rate : float
-        Adam's rate, > 0.
+        Adam's learning rate, > 0.
     decay_steps : int or None
-        Steps of a cosine decay from `learning_rate` to 0; None keeps the rate constant, as the paper does.
+        Number of steps of a cosine decay from `learning_rate` to 0. None keeps the rate constant, as the paper does.
     metrics : sequence of str
+        Keras's names of further quantities to report, such as "accuracy".
     run_eagerly : bool
-        Skip compilation of the training step: slower steps, but no minute of tracing. For tests.
+        Whether to run training steps without tracing them first. Steps are slower, but the first one starts at once,
+        which suits tests.
     jit : bool
-        Compile training steps, by XLA or the backend's own compiler; see `galaxynb.compute.choose_execution`.
-        Ignored with `run_eagerly`.
+        Whether XLA, or the backend's own compiler, compiles training steps. See `galaxynb.compute.choose_execution`.
+        It has no effect with `run_eagerly`.
 
     Returns
     -------
     keras.Model
         `model` itself.
+
+    Examples
+    --------
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    >>> compile_model(model, "mean_squared_error", learning_rate=0.5) is model
+    True
+    >>> round(float(model.optimizer.learning_rate), 3)
+    0.5
     """
     rate = learning_rate
     if decay_steps is not None:
@@ -67,16 +81,25 @@ def compile_model(model, loss, *, learning_rate=1e-3, decay_steps=None, metrics=
 
 
 def layer_table(model):
-    """List a model's layers.
+    """Return a table of a model's layers.
 
     Parameters
     ----------
     model : keras.Model
+        The model to describe.
 
     Returns
     -------
     pandas.DataFrame
-        A row a layer: Layer (name), Type, Output (height x width x channels), Parameters.
+        One row for each layer, with the columns ``Layer`` (its name), ``Type``, ``Output`` (height x width x channels)
+        and ``Parameters`` (their number).
+
+    Examples
+    --------
+    >>> model = keras.Sequential([keras.Input((2, 2, 3)), keras.layers.Conv2D(5, 1, name="mix")])
+    >>> layer_table(model)
+      Layer    Type     Output  Parameters
+    0   mix  Conv2D  2 × 2 × 5          20
     """
     rows = [
         {
@@ -97,30 +120,49 @@ def predict_classes(model, images):
     ----------
     model : keras.Model
         A classifier.
-    images : ndarray of float, shape (N, H, H, 3)
-        In [0, 1].
+    images : ndarray of float32, shape (N, H, H, 3)
+        Images in [0, 1].
 
     Returns
     -------
     ndarray of int64, shape (N,)
-        Classes 0 to 9.
+        Class of each image, 0 to 9.
+
+    Examples
+    --------
+    A classifier whose three classes are red, green and blue:
+
+    >>> import numpy as np
+    >>> model = keras.Sequential([keras.Input((2, 2, 3)), keras.layers.GlobalAveragePooling2D()])
+    >>> images = np.zeros((2, 2, 2, 3), dtype=np.float32)
+    >>> images[0, ..., 1] = images[1, ..., 2] = 1
+    >>> predict_classes(model, images).tolist()
+    [1, 2]
     """
     return model.predict(images, batch_size=_PREDICTED_AT_ONCE, verbose=0).argmax(axis=1)
 
 
 def in_float32(model):
-    """Copy a network into one that computes in float32, not compiled.
+    """Return a copy of a network that computes in float32, not compiled.
 
-    Precision is a matter of training on one device; a network that is kept should predict alike on all of them.
+    bfloat16 speeds up training on some devices. A network that is kept should predict alike on all devices, so it
+    computes in float32.
 
     Parameters
     ----------
     model : keras.Model
-        Of any precision; its weights are float32.
+        A network of any precision. Its weights are float32.
 
     Returns
     -------
     keras.Model
+        A new network with the same weights.
+
+    Examples
+    --------
+    >>> layer = keras.layers.Dense(1, dtype="mixed_bfloat16")
+    >>> in_float32(keras.Sequential([keras.Input((4,)), layer])).layers[-1].compute_dtype
+    'float32'
     """
     copy = keras.models.model_from_json(model.to_json().replace('"mixed_bfloat16"', '"float32"'))
     copy.set_weights(model.get_weights())
@@ -128,38 +170,53 @@ def in_float32(model):
 
 
 def save_model(model, path):
-    """Write a model as a `.keras` file, aside first.
+    """Write a model to a `.keras` file.
+
+    The model goes to a temporary file first, which is then renamed, so no half-written file has the final name.
 
     Parameters
     ----------
     model : keras.Model
+        The model to save.
     path : str or os.PathLike
-        Must end in ``.keras``.
+        Path of the file, which must end in ``.keras``. Only this format is loaded in Keras's safe mode.
 
     Raises
     ------
     ValueError
         If `path` has another ending.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_model(model, Path(folder) / "model.keras")
+    ...     [path.name for path in Path(folder).iterdir()]
+    ['model.keras']
     """
     if Path(path).suffix != ".keras":
-        raise ValueError(f"model path {path} does not end in .keras: Keras's own format is the one we load safely")
+        raise ValueError(f"model path is {path}, but a name that ends in .keras is needed: rename it")
     with written_aside(path) as aside:
         model.save(aside)
 
 
 def load_model(path, made_by):
-    """Load a `.keras` file with Keras's safe mode on.
+    """Load a model from a `.keras` file, in Keras's safe mode.
+
+    Safe mode refuses files that hold Python code.
 
     Parameters
     ----------
     path : str or os.PathLike
+        Path of the file.
     made_by : str
-        The notebook that makes this file, for the error message.
+        Name of the notebook that makes this file, for error messages.
 
     Returns
     -------
     keras.Model
-        Compiled as it was saved.
+        The model, compiled if it was compiled when it was saved.
 
     Raises
     ------
@@ -167,10 +224,19 @@ def load_model(path, made_by):
         If there is no such file.
     ValueError
         If the file is damaged or not a Keras model.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_model(model, Path(folder) / "model.keras")
+    ...     load_model(Path(folder) / "model.keras", "03_classifier").output_shape
+    (None, 1)
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: it is made by {made_by}; run that first, or `make book`")
+        raise FileNotFoundError(f"{path} is missing: run {made_by}, which makes it, or `make book`")
     try:
         return keras.models.load_model(path, safe_mode=True)
     except DAMAGE as error:
@@ -180,7 +246,23 @@ def load_model(path, made_by):
 
 
 def check_side(image_size):
+    """Raise an error if images are too small for the networks.
+
+    Parameters
+    ----------
+    image_size : int
+        Side of the images in pixels.
+
+    Raises
+    ------
+    ValueError
+        If `image_size` is below `SMALLEST_SIDE`.
+
+    Examples
+    --------
+    >>> check_side(31)
+    Traceback (most recent call last):
+    ValueError: image_size is 31, but 32 px or more is needed: choose a larger size
+    """
     if image_size < SMALLEST_SIDE:
-        raise ValueError(
-            f"image_size is {image_size}, but the networks need {SMALLEST_SIDE} px or more: choose a larger size"
-        )
+        raise ValueError(f"image_size is {image_size}, but {SMALLEST_SIDE} px or more is needed: choose a larger size")

@@ -1,7 +1,7 @@
 """Train a network through its phases, with a checkpoint after every epoch.
 
-Training continues from the last complete checkpoint, which is in Keras's own format. Batches come from
-`galaxynb.networks.batches` or `galaxynb.networks.device_batches`.
+An interrupted training continues from its last complete checkpoint. Checkpoints are files in Keras's own format.
+Batches come from `galaxynb.networks.batches` or `galaxynb.networks.device_batches`.
 """
 
 import gc
@@ -31,17 +31,33 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of epochs on one pair of data sets.
+    """A number of epochs with the same training and validation batches.
 
     Attributes
     ----------
     name : str
+        Name of the phase in the history.
     epochs : int
-        >= 0.
-    training, validation : keras.utils.PyDataset
-        With a method ``set_epoch(epoch)``.
+        Number of epochs, >= 0.
+    training : keras.utils.PyDataset
+        Training batches. The data set needs a method ``set_epoch(epoch)``.
+    validation : keras.utils.PyDataset
+        Validation batches.
     feed : galaxynb.networks.device_batches.DeviceFeed or None
-        What makes training images out of `training` if that gives rows.
+        Makes images on the device from the rows that `training` gives. None if `training` gives images itself.
+
+    Raises
+    ------
+    ValueError
+        If `epochs` is negative.
+
+    Examples
+    --------
+    >>> from galaxynb.networks.batches import ClassifierBatches
+    >>> images, labels = np.zeros((2, 8, 8, 3), dtype=np.uint8), np.array([0, 1])
+    >>> training, validation = (ClassifierBatches(images, labels, [row], batch_size=1, seed=0) for row in (0, 1))
+    >>> Phase("classify", 6, training, validation)
+    Phase(name='classify', epochs=6)
     """
 
     name: str
@@ -51,28 +67,29 @@ class Phase:
     feed: DeviceFeed | None = field(default=None, repr=False, kw_only=True)
 
     def __post_init__(self):
-        """Refuse a negative length."""
+        """Refuse a negative number of epochs."""
         if self.epochs < 0:
-            raise ValueError(f"epochs of phase {self.name!r} is {self.epochs}, but 0 or more is needed")
+            raise ValueError(f"epochs of phase {self.name!r} is {self.epochs}, but 0 or more is needed: change it")
 
 
 def settings_digest(network, **settings):
-    """Hash what decides the outcome of a training, so that `fit` never continues a checkpoint of another training.
+    """Return a digest of everything that decides the outcome of a training.
 
-    The code that the training uses is hashed too, without docstrings and comments. Code of the noise counts only
-    for the autoencoder, since the classifier never uses it.
+    `fit` compares digests, so that it never continues a checkpoint of another training. The digest covers the settings,
+    the Keras backend and version, and the code that the training uses, without docstrings and comments. Code of the
+    noise counts only for the autoencoder, because the classifier does not use it.
 
     Parameters
     ----------
     network : {"classifier", "autoencoder"}
         Name of the module of `galaxynb.networks` that builds the network.
     **settings
-        Anything JSON can write: parameters, seeds, the checksum of the data.
+        Parameters, seeds and the checksum of the data. JSON must be able to hold each value; dataclasses are allowed.
 
     Returns
     -------
     str
-        64 hexadecimal digits.
+        A SHA-256 digest of 64 hexadecimal digits.
 
     Examples
     --------
@@ -84,19 +101,24 @@ def settings_digest(network, **settings):
 
 
 def best_epoch(history, monitor):
-    """Return the (first) epoch at which a loss was lowest.
+    """Return the epoch with the lowest loss, the first one if several are equal.
 
     Parameters
     ----------
     history : pandas.DataFrame or list of dict
-        Rows with the keys ``epoch`` and `monitor`.
+        One row for each epoch, with the keys ``epoch`` and `monitor`.
     monitor : str
-        Name of a loss: smaller is better. NaN counts as worst.
+        Name of a loss. Lower is better, and NaN counts as the highest.
 
     Returns
     -------
     int
-        The epoch, counting from 1; 0 for an empty history.
+        Number of the epoch, counted from 1, or 0 if the history is empty.
+
+    Examples
+    --------
+    >>> best_epoch(pd.DataFrame({"epoch": [1, 2, 3], "val_loss": [0.9, 0.4, 0.6]}), "val_loss")
+    2
     """
     rows = history.to_dict("records") if isinstance(history, pd.DataFrame) else history
     if not rows:
@@ -105,46 +127,64 @@ def best_epoch(history, monitor):
 
 
 def fit(model, phases, folder, *, digest, patience=None, monitor="val_loss", log=print):
-    """Train a compiled model through its phases, going on from checkpoints in `folder` if there are any.
+    """Train a compiled model through its phases, and continue from a checkpoint in `folder` if there is one.
 
     Parameters
     ----------
     model : keras.Model
-        Compiled; trained in place unless an earlier checkpoint takes its place.
+        A compiled model. It is trained in place, unless a checkpoint replaces it.
     phases : sequence of Phase
-        Epochs are counted through all of them, from 1.
+        Phases to train, in this order. Epochs are counted through all phases, from 1.
     folder : str or os.PathLike
-        Where checkpoints live: a `.keras` file for the last epoch (and, with `patience`, the best one) and
-        ``history.json``, which is written last and so decides what counts.
+        Folder of the checkpoints. It holds a `.keras` file for each of the last two epochs, one for the best epoch if
+        `patience` is given, and ``history.json``. The history is written last, so an epoch counts once it is in there.
     digest : str
-        From `recipe_digest`. Checkpoints of another digest are removed.
+        Digest of the training, from `settings_digest`. Checkpoints with another digest are removed.
     patience : int or None
-        Stop after this many epochs without a lower `monitor` and give back the best epoch's weights.
-        None trains to the end and keeps the last weights.
+        Number of epochs without a lower `monitor` after which training stops; the weights of the best epoch are then
+        restored. None trains to the end and keeps the last weights.
     monitor : str
-        The validation loss to watch.
+        Name of the validation loss that `patience` refers to.
     log : callable
-        Takes one line an epoch.
+        Function that takes one line of text for each epoch.
 
     Returns
     -------
     model : keras.Model
+        The trained model.
     history : pandas.DataFrame
-        A row an epoch: epoch, phase, losses and metrics, and seconds. ``history.attrs["seconds"]`` says where this
-        call's time went: ``epochs``, ``start`` (compiling, as far as a phase's first epoch took longer than its
-        later ones) and ``checkpoints``.
+        One row for each epoch, with the columns ``epoch``, ``phase``, the losses and metrics in alphabetical order,
+        and ``seconds``. ``history.attrs["seconds"]`` is a dict of the seconds that this call spent on ``epochs``,
+        ``start`` and ``checkpoints``. ``start`` is the compilation: the time by which the first epoch of a phase took
+        longer than the later ones.
 
     Raises
     ------
     ValueError
-        If no phase has an epoch, `patience` is below 1, a loss or metric is not a number any more, or the
-        best epoch's checkpoint is lost.
+        If the phases have no epochs, `patience` is below 1, a loss or metric becomes NaN or infinite, or the checkpoint
+        of the best epoch is missing or damaged.
+
+    Examples
+    --------
+    Train a network with one weight for one epoch of one batch:
+
+    >>> import tempfile
+    >>> class OneBatch(keras.utils.PyDataset):
+    ...     def set_epoch(self, epoch):
+    ...         pass
+    ...     def __len__(self):
+    ...         return 1
+    ...     def __getitem__(self, number):
+    ...         return np.ones((1, 1)), np.ones((1, 1))
+    >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
+    >>> model.compile("sgd", "mse", run_eagerly=True)
+    >>> phase = Phase("only", 1, OneBatch(), OneBatch())
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     model, history = fit(model, [phase], folder, digest="one weight", log=lambda line: None)
+    >>> list(history.columns)
+    ['epoch', 'phase', 'loss', 'val_loss', 'seconds']
     """
-    total = sum(phase.epochs for phase in phases)
-    if total == 0:
-        raise ValueError("no phase has an epoch to train: give epochs of 1 or more")
-    if patience is not None and patience < 1:
-        raise ValueError(f"patience is {patience}, but 1 epoch or more is needed; None never stops early")
+    total = _total_epochs(phases, patience)
     folder = Path(folder)
     resumed, rows = _last_checkpoint(folder, digest, log)
     if resumed is not None:
@@ -152,53 +192,80 @@ def fit(model, phases, folder, *, digest, patience=None, monitor="val_loss", log
         model = resumed
     keeper = _Checkpoints(model, folder, digest, rows, total, patience, monitor, log)
     begun = len(rows)
-    begin = 0
+    end = 0
     for phase in phases:
-        end = begin + phase.epochs
+        end += phase.epochs
         if len(rows) < end and not keeper.has_stopped():
-            keeper.phase = phase
-            trainer = model if phase.feed is None else phase.feed.trainer(model)
-            with one_opencv_thread():
-                _make_variables(trainer, model, phase.validation)
-                trainer.fit(
-                    phase.training,
-                    validation_data=phase.validation,
-                    initial_epoch=len(rows),
-                    epochs=end,
-                    shuffle=False,  # Keras would shuffle the batches by Python's global generator
-                    callbacks=[keeper],
-                    verbose=0,
-                )
-            if phase.feed is not None:
-                # Lets go of the images on the device before the next phase puts them there again.
-                keeper.set_model(model)
-                del trainer
-                gc.collect()
-        begin = end
-    keeper.clear_up()  # what a run that was killed at its very end had no time for
+            _train_phase(model, phase, keeper, end)
+    keeper.clear_up()  # an earlier run may have been killed before it could
     if patience is not None:
-        best = best_epoch(rows, monitor)
-        if best != len(rows):
-            log(f"weights of epoch {best}, the best, are restored")
-            path = folder / _checkpoint_name(best)
-            try:
-                model.load_weights(path)
-            except DAMAGE as error:
-                raise ValueError(
-                    f"{path}, the best epoch's weights, is missing or damaged: delete {folder} and run again"
-                ) from error
+        _restore_best(model, folder, rows, monitor, log)
+    return model, _history_table(rows, begun, keeper.saving)
+
+
+def _total_epochs(phases, patience):
+    """Return the number of epochs in all phases; refuse a plan that trains nothing or a patience below 1."""
+    total = sum(phase.epochs for phase in phases)
+    if total == 0:
+        raise ValueError("the sum of all phases' epochs is 0, but 1 or more is needed: raise one of them")
+    if patience is not None and patience < 1:
+        raise ValueError(
+            f"patience is {patience}, but 1 epoch or more is needed: raise it, or give None to never stop early"
+        )
+    return total
+
+
+def _train_phase(model, phase, keeper, end):
+    """Train `model` in `phase`, from the epoch after the last one in `keeper.rows` to epoch `end`."""
+    keeper.phase = phase
+    trainer = model if phase.feed is None else phase.feed.trainer(model)
+    with one_opencv_thread():
+        _make_variables(trainer, model, phase.validation)
+        trainer.fit(
+            phase.training,
+            validation_data=phase.validation,
+            initial_epoch=len(keeper.rows),
+            epochs=end,
+            shuffle=False,  # Keras would shuffle the batches with Python's global generator
+            callbacks=[keeper],
+            verbose=0,
+        )
+    if phase.feed is not None:
+        # Free the images on the device: the next phase copies them there again.
+        keeper.set_model(model)
+        del trainer
+        gc.collect()
+
+
+def _restore_best(model, folder, rows, monitor, log):
+    """Load the weights of the best epoch into `model`, unless the best epoch is the last."""
+    best = best_epoch(rows, monitor)
+    if best == len(rows):
+        return
+    log(f"weights of epoch {best}, the best, are restored")
+    path = folder / _checkpoint_name(best)
+    try:
+        model.load_weights(path)
+    except DAMAGE as error:
+        raise ValueError(
+            f"{path}, the checkpoint of the best epoch, is missing or damaged: delete {folder} and run again"
+        ) from error
+
+
+def _history_table(rows, begun, saving):
+    """Return the history as a table; this call trained the epochs after `begun` and spent `saving` seconds on files."""
     history = pd.DataFrame(rows)
-    history.attrs["seconds"] = _spent(rows[begun:], keeper.saving)
-    # In an order of its own, since a history read back comes in alphabetical order.
+    history.attrs["seconds"] = _spent(rows[begun:], saving)
+    # Sort the losses and metrics, because a history that is read back from JSON has sorted keys.
     measures = history.columns.difference(["epoch", "phase", "seconds"])
-    return model, history[["epoch", "phase", *measures, "seconds"]]
+    return history[["epoch", "phase", *measures, "seconds"]]
 
 
 def _make_variables(trainer, network, batches):
-    """Make the optimizer's and the metrics' variables before the first step, as the targets of `batches` need them.
+    """Create the variables of the optimizer and the metrics before the first step, to fit the targets of `batches`.
 
-    TensorFlow traces a step a second time if the first made variables, and with DenseNet121's many operations tracing
-    is most of what comes before the first step.
+    If the first step creates variables, TensorFlow traces the step a second time. DenseNet121 has so many operations
+    that tracing takes most of the time before its first step.
     """
     if not network.optimizer.built:
         network.optimizer.build(network.trainable_variables)
@@ -210,7 +277,7 @@ def _make_variables(trainer, network, batches):
 
 
 def _spent(rows, saving):
-    """Tell the seconds of epochs, of starting and of saving apart; `rows` are the epochs of one process."""
+    """Return the seconds spent on epochs, on compilation and on checkpoints; `rows` are the epochs of one process."""
     start = 0.0
     for phase in {row["phase"] for row in rows}:
         first, *later = [row["seconds"] for row in rows if row["phase"] == phase]
@@ -220,18 +287,18 @@ def _spent(rows, saving):
 
 
 class _Checkpoints(keras.callbacks.Callback):
-    """Write checkpoint and history after each epoch, print a line, and stop early."""
+    """Write a checkpoint and the history after each epoch, log a line, and stop early."""
 
     def __init__(self, network, folder, digest, rows, total, patience, monitor, log):
         super().__init__()
-        self.network = network  # which is not the model that is fitted where a feed stands in front of it
+        self.network = network  # not `self.model`, which is the trainer if the phase has a feed
         self.folder, self.digest, self.rows, self.total = folder, digest, rows, total
         self.patience, self.monitor, self.log = patience, monitor, log
         self.phase = None
         self.saving = 0.0  # seconds
 
     def has_stopped(self):
-        """Tell whether early stopping has struck; a function of the history alone, so it survives a restart."""
+        """Return whether training has stopped early; this depends only on the history, so a restart does not matter."""
         return self.patience is not None and len(self.rows) - best_epoch(self.rows, self.monitor) >= self.patience
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -244,7 +311,10 @@ class _Checkpoints(keras.callbacks.Callback):
         logs = {key: float(value) for key, value in (logs or {}).items()}
         for key, value in logs.items():
             if not np.isfinite(value):
-                raise ValueError(f"{key} of epoch {epoch + 1} is {value}: lower learning_rate and run again")
+                raise ValueError(
+                    f"{key} of epoch {epoch + 1} is {value}, but a finite number is needed: lower learning_rate and"
+                    " run again"
+                )
         ended = time.perf_counter()
         seconds = ended - self.start
         self.rows.append({"epoch": epoch + 1, "phase": self.phase.name, **logs, "seconds": seconds})
@@ -259,11 +329,11 @@ class _Checkpoints(keras.callbacks.Callback):
             self.model.stop_training = True
 
     def clear_up(self):
-        """Remove the checkpoints that no run will go on from."""
+        """Remove the checkpoints that no later run can need."""
         last = len(self.rows)
         kept = {_checkpoint_name(last), _checkpoint_name(last - 1)}
         if self.patience is not None:
-            # The best before this epoch too: it is needed again where this epoch's file turns out damaged.
+            # Keep the best epoch before the last one too: it is needed again if the last epoch's file is damaged.
             kept |= {_checkpoint_name(best_epoch(rows, self.monitor)) for rows in (self.rows, self.rows[:-1])}
         for old in self.folder.glob("epoch-*.keras"):
             if old.name not in kept:
@@ -275,7 +345,7 @@ def _checkpoint_name(epoch):
 
 
 def _last_checkpoint(folder, digest, log):
-    """Load the newest whole checkpoint of this recipe: (model or None, history rows up to it)."""
+    """Load the newest undamaged checkpoint with this digest; return (model or None, rows of the history up to it)."""
     try:
         kept = json.loads((folder / "history.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -292,7 +362,7 @@ def _last_checkpoint(folder, digest, log):
                 rows = rows[:-1]
         log(f"no checkpoint in {folder} can be read; training starts afresh")
     else:
-        log(f"the checkpoints in {folder} belong to another recipe; training starts afresh")
+        log(f"the checkpoints in {folder} belong to a training with other settings; training starts afresh")
     (folder / "history.json").unlink()
     for old in folder.glob("epoch-*.keras"):
         old.unlink()

@@ -548,7 +548,7 @@ def test_a_side_without_pixels_is_refused():
 
 
 def test_disks_too_large_for_a_table_are_refused():
-    with pytest.raises(ValueError, match=r"radius \(0.0, 0.5\) at 256 px needs a table of .* MB"):
+    with pytest.raises(ValueError, match=r"radius is \(0.0, 0.5\), for which the table at 256 px takes .* MB"):
         DeviceNoise(NoiseModel(radius=(0.0, 0.5)), 256)
 
 

@@ -649,7 +649,9 @@ def test_a_lost_best_checkpoint_gives_one_clear_sentence(tmp_path, damage):
     best.unlink()
     if damage == "truncated":
         best.write_bytes(content[: len(content) // 2])
-    with pytest.raises(ValueError, match=r"epoch-0001\.keras, the best .* missing or damaged: delete"):
+    with pytest.raises(
+        ValueError, match=r"epoch-0001\.keras, the checkpoint of the best .* missing or damaged: delete"
+    ):
         follow([1, 2, 3], tmp_path, patience=5)
 
 
@@ -660,7 +662,7 @@ def test_another_recipe_starts_afresh(tmp_path):
     follow([1, 2, 3, 4, 5], tmp_path)
     said = []
     model, history = follow([7, 8], tmp_path, digest="another", log=said.append)
-    assert said[0] == f"the checkpoints in {tmp_path} belong to another recipe; training starts afresh"
+    assert said[0] == f"the checkpoints in {tmp_path} belong to a training with other settings; training starts afresh"
     assert list(history["epoch"]) == [1, 2]
     assert weight_of(model) == pytest.approx(8)
     assert files_in(tmp_path) == ["epoch-0001.keras", "epoch-0002.keras", "history.json"]
@@ -723,8 +725,8 @@ def test_a_kill_before_the_clearing_up_leaves_no_old_checkpoint(tmp_path, monkey
 @pytest.mark.parametrize(
     ("targets", "validation", "message"),
     [
-        ([1, 2, math.nan, 4], 0.0, "^loss of epoch 3 is nan: lower learning_rate and run again$"),
-        ([1, 2], math.nan, "^val_loss of epoch 1 is nan: lower learning_rate and run again$"),
+        ([1, 2, math.nan, 4], 0.0, "^loss of epoch 3 is nan, but a finite number is needed: lower learning_rate"),
+        ([1, 2], math.nan, "^val_loss of epoch 1 is nan, but a finite number is needed: lower learning_rate"),
     ],
 )
 def test_a_loss_that_is_no_number_gives_one_clear_sentence(tmp_path, targets, validation, message):
@@ -746,7 +748,7 @@ def test_phases_without_epochs_are_left_out(tmp_path):
 
 @pytest.mark.parametrize("phases", [[], [Phase("raw", 0, Targets([1]), validation=Targets([1]))]])
 def test_nothing_to_train_is_refused(tmp_path, phases):
-    with pytest.raises(ValueError, match="no phase has an epoch to train"):
+    with pytest.raises(ValueError, match="the sum of all phases' epochs is 0, but 1 or more"):
         fit(one_weight(), phases, tmp_path, digest="recipe")
 
 
