@@ -379,5 +379,6 @@ def _same_length(**arrays):
 
 
 def _check_level(level):
+    """Raise an error unless `level` is a confidence level."""
     if not 0 < level < 1:
         raise ValueError(f"level is {level}, but a number between 0 and 1 is needed: give 0.95 for 95%")
