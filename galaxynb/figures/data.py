@@ -1,4 +1,4 @@
-"""Figures of the data: samples of each class, class counts, distributions, stand-in beside real images."""
+"""Figures of the data: samples and counts of each class, distributions, and the stand-in beside real images."""
 
 import textwrap
 
@@ -26,18 +26,25 @@ def class_samples(images, labels, *, seed=0, columns=5):
 
     Parameters
     ----------
-    images : array_like, shape (N, H, W, 3)
-        uint8, or float in [0, 1]. Only the images shown are read.
+    images : array_like of uint8 or float, shape (N, H, W, 3)
+        Cutouts; floats in [0, 1]. Only the images shown are read, so a dataset of an HDF5 file is accepted too.
     labels : array_like of int, shape (N,)
-        Classes, 0..9. A class without an image gets an empty panel that says so.
+        Classes, 0 to 9. The panel of a class without images says "none here".
     seed : int, optional
-        Seed of the choice within each class.
+        Seed that chooses the image of each class.
     columns : int, optional
-        Panels a row.
+        Number of panels per row.
 
     Returns
     -------
     matplotlib.figure.Figure
+        One panel per class.
+
+    Examples
+    --------
+    >>> figure = class_samples(np.zeros((10, 8, 8, 3)), np.arange(10))
+    >>> figure.axes[1].get_title()
+    '1 Merging'
     """
     labels = np.asarray(labels)
     rng = np.random.default_rng(seed)
@@ -58,16 +65,23 @@ def class_samples(images, labels, *, seed=0, columns=5):
 
 @styled
 def class_count_bars(labels):
-    """Show how many images each class has, stacked by split.
+    """Show the number of images of each class as bars, stacked by split.
 
     Parameters
     ----------
     labels : array_like of int, shape (N,), or dict of str to array_like
-        Classes 0..9 of all images, or of each split by its name.
+        Classes, 0 to 9, of all images; or of the images of each split, by the name of the split.
 
     Returns
     -------
     matplotlib.figure.Figure
+        One panel with a bar per class.
+
+    Examples
+    --------
+    >>> figure = class_count_bars({"train": [0, 0, 1], "test": [0, 1]})
+    >>> [text.get_text() for text in figure.axes[0].texts][:3]
+    ['3', '2', '0']
     """
     splits = labels if isinstance(labels, dict) else {"": labels}
     figure, ax = plt.subplots(figsize=(WIDTH, 4.2))
@@ -90,7 +104,7 @@ def class_count_bars(labels):
     ax.set_yticks(where, [f"{k} {name}" for k, name in enumerate(CLASS_NAMES)])
     ax.invert_yaxis()
     ax.tick_params(axis="y", length=0)
-    ax.set_xlabel("Images")
+    ax.set_xlabel("Number of images")
     ax.xaxis.set_major_locator(plt.MaxNLocator(5, integer=True, steps=STEPS))
     ax.margins(x=0.12)
     ax.grid(axis="x")
@@ -99,30 +113,40 @@ def class_count_bars(labels):
     return figure
 
 
-#: Columns of `class_distributions`: axis title, and whether the axis is logarithmic.
+#: Axis title of each column that `class_distributions` shows, and whether its axis is logarithmic.
 _DISTRIBUTIONS = {
-    "size": ("Size of the galaxy, px", True),
-    "colour": ("Colour at the centre, red / blue", True),
-    "brightness": ("Brightness, white pixels", True),
+    "size": ("Size of the galaxy (pixels)", True),
+    "colour": ("Colour at the centre (red / blue)", True),
+    "brightness": ("Brightness (white pixels)", True),
     "redshift": ("Redshift", False),
 }
 
 
 @styled
 def class_distributions(frame):
-    """Show how size, colour, brightness and redshift are distributed in each class.
+    """Show the distributions of size, colour, brightness and redshift in each class.
 
-    Boxes span the middle half of a class, whiskers reach from 5% to 95%, and a dot is an image.
+    Each box spans the middle half of a class, with a line at the median. Whiskers reach from the 5% to the 95%
+    quantile. Each dot is one image.
 
     Parameters
     ----------
     frame : pandas.DataFrame
-        A row an image: ``label`` (0..9), ``size``, ``colour``, ``brightness``, ``redshift``, as from
-        `measure_sample`. NaN is left out; a panel without any number says so.
+        One row per image, such as `measure_sample` returns. Columns: ``label`` (class, 0 to 9), ``size`` (pixels),
+        ``colour`` (red / blue), ``brightness`` (light of white pixels) and ``redshift``. NaN is not drawn; a panel
+        without any number says "none in this file".
 
     Returns
     -------
     matplotlib.figure.Figure
+        Four panels.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> galaxies = {"label": [0, 1], "size": [5.0, 9.0], "colour": 1.2, "brightness": 90.0, "redshift": np.nan}
+    >>> [ax.get_xlabel() for ax in class_distributions(pd.DataFrame(galaxies)).axes][-1]
+    'Redshift'
     """
     figure, axes = plt.subplots(2, 2, figsize=(WIDTH, 7.4), sharey=True)
     rng = np.random.default_rng(0)
@@ -161,7 +185,7 @@ def class_distributions(frame):
 
 
 def _plain_log_ticks(axis, low, high):
-    """Label a logarithmic axis by plain numbers, few enough for a narrow panel."""
+    """Label a logarithmic axis with plain numbers, few enough for a narrow panel."""
     decades = np.log10(high / low)
     subs = (1,) if decades > 2.5 else (1, 3) if decades > 1.3 else (1, 2, 5) if decades > 0.5 else (1, 1.5, 2, 3, 5, 7)
     axis.set_major_locator(LogLocator(subs=subs))
@@ -171,36 +195,47 @@ def _plain_log_ticks(axis, low, high):
 
 @styled
 def side_by_side(standin, real, labels, *, real_labels=None, n=3, names=("Stand-in", "Real"), seed=0):
-    """Show cutouts of a stand-in beside real ones, a row for each class.
+    """Show cutouts of a stand-in beside real ones, in one row per class.
 
     Parameters
     ----------
-    standin, real : array_like, shape (N, H, W, 3)
-        uint8, or float in [0, 1].
+    standin, real : array_like of uint8 or float, shape (N, H, W, 3)
+        Cutouts; floats in [0, 1].
     labels : array_like of int, shape (N,)
-        Classes, 0..9, of `standin`, and of `real` too unless `real_labels` are given.
-    real_labels : array_like of int, optional
+        Classes, 0 to 9, of `standin`. They are the classes of `real` too, unless `real_labels` is given.
+    real_labels : array_like of int, shape (M,), optional
+        Classes, 0 to 9, of `real`, if it has M images.
     n : int, optional
-        Cutouts of either kind a class; where there are fewer, places stay empty. A class that either lacks altogether
-        has no row.
+        Number of cutouts of either kind per class. If there are fewer, places stay empty. A class without stand-ins
+        or without real images has no row.
     names : pair of str, optional
-        What the two halves are called.
+        Titles of the left and the right half.
     seed : int, optional
-        Seed of the choice within each class.
+        Seed that chooses the cutouts of each class.
 
     Returns
     -------
     matplotlib.figure.Figure
+        One row per class that both have.
 
     Raises
     ------
     ValueError
-        If there is no class that both have.
+        If the stand-in and the real images have no class in common.
+
+    Examples
+    --------
+    >>> images = np.zeros((4, 8, 8, 3))
+    >>> figure = side_by_side(images, images, [0, 0, 1, 1], real_labels=[1, 1, 2, 2], n=2)
+    >>> figure.axes[0].get_ylabel()
+    '1 Merging'
     """
     halves = [(standin, np.asarray(labels)), (real, np.asarray(labels if real_labels is None else real_labels))]
     shown = [k for k in range(len(CLASS_NAMES)) if all((members == k).any() for _, members in halves)]
     if not shown:
-        raise ValueError("no class has both a stand-in and a real image: give labels that overlap")
+        raise ValueError(
+            "labels and real_labels have no class in common, but one or more is needed: pass images of the same classes"
+        )
     rng = np.random.default_rng(seed)
     gap, left = 0.12, 1.05
     panel = (WIDTH - left - gap - 0.15) / (2 * n)
@@ -227,7 +262,7 @@ def side_by_side(standin, real, labels, *, real_labels=None, n=3, names=("Stand-
     return figure
 
 
-#: Quantities of the frame that `closeness` shows; of the bands, green alone.
+#: Quantities of the whole image that `standin_closeness` shows. Green stands for all three channels.
 _FRAME = (
     "Mean",
     "Standard deviation G (0 to 1)",
@@ -244,28 +279,42 @@ _FRAME = (
 
 @styled
 def standin_closeness(table):
-    """Show a stand-in's median and range from 10% to 90% beside another's, for the frame and class by class.
+    """Show how close a stand-in comes to published or real images: medians with ranges from 10% to 90%.
+
+    The upper panel has the quantities of the whole image, as a ratio to the median (or mean) of the other images. The
+    lower panels have the galaxies' size and axis ratio in each class.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        As `compare_sample` makes it: ``Quantity``, ``Class``, and ``10% (name)``, ``50% (name)``, ``90% (name)`` of
-        the stand-in and of one other; where the other has no median, ``Mean (name)``. Quantities of the frame are
-        shown in units of the other's, the galaxy's size and axis ratio as they are. What is not known is left out.
+        The ``table`` that `compare_sample` returns. Columns: ``Quantity``, ``Class``, and ``10% (name)``,
+        ``50% (name)`` and ``90% (name)`` of the stand-in and of the other images; if these have no median,
+        ``Mean (name)`` too. Unknown numbers (NaN) are not drawn.
 
     Returns
     -------
     matplotlib.figure.Figure
+        Three panels.
 
     Raises
     ------
     ValueError
-        If `table` does not hold the medians of a stand-in and one other.
+        If `table` does not have medians of the stand-in and of one other.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> table = pd.DataFrame({"Quantity": ["Galaxy size (px)"], "Class": ["Merging"]})
+    >>> table[["10% (stand-in)", "50% (stand-in)", "90% (stand-in)"]] = 8.0, 9.0, 12.0
+    >>> table[["10% (published)", "50% (published)", "90% (published)"]] = 7.0, 9.5, 11.0
+    >>> [ax.get_xlabel() for ax in standin_closeness(table).axes][1:]
+    ['Galaxy size (px)', 'Galaxy axis ratio']
     """
     names = [column[5:-1] for column in table.columns if column.startswith("50% (")]
     if len(names) != 2 or "stand-in" not in names:
         raise ValueError(
-            f"table has medians of {', '.join(names) or 'none'}; expected those of the stand-in and of one other"
+            f"table has medians of {', '.join(names) or 'none'}, but those of the stand-in and one other are needed: "
+            "pass the table of compare_sample"
         )
     (other,) = set(names) - {"stand-in"}
     values = table.set_index(["Quantity", "Class"])
@@ -283,7 +332,7 @@ def standin_closeness(table):
     frame.set_ylim(len(rows) - 0.4, -0.6)
     low, high = frame.get_xlim()
     frame.set_xlim(max(low, -1), min(high, 4))
-    frame.set_xlabel(f"In units of the {'published value' if other == 'published' else 'median of ' + other}")
+    frame.set_xlabel(f"Ratio to the {'published value' if other == 'published' else 'median of ' + other}")
     sizes, ratios = bottom.subplots(1, 2, sharey=True)
     for ax, quantity, logarithmic in ((sizes, "Galaxy size (px)", True), (ratios, "Galaxy axis ratio", False)):
         for k, title in enumerate(CLASS_NAMES):
@@ -311,13 +360,13 @@ def standin_closeness(table):
 
 
 def _middle(row, name):
-    """Return a median, or a mean where there is none."""
+    """Return the median, or the mean if there is no median."""
     median = row[f"50% ({name})"]
     return median if np.isfinite(median) else row.get(f"Mean ({name})", np.nan)
 
 
 def _interval(ax, y, row, name, unit, colour, marker, wanted=None):
-    """Draw a median and its range from 10% to 90%, or a mean where `wanted` has no more."""
+    """Draw a median with its range from 10% to 90%; draw only the mean if `wanted` has no median."""
     by_mean = not np.isfinite(row[f"50% ({wanted or name})"])
     middle = row.get(f"Mean ({name})", np.nan) if by_mean else row[f"50% ({name})"]
     if not (np.isfinite(middle) and np.isfinite(unit) and unit > 0):

@@ -1,4 +1,4 @@
-"""Grids of images: galaxies as rows or columns, versions of them across."""
+"""Grids of images, such as several galaxies in several versions."""
 
 import textwrap
 
@@ -13,20 +13,33 @@ __all__ = [
 
 
 def denoised_rows(noisy, denoised, clean, *, titles=None, n=5):
-    """Show noisy images, what the autoencoder makes of them, and the originals (the paper's Figure 5).
+    """Show noisy images, the denoised images and the originals, in three rows (the paper's Figure 5).
 
     Parameters
     ----------
-    noisy, denoised, clean : array_like, shape (N, H, W, 3)
-        uint8, or float in [0, 1]; the first `n` are shown.
+    noisy, denoised, clean : array_like of uint8 or float, shape (N, H, W, 3)
+        Versions of the same images; floats in [0, 1]. The first `n` are shown.
     titles : sequence of str, optional
         A title for each column, such as the true class and the prediction.
     n : int, optional
-        Images to show, all of them where there are fewer.
+        Number of images to show. If there are fewer, all are shown.
 
     Returns
     -------
     matplotlib.figure.Figure
+        Three rows of panels.
+
+    Raises
+    ------
+    ValueError
+        For the same images and titles as `noise_grid`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> images = np.zeros((2, 8, 8, 3))
+    >>> [ax.get_ylabel() for ax in denoised_rows(images, images, images).axes[::2]]
+    ['Noisy', 'Denoised', 'Original']
     """
     return noise_grid([noisy[:n], denoised[:n], clean[:n]], ["Noisy", "Denoised", "Original"], col_titles=titles)
 
@@ -37,30 +50,41 @@ def noise_grid(images, row_titles, *, col_titles=None):
 
     Parameters
     ----------
-    images : sequence of sequences of array_like, shape (rows, columns, H, W, 3)
-        uint8, or float in [0, 1].
+    images : sequence of sequences of array_like of uint8 or float, shape (rows, columns, H, W, 3)
+        Rows of images; floats in [0, 1].
     row_titles : sequence of str
-        Written at the left, upwards.
+        A title for each row, written upwards at its left.
     col_titles : sequence of str, optional
-        Written above; wrapped at the column's width.
+        A title for each column, written above it and wrapped to its width.
 
     Returns
     -------
     matplotlib.figure.Figure
+        One panel per image.
 
     Raises
     ------
     ValueError
-        If there is no image or the titles do not match the grid.
+        If there is no image, if rows differ in their number of images, or if the titles do not match the grid.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> images = np.zeros((2, 3, 8, 8, 3))
+    >>> len(noise_grid(images, ["weak", "strong"]).axes)
+    6
     """
     columns = len(images[0]) if len(images) else 0
     if columns == 0 or any(len(row) != columns for row in images):
-        raise ValueError("images must be rows of equally many images, at least one")
+        raise ValueError(
+            f"rows of images have the lengths {[len(row) for row in images]}, but one length, 1 or more, is needed: "
+            "give every row the same number of images"
+        )
     if len(row_titles) != len(images):
-        raise ValueError(f"{len(row_titles)} row titles for {len(images)} rows of images")
+        raise ValueError(f"row_titles has {len(row_titles)} titles, but {len(images)} are needed: give one per row")
     if col_titles is not None and len(col_titles) < columns:
-        raise ValueError(f"{len(col_titles)} column titles for {columns} columns of images")
-    # A lone column would otherwise fill the page.
+        raise ValueError(f"col_titles has {len(col_titles)} titles, but {columns} are needed: give one per column")
+    # Without a limit, a single column would be as wide as the page.
     width = WIDTH * min(1.0, (columns + 0.5) / 4)
     panel = (width - 0.35) / columns
     wrapped = [

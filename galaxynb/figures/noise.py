@@ -1,4 +1,4 @@
-"""Figures of the noise: Figure 2, the explorer, and the calibration of the noise level."""
+"""Figures of the noise: the paper's Figure 2, the noise explorer, and the calibration of the noise level."""
 
 import io
 
@@ -22,45 +22,69 @@ def noisy_pairs(clean, noisy, *, n=5, titles=None):
 
     Parameters
     ----------
-    clean, noisy : array_like, shape (N, H, W, 3)
-        uint8, or float in [0, 1]; the first `n` are shown.
+    clean, noisy : array_like of uint8 or float, shape (N, H, W, 3)
+        The same images without and with noise; floats in [0, 1]. The first `n` are shown.
     n : int, optional
-        Images to show, all of them where there are fewer.
+        Number of images to show. If there are fewer, all are shown.
     titles : sequence of str, optional
         A title for each column.
 
     Returns
     -------
     matplotlib.figure.Figure
+        Two rows of panels.
+
+    Raises
+    ------
+    ValueError
+        For the same images and titles as `noise_grid`.
+
+    Examples
+    --------
+    >>> images = np.zeros((2, 8, 8, 3))
+    >>> [ax.get_ylabel() for ax in noisy_pairs(images, images + 0.1).axes[::2]]
+    ['Original', 'Noisy']
     """
     return noise_grid([clean[:n], noisy[:n]], ["Original", "Noisy"], col_titles=titles)
 
 
 def noise_explorer(image, add_noise, *, sigma, stars):
-    """Return sliders that redraw one noisy image, for a live notebook.
+    """Return two sliders that redraw one image with noise, for a notebook with a running kernel.
 
     Parameters
     ----------
-    image : array_like, shape (H, W, 3)
-        uint8, or float in [0, 1].
+    image : array_like of uint8 or float, shape (H, W, 3)
+        The image without noise; floats in [0, 1].
     add_noise : callable
-        Takes the standard deviation of the Gaussian noise and a number of stars; returns the noisy image.
-    sigma, stars : float, int
-        Where the sliders start.
+        Takes the standard deviation of the Gaussian noise (1 = white) and the number of stars, in this order. Returns
+        the noisy image.
+    sigma : float
+        First value of the slider of the Gaussian noise.
+    stars : int
+        First value of the slider of the number of stars.
 
     Returns
     -------
     ipywidgets.VBox
-        The two sliders and the image below them.
+        The two sliders, and the image without and with noise below them.
+
+    Examples
+    --------
+    >>> image = np.full((8, 8, 3), 0.5)
+    >>> explorer = noise_explorer(image, lambda sigma, stars: image + sigma, sigma=0.1, stars=20)
+    >>> [slider.description for slider in explorer.children[:2]]
+    ['Gaussian noise', 'stars']
     """
     import ipywidgets
 
+    # The default width of a description cuts off "Gaussian noise".
+    style = {"description_width": "8em"}
     sliders = (
-        ipywidgets.FloatSlider(sigma, min=0, max=max(0.3, sigma), step=0.01, description="sigma"),
-        ipywidgets.IntSlider(stars, min=0, max=max(60, stars), description="stars"),
+        ipywidgets.FloatSlider(sigma, min=0, max=max(0.3, sigma), step=0.01, description="Gaussian noise", style=style),
+        ipywidgets.IntSlider(stars, min=0, max=max(60, stars), description="stars", style=style),
     )
-    # Not ipywidgets.interactive: its Output widget makes nbclient, and so papermill, send messages while it waits
-    # for the cell, which now and then keeps it from ever hearing that the cell has ended (nbclient's issue 312).
+    # ipywidgets.interactive would do, but its Output widget makes nbclient send messages while it waits for the cell.
+    # Now and then nbclient then misses the end of the cell, and papermill waits for ever (nbclient's issue 312).
     picture = ipywidgets.Image(format="png")
 
     def draw(_change=None):
@@ -79,26 +103,34 @@ def noise_explorer(image, add_noise, *, sigma, stars):
 
 @styled
 def calibration_map(frame, *, chosen=None, paper_drop=None):
-    """Show how much accuracy each combination of Gaussian noise and stars costs.
+    """Show the drop in accuracy for each strength of the Gaussian noise and each number of stars.
 
     Parameters
     ----------
     frame : pandas.DataFrame
-        One row per pair: ``sigma`` (standard deviation of the Gaussian noise, where 1 is white), ``stars`` (mean
-        number per image) and ``drop`` (of the accuracy).
+        One row per pair of strengths. Columns: ``sigma`` (standard deviation of the Gaussian noise, 1 = white),
+        ``stars`` (mean number of stars per image) and ``drop`` (accuracy on clean minus that on noisy images).
     chosen : tuple of float, optional
-        The (sigma, stars) of the default noise, which is outlined.
+        The pair (sigma, stars) to outline: the study's default.
     paper_drop : float, optional
-        The paper's drop, which is marked on the scale.
+        The paper's drop, which a line marks on the colour scale.
 
     Returns
     -------
     matplotlib.figure.Figure
+        A heat map and its colour scale.
 
     Raises
     ------
     ValueError
-        If `chosen` is not among the rows.
+        If `chosen` is not a pair of `frame`.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> frame = pd.DataFrame({"sigma": [0, 0.1, 0, 0.1], "stars": [0, 0, 25, 25], "drop": [0, 0.2, 0.1, 0.4]})
+    >>> calibration_map(frame, chosen=(0.1, 25)).axes[0].get_ylabel()
+    'Injected stars per image, mean'
     """
     grid = frame.pivot(index="stars", columns="sigma", values="drop").sort_index(ascending=False)
     figure, ax = plt.subplots(figsize=(WIDTH, min(6.5, 0.55 * len(grid) + 1.3)))
@@ -111,7 +143,7 @@ def calibration_map(frame, *, chosen=None, paper_drop=None):
         fmt=".2f",
         annot_kws={"fontsize": 11},
         linewidths=1,
-        cbar_kws={"label": "Drop of accuracy"},
+        cbar_kws={"label": "Drop in accuracy"},
         xticklabels=[f"{sigma:g}" for sigma in grid.columns],
         yticklabels=[f"{stars:g}" for stars in grid.index],
     )
@@ -122,12 +154,12 @@ def calibration_map(frame, *, chosen=None, paper_drop=None):
         column, row = np.isclose(grid.columns, sigma), np.isclose(grid.index, stars)
         if not (column.any() and row.any()):
             raise ValueError(
-                f"chosen is {chosen}, but a pair (sigma, stars) in the frame is needed: choose one of its rows"
+                f"chosen is {chosen}, but a pair (sigma, stars) of frame is needed: choose one of its rows"
             )
         corner = int(column.argmax()), int(row.argmax())
         ax.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=RED, linewidth=3.5, clip_on=False))
     if paper_drop is not None:
         bar = ax.collections[0].colorbar
         bar.ax.axhline(paper_drop, color=RED, linewidth=3)
-        bar.set_label(f"Drop of accuracy (line: the paper's {paper_drop:.2f})")
+        bar.set_label(f"Drop in accuracy (line: the paper's {paper_drop:.2f})")
     return figure

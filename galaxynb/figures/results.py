@@ -17,17 +17,25 @@ __all__ = [
 
 @styled
 def confusion_matrices(matrices):
-    """Show confusion matrices on one scale, with a key to the classes.
+    """Show confusion matrices on one colour scale, with a key to the classes.
 
     Parameters
     ----------
     matrices : dict of str to pandas.DataFrame
-        Normalised matrices by title, true classes as rows, as from `confusion_table`. Cells of a tenth
-        and more carry their percentage; rows of NaN (no image of the class) stay grey.
+        Normalised matrices of `confusion_table`, by title. Cells of about 10% or more show their percentage. The
+        row of a class without images (NaN) is grey.
 
     Returns
     -------
     matplotlib.figure.Figure
+        One panel per matrix, and one for the key.
+
+    Examples
+    --------
+    >>> from galaxynb.results.evaluation import confusion_table
+    >>> figure = confusion_matrices({"Clean": confusion_table([0, 0, 1], [0, 1, 1])})
+    >>> figure.axes[0].get_xlabel(), figure.axes[0].get_ylabel()
+    ('Predicted class', 'True class')
     """
     rows = -(-(len(matrices) + 1) // 2)
     figure, axes = plt.subplots(rows, 2, figsize=(WIDTH, 3.55 * rows), squeeze=False)
@@ -65,18 +73,26 @@ def confusion_matrices(matrices):
 
 @styled
 def accuracy_bars(estimates, *, paper=None):
-    """Show accuracies with their intervals, and the paper's beside them.
+    """Show accuracies as bars with their intervals, and the paper's accuracies as diamonds.
 
     Parameters
     ----------
     estimates : dict of str to Estimate
-        Value, low and high (95%) of each accuracy by name, such as ``clean``, ``noisy`` and ``denoised``.
+        Accuracies with their 95% intervals by name, such as ``clean``, ``noisy`` and ``denoised``.
     paper : dict of str to float, optional
-        The paper's accuracies, of the names that it has, as from `paper_summary`.
+        The paper's accuracies by the same names, such as `paper_summary` returns. Other names are ignored.
 
     Returns
     -------
     matplotlib.figure.Figure
+        One panel with a bar per accuracy.
+
+    Examples
+    --------
+    >>> from galaxynb.results.evaluation import accuracy_interval
+    >>> figure = accuracy_bars({"clean": accuracy_interval(np.arange(100) < 70)}, paper={"clean": 0.74})
+    >>> [text.get_text() for text in figure.axes[0].texts]
+    ['0.70']
     """
     figure, ax = plt.subplots(figsize=(WIDTH, 0.62 * len(estimates) + 1.35))
     where = np.arange(len(estimates))
@@ -104,7 +120,7 @@ def accuracy_bars(estimates, *, paper=None):
     ax.tick_params(axis="y", length=0)
     ax.set(xlim=(0, 1), xlabel="Accuracy on the test images")
     ax.grid(axis="x")
-    # Bars come after markers in matplotlib's order: this run first.
+    # matplotlib lists lines before bars. The reversed order puts this run before the paper.
     handles, names = ax.get_legend_handles_labels()
     figure.legend(handles[::-1], names[::-1], loc="outside upper center", ncols=2)
     return figure

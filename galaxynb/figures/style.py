@@ -1,8 +1,8 @@
 """The style that all figures share, and how a figure is saved.
 
-Figures are drawn for a column of 7 inches and saved at 300 dpi. Type is large enough to survive a phone's 360 pixels,
-and colours are safe for colour-blind readers. Neither importing nor calling changes matplotlib's settings or leaves a
-figure open.
+Figures are drawn for a column of 7 inches and saved at 300 dpi. Their text stays legible on a phone that is 360
+pixels wide, and colour-blind readers can distinguish their colours. Importing a module of figures does not change
+matplotlib's settings. Drawing a figure changes them only until it is drawn, and leaves no figure open.
 """
 
 import functools
@@ -14,12 +14,22 @@ import seaborn as sns
 from galaxynb.files import written_aside
 
 __all__ = [
+    "BLUE",
+    "GREEN",
+    "ORANGE",
+    "PURPLE",
+    "RED",
+    "SEQUENTIAL",
+    "SKY",
+    "STEPS",
     "STYLE",
+    "WIDTH",
     "save_figure",
+    "styled",
 ]
 
 
-#: Settings in force while a figure is drawn, and only then.
+#: Settings of matplotlib that apply only while a figure is drawn.
 STYLE = {
     "figure.dpi": 100,
     "figure.constrained_layout.use": True,
@@ -39,17 +49,42 @@ STYLE = {
 }
 
 
-WIDTH = 7.0  # inches: the text column of the book and of most journals' pages
+#: Width of every figure in inches: the text column of the book and of most journals.
+WIDTH = 7.0
 
+#: Colours of seaborn's palette for colour-blind readers.
 BLUE, ORANGE, GREEN, RED, PURPLE, *_, SKY = sns.color_palette("colorblind", 10)
 
-SEQUENTIAL = "mako_r"  # light is little: prints well, and grey can mean "no data"
+#: Colour map of heat maps. Low values are light, which prints well; no value is grey, so grey can mean "no data".
+SEQUENTIAL = "mako_r"
 
+#: Distances between ticks, up to powers of ten.
 STEPS = [1, 2, 5, 10]
 
 
 def styled(draw):
-    """Draw under STYLE and let go of the figure, so that a notebook shows it once: as a cell's value."""
+    """Decorate a function that draws a figure: apply STYLE while it draws, and close the figure in pyplot.
+
+    A notebook shows a figure that is still open in pyplot a second time, after the value of the cell.
+
+    Parameters
+    ----------
+    draw : callable
+        Draws and returns a figure.
+
+    Returns
+    -------
+    callable
+        The decorated function.
+
+    Examples
+    --------
+    >>> @styled
+    ... def font_size():
+    ...     return plt.rcParams["font.size"]
+    >>> font_size()
+    11.0
+    """
 
     @functools.wraps(draw)
     def drawn(*args, **kwargs):
@@ -65,13 +100,16 @@ def styled(draw):
 
 
 def save_figure(figure, path):
-    """Write `figure` as a PNG of 300 dpi, aside first; the same figure gives the same bytes.
+    """Save a figure as a PNG of 300 dpi; equal figures give equal bytes.
+
+    The PNG is written to a temporary file and then renamed, so that no half-written file has the final name.
 
     Parameters
     ----------
     figure : matplotlib.figure.Figure
+        The figure to save.
     path : str or os.PathLike
-        Ends in ``.png``.
+        The file to write; ends in ``.png``. Its folder is created.
 
     Returns
     -------
@@ -82,11 +120,18 @@ def save_figure(figure, path):
     ------
     ValueError
         If `path` does not end in ``.png``.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     print(save_figure(plt.Figure(figsize=(1, 1)), f"{folder}/empty.png").name)
+    empty.png
     """
     path = Path(path)
     if path.suffix != ".png":
-        raise ValueError(f"{path.name} must end in .png: figures are saved as PNG")
+        raise ValueError(f"the figure's name is {path.name}, but one that ends in .png is needed: change its suffix")
     with written_aside(path) as aside:
-        # Without its Software entry the file does not name the version of matplotlib.
+        # By default the entry Software names matplotlib's version, which would change the bytes with every version.
         figure.savefig(aside, dpi=300, format="png", metadata={"Software": None})
     return path

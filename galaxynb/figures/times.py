@@ -1,4 +1,4 @@
-"""The figure of where the time of each stage went."""
+"""The figure of the time that each part of a stage took."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,16 +13,24 @@ __all__ = [
 
 @styled
 def stage_times(frame):
-    """Draw where the time of each stage went, as stacked bars.
+    """Show the time of each stage as a bar, divided into its parts.
 
     Parameters
     ----------
     frame : pandas.DataFrame
-        A row a stage, with the column ``Stage``; every other column is a part's seconds.
+        One row per stage. The column ``Stage`` has its name. Every other column is a part, with its time in seconds.
 
     Returns
     -------
     matplotlib.figure.Figure
+        One panel with a bar per stage.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> figure = stage_times(pd.DataFrame({"Stage": ["noise"], "Imports": [4.0], "Networks": [8.0]}))
+    >>> [text.get_text().strip() for text in figure.axes[0].texts]
+    ['12 s']
     """
     parts = [name for name in frame.columns if name != "Stage"]
     figure, ax = plt.subplots(figsize=(WIDTH, 1.6 + 0.42 * len(frame)))
@@ -35,7 +43,7 @@ def stage_times(frame):
     ax.invert_yaxis()
     ax.margins(x=0.1)
     ax.set_xlim(left=0)
-    ax.set_xlabel("Seconds")
+    ax.set_xlabel("Time (seconds)")
     ax.grid(axis="y", visible=False)
     figure.legend(loc="outside upper center", ncols=2)
     return figure

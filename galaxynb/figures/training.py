@@ -15,102 +15,136 @@ __all__ = [
 
 @styled
 def training_curves(history, *, monitor="val_loss", log_loss=False):
-    """Show loss, and accuracy where there is one, by epoch, with the best epoch marked.
+    """Show the loss, and the accuracy if there is one, by epoch, and mark the best epoch.
 
     Parameters
     ----------
     history : pandas.DataFrame
-        A row an epoch. Columns ``epoch`` and ``loss``; optional ``val_loss``, ``accuracy``,
-        ``val_accuracy`` and ``phase``, a name. Where epochs start again with each phase they are numbered on.
+        One row per epoch. Columns: ``epoch`` and ``loss``; optionally ``val_loss``, ``accuracy``, ``val_accuracy`` and
+        ``phase``, the name of the training phase. If the numbers of ``epoch`` repeat, epochs are numbered
+        consecutively through all phases.
     monitor : str or None, optional
-        The column whose best epoch of the last phase is marked: the highest for an accuracy, the lowest
-        otherwise. Nothing is marked where there is no such column; pass None where the last weights are kept.
+        The column that decides which epoch of the last phase is the best: the highest value of an accuracy, or the
+        lowest value of a loss. If there is no such column, no epoch is marked. Pass None if the training keeps the
+        weights of its last epoch.
     log_loss : bool, optional
-        Draw the loss on a logarithmic axis.
+        Whether the axis of the loss is logarithmic.
 
     Returns
     -------
     matplotlib.figure.Figure
+        A panel for the loss and, if `history` has it, one for the accuracy.
 
     Raises
     ------
     ValueError
-        If `history` is empty or lacks ``epoch`` or ``loss``.
+        If `history` is empty or has no column ``epoch`` or ``loss``.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> history = pd.DataFrame({"epoch": [1, 2, 3], "loss": [2.0, 1.0, 0.5], "val_loss": [2.0, 1.0, 1.2]})
+    >>> [text.get_text() for text in training_curves(history).legends[0].get_texts()]
+    ['Training', 'Validation', 'Best epoch: 2']
     """
-    missing = {"epoch", "loss"} - set(history.columns)
-    if missing or history.empty:
-        raise ValueError(f"history must have a row and the columns epoch and loss; got {list(history.columns)}")
-    epochs = history["epoch"].to_numpy()
-    if len(np.unique(epochs)) < len(epochs):
-        epochs = np.arange(len(history)) + int(epochs.min())
+    if {"epoch", "loss"} - set(history.columns) or history.empty:
+        raise ValueError(
+            f"history has {len(history)} rows and the columns {', '.join(map(str, history.columns))}, but one row or "
+            "more and the columns epoch and loss are needed: pass the history that fit returns"
+        )
+    epochs = _consecutive_epochs(history)
     phases = history["phase"].astype(str).to_numpy() if "phase" in history else np.full(len(epochs), "")
-    best = None
-    if monitor in history and history[monitor].notna().any():
-        last = history[monitor].to_numpy(dtype=float).copy()
-        last[phases != phases[-1]] = np.nan
-        if np.isfinite(last).any():
-            best = int(np.nanargmax(last) if "acc" in monitor else np.nanargmin(last))
+    starts = np.flatnonzero(np.r_[True, phases[1:] != phases[:-1]])
+    ends = np.r_[starts[1:], len(epochs)]
+    best = _best_row(history, phases, monitor)
     panels = [name for name in ("loss", "accuracy") if name in history]
     figure, axes = plt.subplots(1, len(panels), figsize=(WIDTH, 3.3), squeeze=False)
     for ax, name in zip(axes.flat, panels, strict=True):
-        starts = np.flatnonzero(np.r_[True, phases[1:] != phases[:-1]])
-        ends = np.r_[starts[1:], len(epochs)]
-        for column, label, colour, mark in (
-            (name, "Training", BLUE, "o"),
-            (f"val_{name}", "Validation", ORANGE, "s"),
-        ):
-            if column not in history:
-                continue
-            values = history[column].to_numpy(dtype=float)
-            for start, end in zip(starts, ends, strict=True):
-                # A line across two phases would join losses of different tasks.
-                ax.plot(
-                    epochs[start:end],
-                    values[start:end],
-                    color=colour,
-                    label=label if start == 0 else None,
-                    marker=mark,
-                    markersize=4 if len(epochs) <= 40 else 0,
+        columns = ((name, "Training", BLUE, "o"), (f"val_{name}", "Validation", ORANGE, "s"))
+        for column, label, colour, marker in columns:
+            if column in history:
+                values = history[column].to_numpy(dtype=float)
+                _draw_by_phase(
+                    ax, epochs, values, zip(starts, ends, strict=True), color=colour, marker=marker, label=label
                 )
-            if best is not None and column == monitor:
-                ax.plot(
-                    epochs[best],
-                    values[best],
-                    marker="*",
-                    markersize=15,
-                    linestyle="none",
-                    color=GREEN,
-                    markeredgecolor="black",
-                    markeredgewidth=0.7,
-                    zorder=5,
-                    label=f"Best epoch: {epochs[best]}",
-                )
+                if best is not None and column == monitor:
+                    _draw_star(ax, epochs[best], values[best])
         if best is not None:
             ax.axvline(epochs[best], color="0.45", linewidth=1, linestyle=":", zorder=0)
-        if name == "loss" and log_loss:
-            ax.set_yscale("log")
-            low, high = ax.get_ylim()
-            # Within a decade the default labels powers of ten that are not there, or crowds all that are.
-            if high < 10 * low:
-                ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-                ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-                ax.yaxis.set_minor_formatter(NullFormatter())
-        if name == "accuracy":
-            ax.set_ylim(0, 1)
+        _scale_values(ax, name, log_loss)
         ax.set(xlabel="Epoch", ylabel=name.capitalize())
         ax.grid(axis="y")
         ax.xaxis.set_major_locator(plt.MaxNLocator(6, integer=True, min_n_ticks=1, steps=STEPS))
         if len(starts) > 1:
             _shade_phases(ax, epochs, phases, starts, ends)
-    handles = {}
-    for ax in axes.flat:
-        handles |= {label: handle for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=3)
+    _share_legend(figure, axes)
     return figure
 
 
+def _consecutive_epochs(history):
+    """Return the epoch of each row, numbered consecutively if the column ``epoch`` repeats numbers."""
+    epochs = history["epoch"].to_numpy()
+    if len(np.unique(epochs)) < len(epochs):
+        epochs = np.arange(len(history)) + int(epochs.min())
+    return epochs
+
+
+def _best_row(history, phases, monitor):
+    """Return the row of the last phase with the best value of `monitor`, or None if it has no value."""
+    if monitor not in history:
+        return None
+    values = history[monitor].to_numpy(dtype=float).copy()
+    values[phases != phases[-1]] = np.nan
+    if not np.isfinite(values).any():
+        return None
+    return int(np.nanargmax(values) if "acc" in monitor else np.nanargmin(values))
+
+
+def _draw_by_phase(ax, epochs, values, spans, *, color, marker, label):
+    """Draw one line per phase, because the losses of two phases belong to different tasks."""
+    for start, end in spans:
+        ax.plot(
+            epochs[start:end],
+            values[start:end],
+            color=color,
+            label=label if start == 0 else None,
+            marker=marker,
+            markersize=4 if len(epochs) <= 40 else 0,
+        )
+
+
+def _draw_star(ax, epoch, value):
+    """Mark the best epoch with a star."""
+    ax.plot(
+        epoch,
+        value,
+        marker="*",
+        markersize=15,
+        linestyle="none",
+        color=GREEN,
+        markeredgecolor="black",
+        markeredgewidth=0.7,
+        zorder=5,
+        label=f"Best epoch: {epoch}",
+    )
+
+
+def _scale_values(ax, name, log_loss):
+    """Set the scale of the vertical axis: 0 to 1 for an accuracy, logarithmic for a loss if wanted."""
+    if name == "loss" and log_loss:
+        ax.set_yscale("log")
+        low, high = ax.get_ylim()
+        # Within one decade, matplotlib's own labels are powers of ten outside the axis, or overlap.
+        if high < 10 * low:
+            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            ax.yaxis.set_minor_formatter(NullFormatter())
+    if name == "accuracy":
+        ax.set_ylim(0, 1)
+
+
 def _shade_phases(ax, epochs, phases, starts, ends):
-    """Shade every other phase and name each at the top of the panel."""
+    """Shade every other phase, and write the name of each above the panel."""
     for number, (start, end) in enumerate(zip(starts, ends, strict=True)):
         low, high = epochs[start] - 0.5, epochs[end - 1] + 0.5
         if number % 2 == 0:
@@ -126,3 +160,11 @@ def _shade_phases(ax, epochs, phases, starts, ends):
             fontsize=10,
         )
     ax.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
+
+
+def _share_legend(figure, axes):
+    """Draw one legend above the panels, with each label once."""
+    handles = {}
+    for ax in axes.flat:
+        handles |= {label: handle for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=3)

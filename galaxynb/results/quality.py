@@ -1,4 +1,4 @@
-"""Image quality against a reference: PSNR and SSIM."""
+"""Quality of images compared with a reference: PSNR and SSIM."""
 
 import cv2
 import numpy as np
@@ -12,7 +12,7 @@ __all__ = [
 
 
 def psnr(reference, images):
-    """Return the peak signal-to-noise ratio of each image in dB, for a peak of 1.
+    """Return the peak signal-to-noise ratio (PSNR) of each image.
 
     Parameters
     ----------
@@ -22,56 +22,73 @@ def psnr(reference, images):
     Returns
     -------
     ndarray of float64, shape (N,)
-        ``-10 log10(mean squared error)``; infinite where an image equals its reference.
+        ``-10 log10(mean squared error)`` in dB, for a peak of 1. Infinite if an image equals its reference.
 
     Raises
     ------
     ValueError
-        If the arrays differ in shape, are not batches of RGB images or not floating point.
+        If the arrays differ in shape, are not floating point or are not batches of RGB images.
+
+    Examples
+    --------
+    >>> reference = np.zeros((2, 8, 8, 3))
+    >>> psnr(reference, reference + np.array([0.1, 0.01]).reshape(2, 1, 1, 1)).round(2)
+    array([20., 40.])
     """
     _check_pairs(reference, images)
     pairs = zip(reference, images, strict=True)
-    # Identical images: the logarithm of zero is the documented infinity.
+    # The error of identical images is 0, and its logarithm the infinity that the docstring promises.
     with np.errstate(divide="ignore"):
         return np.array([peak_signal_noise_ratio(one, other, data_range=1.0) for one, other in pairs], dtype=float)
 
 
-#: Side in pixels of the square window of SSIM, and its two constants for a peak of 1 (Wang et al. 2004).
+#: Side of SSIM's square window in pixels, and SSIM's two constants for a peak of 1 (Wang et al. 2004).
 _WINDOW, _C1, _C2 = 7, 0.01**2, 0.03**2
 
-#: Images in work at once: enough that Python's part is small, few enough to stay in the processor's caches at 64 px.
+#: Images computed at once. More would leave the CPU's caches at 64 px; fewer would spend more time in Python.
 _AT_ONCE = 16
 
 
 def ssim(reference, images):
-    """Return the structural similarity of each image, averaged over its pixels and channels.
+    """Return the structural similarity (SSIM) of each image, averaged over its pixels and channels.
 
-    The law is that of scikit-image's ``structural_similarity`` with its defaults: uniform windows of 7 by 7 pixels,
-    sample covariances, and only pixels whose window lies inside the image. Here many images share a call, which takes a
-    fraction of the time.
+    The definition is that of scikit-image's ``structural_similarity`` with its defaults: uniform windows of 7 by 7
+    pixels, sample covariances, and only pixels whose window lies inside the image. This function handles many images
+    per call, which takes a fraction of the time.
 
     Parameters
     ----------
     reference, images : ndarray of float, shape (N, H, W, 3)
-        In [0, 1], 7 pixels or more a side. Computed in float64 where either is wider than float32, else in float32.
+        In [0, 1]; H and W of 7 or more. If both are float32 or narrower, SSIM is computed in float32, otherwise in
+        float64.
 
     Returns
     -------
     ndarray of float64, shape (N,)
-        1 where an image equals its reference.
+        In [-1, 1]; 1 if an image equals its reference.
 
     Raises
     ------
     ValueError
-        If the arrays differ in shape, are not batches of RGB images, not floating point or smaller than a window.
+        If the arrays differ in shape, are not floating point, are not batches of RGB images, or if the images are
+        smaller than a window.
 
     References
     ----------
     Wang Z., Bovik A.C., Sheikh H.R. and Simoncelli E.P. 2004, IEEE Transactions on Image Processing 13, 600.
+
+    Examples
+    --------
+    >>> reference = np.zeros((2, 8, 8, 3))
+    >>> reference[:, ::2] = 1
+    >>> ssim(reference, np.stack([reference[0], 1 - reference[1]])).round(2)
+    array([ 1.  , -0.96])
     """
     _check_pairs(reference, images)
     if min(images.shape[1:3]) < _WINDOW:
-        raise ValueError(f"images has shape {images.shape}; expected {_WINDOW} pixels or more a side")
+        raise ValueError(
+            f"images has shape {images.shape}, but {_WINDOW} or more pixels per side are needed: pass larger images"
+        )
     dtype = np.float64 if np.result_type(reference, images).itemsize > 4 else np.float32
     values = []
     for start in range(0, len(images), _AT_ONCE):
@@ -81,7 +98,7 @@ def ssim(reference, images):
 
 
 def _similarity(one, other):
-    """Return the SSIM of two batches at each pixel whose window lies inside its image."""
+    """Return the SSIM of two batches at each pixel whose window lies inside the image."""
     sample = _WINDOW**2 / (_WINDOW**2 - 1)
     mean, other_mean = _window_means(one), _window_means(other)
     product = mean * other_mean
@@ -92,10 +109,10 @@ def _similarity(one, other):
 
 
 def _window_means(images):
-    """Average over each window inside an image.
+    """Return the mean over each window that lies inside the image.
 
-    OpenCV gets an image at a time, since it carries sums along: in one tall image a value that is not a number would
-    spread to the others.
+    OpenCV's running sums would carry a NaN of one image into the images below it in one tall array, so each image has
+    its own call.
     """
     means = np.empty_like(images, order="C")
     for image, mean in zip(images, means, strict=True):
@@ -105,23 +122,30 @@ def _window_means(images):
 
 
 def image_quality(reference, images):
-    """Return mean and standard deviation of PSNR and SSIM over a batch, ready for JSON.
+    """Return the mean and standard deviation of PSNR and SSIM over a batch.
 
     Parameters
     ----------
     reference, images : ndarray of float, shape (N, H, W, 3)
-        In [0, 1].
+        In [0, 1]; H and W of 7 or more.
 
     Returns
     -------
-    dict
-        ``psnr_mean`` and ``psnr_std`` in dB, ``ssim_mean`` and ``ssim_std``. The first two are None where an
-        image equals its reference, since its PSNR is infinite.
+    dict of float or None
+        ``psnr_mean`` and ``psnr_std`` in dB, ``ssim_mean`` and ``ssim_std``. The first two are None if any image
+        equals its reference, because its PSNR is infinite and JSON has no infinity.
 
     Raises
     ------
     ValueError
-        As `psnr` and `ssim` do.
+        For the same arrays as `psnr` and `ssim`.
+
+    Examples
+    --------
+    >>> reference = np.zeros((2, 8, 8, 3))
+    >>> quality = image_quality(reference, reference + np.array([0.1, 0.01]).reshape(2, 1, 1, 1))
+    >>> round(quality["psnr_mean"], 2), round(quality["psnr_std"], 2)
+    (30.0, 10.0)
     """
     summary = {}
     for name, values in {"psnr": psnr(reference, images), "ssim": ssim(reference, images)}.items():
@@ -132,11 +156,18 @@ def image_quality(reference, images):
 
 
 def _check_pairs(reference, images):
-    """Check that both are batches of RGB images in floats, of one shape."""
+    """Raise an error unless both are batches of RGB images in floats, of equal shape."""
     for name, array in {"reference": reference, "images": images}.items():
         if array.dtype.kind != "f":
-            raise ValueError(f"{name} is {array.dtype}; expected floats in [0, 1], as by data.to_float")
+            raise ValueError(
+                f"{name} is {array.dtype}, but floats in [0, 1] are needed: scale 8-bit images by images.to_float"
+            )
         if array.ndim != 4 or array.shape[-1] != 3 or len(array) == 0:
-            raise ValueError(f"{name} has shape {array.shape}; expected (N, H, W, 3) with N of 1 or more")
+            raise ValueError(
+                f"{name} has shape {array.shape}, but (N, H, W, 3) with N of 1 or more is needed: pass RGB images"
+            )
     if reference.shape != images.shape:
-        raise ValueError(f"reference and images differ in shape: {reference.shape} and {images.shape}")
+        raise ValueError(
+            f"images has shape {images.shape}, but that of reference, {reference.shape}, is needed: "
+            "pass images that match one to one"
+        )

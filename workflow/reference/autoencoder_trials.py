@@ -1,8 +1,8 @@
-"""Compare variants of a run's autoencoder at half its schedule: the record that notebook 04 shows.
+"""Compare variants of a run's autoencoder, trained for half its epochs. Notebook 04 shows the record.
 
 Usage: python workflow/reference/autoencoder_trials.py runs/quick-standin book/reference/autoencoder_trials.csv
 
-Scores are taken on validation images, so that the choice does not look at the test images.
+Variants are scored on validation images, so that the test images have no part in the choice.
 """
 
 import sys
@@ -25,7 +25,7 @@ from galaxynb.noise import NoiseModel
 from galaxynb.provenance import load_records
 from galaxynb.results.quality import psnr
 
-#: What each variant changes of the run's own settings, one thing at a time.
+#: The setting of the run that each variant changes. Each changes one setting, so that its effect can be seen.
 VARIANTS = {
     "as chosen": {},
     "squared error": {"loss": "mean_squared_error"},
@@ -36,7 +36,7 @@ VARIANTS = {
 
 
 def train(cache, noise, seed, settings):
-    """Train one variant from scratch; return the model and its number of steps."""
+    """Train one variant from scratch. Return the model and its number of training steps."""
     split, how = paper_split(cache.labels), choose_execution()
     sizes = settings["filters"], settings["width"], settings["depth"]
     model = build_autoencoder(cache.image_size, *sizes, seed, how.precision)
@@ -56,7 +56,7 @@ def train(cache, noise, seed, settings):
 
 
 def measure(run, out):
-    """Write the table of variants to the CSV `out` and its record to a JSON beside it."""
+    """Write the table of variants to the CSV file `out`, and its record to a JSON file of the same name."""
     run, out = Path(run), Path(out)
     settings = yaml.safe_load((run / "parameters" / "04_autoencoder.yaml").read_text(encoding="utf-8"))
     settings["loss"] = "mean_absolute_error"
@@ -74,7 +74,7 @@ def measure(run, out):
 
     table = []
     for name, change in VARIANTS.items():
-        print(name, flush=True)
+        print(f"training the variant: {name}", flush=True)
         model, steps = train(cache, noise, seed, settings | change)
         denoised = model.predict(noisy, batch_size=64, verbose=0)
         table.append(

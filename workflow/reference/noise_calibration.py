@@ -1,8 +1,8 @@
-"""Measure what noise of a grid of strengths costs a run's classifier: the record that notebook 02 shows.
+"""Measure the drop in accuracy of a run's classifier for a grid of noise strengths. Notebook 02 shows the record.
 
 Usage: python workflow/reference/noise_calibration.py runs/quick-standin book/reference/noise_calibration.csv
 
-Validation images are used, so that the choice of a noise level does not look at the test images.
+The accuracy is measured on validation images, so that the test images have no part in the choice of a noise level.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ STARS = ((0, 0), (6, 24), (10, 40), (14, 56), (18, 72))
 
 
 def measure(run, seed, out):
-    """Write the grid to the CSV `out` and its record to a JSON beside it."""
+    """Write the grid to the CSV file `out`, and its record to a JSON file of the same name."""
     run, out = Path(run), Path(out)
     cache = open_cache(run / "data" / "cache")
     classifier = load_model(run / "models" / "classifier.keras", made_by="notebooks/03_classifier.ipynb")

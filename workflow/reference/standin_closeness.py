@@ -1,16 +1,17 @@
-"""Measure on stand-ins made for the purpose how close they come to the sky: the record that the book shows.
+"""Measure how close stand-ins come to real images of the sky. The book shows the record.
 
 Usage: python workflow/reference/standin_closeness.py book/reference/standin_closeness.csv --real galaxy10.h5
 
-Four parts, each of which `--only` runs alone; the record keeps the others as they were:
+There are four parts. `--only` runs some of them, and the record keeps the other parts unchanged:
 
 hardness       accuracy of nearest neighbours on raw pixels
-published      what `galaxynb.standin.measure` sees in stand-ins beside the published figures
-real           a classifier that was trained on stand-ins alone, tested on real images (needs --real; hours on a CPU)
-discriminator  a classifier that tells real images from stand-ins, and by what (needs --real)
+published      measurements of `galaxynb.standin.measure` on stand-ins, compared with published figures
+real           accuracy on real images of a classifier trained on stand-ins alone (needs --real; hours on a CPU)
+discriminator  accuracy of a classifier that separates real images from stand-ins, and the quantities that it uses
+               (needs --real)
 
-Besides OUT.csv, for reading, it writes OUT.json, the record, and three more tables: OUT_missed.csv, OUT_classes.csv and
-OUT_features.csv. A training goes on where it was interrupted.
+The program writes the record, OUT.json, and four tables for reading: OUT.csv, OUT_missed.csv, OUT_classes.csv and
+OUT_features.csv. An interrupted training continues from its last checkpoint.
 """
 
 import argparse
@@ -56,21 +57,21 @@ NOT_MEASURED = "not measured"
 BATCH_SIZE, BN_MOMENTUM, LEARNING_RATE = 32, 0.9, 0.001
 NEIGHBOURS, SIDE = 20, 32
 FOLDS, TREES, SHUFFLES, RESAMPLES = 5, 200, 5, 2000
-_TRAIN, _UNSEEN, _NEIGHBOURS, _MEASURED, _DISCRIMINATED = range(5)  # seeds of their own
+_TRAIN, _UNSEEN, _NEIGHBOURS, _MEASURED, _DISCRIMINATED = range(5)  # each set of stand-ins has its own seed
 
 
 def in_proportion(n):
-    """Labels of `n` images in the published proportions."""
+    """Return the labels of `n` images, with the published proportions of the classes."""
     return np.repeat(np.arange(len(CLASS_NAMES)), counts_per_class(n))
 
 
 def evenly(n):
-    """Labels of about `n` images, as many of each class."""
+    """Return the labels of about `n` images, equally many per class."""
     return np.repeat(np.arange(len(CLASS_NAMES)), max(1, n // len(CLASS_NAMES)))
 
 
 def hardness(options):
-    """Accuracy of nearest neighbours among stand-ins."""
+    """Measure the accuracy of nearest neighbours on stand-ins."""
     labels = in_proportion(options.neighbours), in_proportion(options.neighbours // 2)
     train, test = (
         draw_like(some, seed=[options.seed, _NEIGHBOURS, part], shrunk=SIDE, progress=True)
@@ -91,7 +92,7 @@ def hardness(options):
 
 
 def published(options):
-    """Count the targets that stand-ins meet, and name those that they miss."""
+    """Count the published targets that stand-ins meet, and list the targets that they miss."""
     labels = evenly(options.measured)
     images = draw_like(labels, seed=[options.seed, _MEASURED], progress=True)
     sample = Sample(images, labels, np.full(len(labels), np.nan), "standin")
@@ -106,7 +107,7 @@ def published(options):
 
 
 def real(options):
-    """Train DenseNet121 on stand-ins alone and test it on unseen stand-ins and on real images."""
+    """Train DenseNet121 on stand-ins alone, and test it on unseen stand-ins and on real images."""
 
     labels = in_proportion(options.images), in_proportion(min(1000, options.images))
     images = [
@@ -150,7 +151,8 @@ def real(options):
         "unseen stand-ins": right(images[1], labels[1], 1),
         "real": right(shrunk, sample.labels, 1),
         "real, eight turns": right(shrunk, sample.labels, 8),
-        # The sample has as many images of each class, the training images have not: Bayes' rule allows for that.
+        # The training images have the published proportions of the classes, the real sample has equal ones. Bayes'
+        # rule: divide the probabilities by the proportions in training.
         "real, eight turns, even classes": right(shrunk, sample.labels, 8, np.bincount(labels[0]) / len(labels[0])),
     }
     classes = [
@@ -171,7 +173,7 @@ def real(options):
 
 
 def discriminator(options):
-    """Tell real images from stand-ins by what is measured on them, and find out by what."""
+    """Train a classifier to separate real images from stand-ins by measured quantities, and rank the quantities."""
     sample, source = real_images(options)
     groups, titles = feature_groups()
     theirs = measure_sample(sample, progress=True)
@@ -206,7 +208,7 @@ def discriminator(options):
 
 
 def told_apart(theirs, ours, labels, groups, seed):
-    """Cross-validated balanced accuracy of a random forest, and what shuffling each group of columns takes from it."""
+    """Return a random forest's cross-validated balanced accuracy, and the loss from shuffling each group of columns."""
     from sklearn.ensemble import RandomForestClassifier
     from sklearn.metrics import balanced_accuracy_score
     from sklearn.model_selection import StratifiedKFold
@@ -214,7 +216,7 @@ def told_apart(theirs, ours, labels, groups, seed):
     columns = [column for group in groups.values() for column in group]
     rng = np.random.default_rng([seed, _DISCRIMINATED])
     is_real = np.repeat([1, 0], len(labels))
-    # Folds hold as many of each class, of either kind.
+    # Every fold has the same share of each class, both of real images and of stand-ins.
     strata = np.concatenate([labels, labels]).astype(int) + len(CLASS_NAMES) * is_real
     rights, lost = [], []
     for repeat, table in enumerate(ours):
@@ -232,7 +234,7 @@ def told_apart(theirs, ours, labels, groups, seed):
             ]
             lost.append(before - np.reshape(after, (len(groups), SHUFFLES)).mean(axis=1))
         rights.append(right)
-    # A real image is the same in each repeat, a stand-in is not.
+    # Every repeat has the same real images, so average over repeats first. It has new stand-ins, so pool those.
     per_real, per_standin = np.mean(rights, axis=0)[is_real == 1], np.concatenate([r[is_real == 0] for r in rights])
     resampled = [
         (rng.choice(per_real, len(per_real)).mean() + rng.choice(per_standin, len(per_standin)).mean()) / 2
@@ -244,12 +246,12 @@ def told_apart(theirs, ours, labels, groups, seed):
 
 
 def folds_for(strata):
-    """As many folds as the rarest stratum can fill, five at most."""
+    """Return the number of folds: the size of the rarest stratum, but 2 at least and `FOLDS` at most."""
     return max(2, min(FOLDS, np.unique(strata, return_counts=True)[1].min()))
 
 
 def feature_groups():
-    """Columns of `measure_cutouts` by what they measure, red, green and blue together, and names for reading."""
+    """Return the columns of `measure_cutouts` in groups, which join the three channels, and the title of each group."""
     groups, titles = {}, {}
     for column, title in QUANTITIES.items():
         column = {"source_fwhms": "source_fwhm"}.get(column, column)
@@ -260,7 +262,7 @@ def feature_groups():
 
 
 def shuffles(values, columns, groups, rng):
-    """Yield copies in which the columns of a group are shuffled together, several for each group."""
+    """Yield `SHUFFLES` copies for each group, in which the rows of the group's columns are shuffled together."""
     for group in groups.values():
         where = [columns.index(column) for column in group]
         for _ in range(SHUFFLES):
@@ -270,13 +272,13 @@ def shuffles(values, columns, groups, rng):
 
 
 def turned(images, k):
-    """Images as floats, turned by k quarter turns and, from 4 on, mirrored."""
+    """Return images as floats, turned by k quarter turns, and mirrored if k is 4 or more."""
     images = np.rot90(to_float(images), k % 4, axes=(1, 2))
     return images[:, :, ::-1] if k >= 4 else images
 
 
 def real_images(options):
-    """A sample of the real file, evenly over classes, and what the file is."""
+    """Return a sample of the real file, with equally many images per class, and a description of the file."""
     catalog = load_catalog(options.real)
     sample = choose_sample(catalog, options.real_images, seed=options.seed)
     source = {
@@ -289,12 +291,12 @@ def real_images(options):
 
 
 def drawn_by():
-    """Hash what decides how stand-ins look."""
+    """Return a hash of the code that draws stand-ins."""
     return code_digest("standin.field")
 
 
 def drawn(work, labels, seed, size):
-    """Draw stand-ins, or take them from the folder `work` if they were drawn before."""
+    """Draw stand-ins, or read them from the folder `work` if an earlier call drew them."""
     name = hashlib.sha256(json.dumps([drawn_by(), seed, size, len(labels)]).encode()).hexdigest()
     path = work / f"drawn-{name[:16]}.npy"
     if not path.is_file():
@@ -304,7 +306,7 @@ def drawn(work, labels, seed, size):
 
 
 def tables(parts):
-    """The tables for reading that the record's parts make, by what their files' names end in."""
+    """Return the tables for reading, by the ending of their files' names, from the parts of the record."""
     rows = []
 
     def add(what, result, interval, on):
@@ -356,7 +358,7 @@ def tables(parts):
 
 
 def listed(rows, first, *others):
-    """A table of a part's rows in three digits, or one that says that there are none."""
+    """Return a part's rows as a table with three significant digits, or a table that says that there are none."""
     if not rows:
         return pd.DataFrame([{first: NOT_MEASURED if rows is None else "none"} | dict.fromkeys(others, "")])
     table = pd.DataFrame(rows)[[first, *others]]
@@ -365,25 +367,39 @@ def listed(rows, first, *others):
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("out", type=Path, help="the CSV; a JSON and further tables are written beside it")
-    parser.add_argument("--real", type=Path, help="a file of real images in the Galaxy10 DECaLS layout")
-    parser.add_argument("--only", help=f"parts to measure, with commas between them: {','.join(PARTS)}")
-    parser.add_argument("--images", type=int, default=11350, help="stand-ins to train on (part real)")
-    parser.add_argument("--size", type=int, default=64, help="their side, px (part real)")
-    parser.add_argument("--epochs", type=int, default=12, help="epochs of training (part real)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--neighbours", type=int, default=2000, help="training images; half as many are tested")
-    parser.add_argument("--measured", type=int, default=1000, help="stand-ins to measure (part published)")
-    parser.add_argument("--real-images", type=int, default=1000, help="real images to use at most, evenly over classes")
-    parser.add_argument("--repeats", type=int, default=5, help="draws of stand-ins to tell from real images")
     parser.add_argument(
-        "--work", type=Path, default=Path("runs/closeness"), help="folder for what is kept between calls"
+        "out", type=Path, help="the CSV file to write; the record and further tables go to the same folder"
     )
-    parser.add_argument("--run-eagerly", action="store_true", help="skip compiling the training step; for tiny tests")
+    parser.add_argument("--real", type=Path, help="a file of real images in the Galaxy10 DECaLS layout")
+    parser.add_argument("--only", help=f"parts to measure, separated by commas: {','.join(PARTS)}")
+    parser.add_argument("--images", type=int, default=11350, help="number of stand-ins to train on (part real)")
+    parser.add_argument("--size", type=int, default=64, help="side of their images in pixels (part real)")
+    parser.add_argument("--epochs", type=int, default=12, help="number of training epochs (part real)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of stand-ins and trainings")
+    parser.add_argument(
+        "--neighbours",
+        type=int,
+        default=2000,
+        help="number of neighbours; half as many stand-ins are tested (part hardness)",
+    )
+    parser.add_argument("--measured", type=int, default=1000, help="number of stand-ins to measure (part published)")
+    parser.add_argument(
+        "--real-images", type=int, default=1000, help="largest number of real images, equally many per class"
+    )
+    parser.add_argument(
+        "--repeats", type=int, default=5, help="number of times that new stand-ins are drawn (part discriminator)"
+    )
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=Path("runs/closeness"),
+        help="folder for stand-ins and checkpoints, which a later call continues from",
+    )
+    parser.add_argument("--run-eagerly", action="store_true", help="do not compile the training step; for small tests")
     options = parser.parse_args(arguments)
     wanted = options.only.split(",") if options.only else list(PARTS)
     if unknown := set(wanted) - set(PARTS):
-        parser.error(f"--only names {', '.join(sorted(unknown))}: choose from {', '.join(PARTS)}")
+        parser.error(f"--only has {', '.join(sorted(unknown))}, but a part is needed: choose from {', '.join(PARTS)}")
     if options.real is None:
         if lacking := [part for part in wanted if part in NEED_REAL]:
             said = f"{' and '.join(lacking)} need a file of real images: give --real FILE (make reference REAL=FILE)"
@@ -392,10 +408,10 @@ def main(arguments=None):
             print(f"{said}; skipped")
         wanted = [part for part in wanted if part not in NEED_REAL]
     record_path = options.out.with_suffix(".json")
-    # Before the first result is written, which is itself a change.
+    # Read the state first: the first result changes tracked files, and later parts would record uncommitted changes.
     commit, dirty = checkout_state()
     for name in tqdm(wanted, desc="parts", disable=len(wanted) < 2):
-        print(f"measuring {name}", flush=True)
+        print(f"measuring the part {name}", flush=True)
         start = time.perf_counter()
         result = {"hardness": hardness, "published": published, "real": real, "discriminator": discriminator}[name](
             options
