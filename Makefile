@@ -16,10 +16,12 @@ CPUS ?=
 SNAKEMAKE_ARGS ?=
 
 BIN := $(abspath $(VENV))/bin
-SNAKEMAKE = PATH="$(BIN):$$PATH" TF_CPP_MIN_LOG_LEVEL=3 snakemake --snakefile workflow/Snakefile --cores $(CORES) \
+# workflow/ holds Snakemake's logger plugin, which prints a few lines in place of Snakemake's own.
+WITH_PATHS = PATH="$(BIN):$$PATH" PYTHONPATH="workflow$${PYTHONPATH:+:$$PYTHONPATH}" TF_CPP_MIN_LOG_LEVEL=3
+SNAKEMAKE = $(WITH_PATHS) snakemake --logger galaxynb --snakefile workflow/Snakefile --cores $(CORES) \
 	--rerun-incomplete --quiet host --configfile "config/$(PROFILE).yaml" \
 	--config profile="$(PROFILE)" source="$(DATA)" kernel="$(KERNEL)" runs="$(RUNS)" $(if $(CPUS),cpus=$(CPUS))
-SNAKEMAKE_SWEEP = PATH="$(BIN):$$PATH" TF_CPP_MIN_LOG_LEVEL=3 snakemake --snakefile workflow/Snakefile \
+SNAKEMAKE_SWEEP = $(WITH_PATHS) snakemake $(if $(DRY_RUN),,--logger galaxynb) --snakefile workflow/Snakefile \
 	--workflow-profile "workflow/profiles/$(EXECUTOR)" --config sweep="$(SWEEP)" kernel="$(KERNEL)" runs="$(RUNS)" $(if $(CPUS),cpus=$(CPUS))
 
 .DEFAULT_GOAL := help
@@ -115,8 +117,12 @@ clean: ## remove all results; keeps the environment and downloads
 $(VENV)/ready: requirements.lock
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("Python 3.11 to 3.13 is needed, this is %d.%d: give make PYTHON=python3.12, say" % v)'
 	@test ! -d $(VENV) || test -f $(VENV)/pyvenv.cfg || { echo "VENV=$(VENV) is a folder that no venv is in: choose another" >&2; exit 2; }
-	$(PYTHON) -m venv --clear $(VENV)
-	"$(BIN)"/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	"$(BIN)"/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	"$(BIN)"/python -m ipykernel install --sys-prefix --name galaxynb --display-name "galaxynb" --env TF_CPP_MIN_LOG_LEVEL 3
+	@echo "Setting up $(VENV) with $$(grep -c == requirements.lock) pinned packages (2 to 5 minutes, once)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@began=$$(date +%s); log=$(VENV)/setup.log; { \
+		"$(BIN)"/python -m pip install --quiet --disable-pip-version-check -r requirements.lock && \
+		"$(BIN)"/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable . && \
+		"$(BIN)"/python -m ipykernel install --sys-prefix --name galaxynb --display-name "galaxynb" --env TF_CPP_MIN_LOG_LEVEL 3; \
+		} > "$$log" 2>&1 || { cat "$$log" >&2; echo "$(VENV) could not be set up: see the last lines above (log: $$log)" >&2; exit 1; }; \
+		echo "$(VENV) is set up after $$(( $$(date +%s) - began )) s (log: $$log)"
 	@touch $@

@@ -6,8 +6,10 @@ __all__ = ["SECTIONS", "STAGES", "Stage"]
 
 
 class Stage(NamedTuple):
-    """What the workflow has to know of a stage; all files lie in the run's folder unless it says otherwise."""
+    """What the workflow needs to know about a stage. Files lie in the folder of the run unless stated otherwise."""
 
+    #: What the stage does, for the terminal.
+    doing: str
     #: The section of a profile that holds the stage's parameters. It also names the stage's record.
     section: str
     #: Stages whose results the notebook reads, by their notebooks. Whatever those need is named too.
@@ -22,23 +24,32 @@ class Stage(NamedTuple):
 
 #: Stages by their notebooks, in the order of the study.
 STAGES = {
-    "01_data": Stage("data", (), "data/cache/cache.json", ("data/cache",)),
+    "01_data": Stage("making and checking the images", "data", (), "data/cache/cache.json", ("data/cache",)),
     "02_noise": Stage(
+        "setting up the noise",
         "noise",
         ("01_data",),
         "noise.json",
         ("noise.json",),
         ("book/reference/noise_calibration.csv", "book/reference/noise_calibration.json"),
     ),
-    "03_classifier": Stage("classifier", ("01_data",), "models/classifier.keras", ("models/classifier.keras",)),
+    "03_classifier": Stage(
+        "training the classifier", "classifier", ("01_data",), "models/classifier.keras", ("models/classifier.keras",)
+    ),
     "04_autoencoder": Stage(
+        "training the autoencoder",
         "autoencoder",
         ("01_data", "02_noise"),
         "models/autoencoder.keras",
         ("models/autoencoder.keras",),
         ("book/reference/autoencoder_trials.csv", "book/reference/autoencoder_trials.json"),
     ),
-    "05_evaluation": Stage("evaluation", ("01_data", "02_noise", "03_classifier", "04_autoencoder"), "metrics.json"),
+    "05_evaluation": Stage(
+        "classifying clean, noisy and denoised images",
+        "evaluation",
+        ("01_data", "02_noise", "03_classifier", "04_autoencoder"),
+        "metrics.json",
+    ),
 }
 
 #: Sections of a profile, which are the names of the stages' records too, in the order of the study.

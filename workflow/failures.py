@@ -39,6 +39,13 @@ def notebook_failure(path):
     return None
 
 
+def _made(run, name):
+    """Return what the job whose log is called `name` makes."""
+    # The page of a sweep is made in another place than the stages' marks.
+    sweep = name.removeprefix("sweep-")
+    return Path(run, "marks", name) if sweep == name else Path(run, "sweeps", f"{sweep}.ipynb")
+
+
 def explanation(run, since=0.0, names=None):
     """Explain the failures of a run's jobs that wrote their logs after `since` (seconds of the epoch).
 
@@ -52,10 +59,10 @@ def explanation(run, since=0.0, names=None):
             failure = notebook_failure(log)
             if failure:
                 sentences.append(f"{log.stem} failed: {failure} (partial notebook: {log})")
-        elif not Path(run, "marks", log.stem).exists():
+        elif not log.with_suffix(".ipynb").exists() and not _made(run, log.stem).exists():
             lines = [line for line in log.read_text(encoding="utf-8").splitlines() if line.strip()]
             sentences.append(f"{log.stem} failed: {lines[-1] if lines else 'no output'} (log: {log})")
     text = "\n".join(sentences)
     for there, here in (names or {}).items():
         text = text.replace(there, here)
-    return text or f"The run stopped before a notebook could say why; see the log above and {run}/logs."
+    return text or f"The run stopped before a notebook could say why; see {run}/logs and .snakemake/log."

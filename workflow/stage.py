@@ -116,14 +116,16 @@ def wait_for_holder(path, poll=2.0):
     write_json(path, itself())
 
 
-def run_papermill(notebook, log, *, parameters, kernel, progress, environment):
-    """Execute a notebook into `log` with the parameters of a YAML file; return papermill's exit status."""
+def run_papermill(notebook, log, *, parameters, kernel, environment):
+    """Execute a notebook into `log` with the parameters of a YAML file; return papermill's exit status.
+
+    All output goes to a text file beside `log`, which `terminal.Board` reads while the notebook runs.
+    """
     command = ["papermill", notebook, log, "-f", parameters, "-k", kernel, "--cwd", "notebooks"]
-    command += ["--no-progress-bar", *(["--log-output"] if progress else ["--log-level", "ERROR"])]
-    with contextlib.ExitStack() as stack:
-        # The terminal where a study's cells report, else a file that is kept beside the notebook.
-        out = None if progress else stack.enter_context(log.with_suffix(".txt").open("w"))
-        return subprocess.run(command, env=environment, stdout=out, stderr=out, check=False).returncode
+    command += ["--no-progress-bar", "--log-output"]
+    with log.with_suffix(".txt").open("w", encoding="utf-8") as output:
+        done = subprocess.run(command, env=environment, stdout=output, stderr=subprocess.STDOUT, check=False)
+    return done.returncode
 
 
 def run(given):
@@ -131,7 +133,7 @@ def run(given):
     stage, folder = Path(given.notebook).stem, Path(given.folder)
     log = folder / "logs" / f"{stage}.ipynb"
     if given.attempt > 1 and has_begun(log, since=Path(given.began).stat().st_mtime):
-        print(f"{stage} is not tried again: it had begun when it failed", file=sys.stderr)
+        # A stage that had begun is not tried again. Its log stays as the first attempt left it.
         return 1
     log.parent.mkdir(parents=True, exist_ok=True)
     start = folder / "parameters" / stage
@@ -148,7 +150,6 @@ def run(given):
             log,
             parameters=f"{start}.yaml",
             kernel=given.kernel,
-            progress=given.progress,
             environment=environment(given.threads, scratch),
         )
     if status == 0:
@@ -176,7 +177,6 @@ def arguments(texts=None):
     parser.add_argument("--threads", required=True, type=int, help="cores that the notebook may use")
     parser.add_argument("--began", required=True, help="file whose time is that of the workflow's start")
     parser.add_argument("--attempt", default=1, type=int, help="number of times that the workflow tried this stage")
-    parser.add_argument("--progress", action="store_true", help="print what the notebook's cells print")
     parser.add_argument("--files", nargs="*", default=[], help="files that decide what the stage makes")
     parser.add_argument("--needed", nargs="*", default=[], help="folders of the stages whose results it reads")
     return parser.parse_args(texts)

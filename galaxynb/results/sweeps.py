@@ -87,12 +87,11 @@ def parameter_words(name, *, capital=False):
 
     Examples
     --------
-    >>> from galaxynb import spread
-    >>> spread.parameter_words("noise.sigma")
+    >>> parameter_words("noise.sigma")
     'Gaussian noise, standard deviation'
-    >>> spread.parameter_words("stars", capital=True)
+    >>> parameter_words("stars", capital=True)
     'Injected stars per image, mean'
-    >>> spread.parameter_words("my axis", capital=True)
+    >>> parameter_words("my axis", capital=True)
     'my axis'
     """
     words = _WORDS.get(name)
@@ -127,12 +126,11 @@ def read_sweep(folder):
     --------
     >>> import tempfile
     >>> import pandas as pd
-    >>> from galaxynb import spread
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     run = {"point": "seed=1", "seed": 1, "metric": "accuracy/clean", "value": 0.75}
     ...     pd.DataFrame([run]).to_parquet(f"{folder}/results.parquet")
     ...     pd.DataFrame([{"point": "seed=1", "seed": 1, "state": "done"}]).to_csv(f"{folder}/points.csv", index=False)
-    ...     results, points = spread.read(folder)
+    ...     results, points = read_sweep(folder)
     >>> results["value"].tolist(), points["state"].tolist()
     ([0.75], ['done'])
     """
@@ -158,8 +156,7 @@ def sweep_axes(points):
     Examples
     --------
     >>> import pandas as pd
-    >>> from galaxynb import spread
-    >>> spread.axes(pd.DataFrame({"point": ["a", "b"], "seed": [1, 2], "noise.sigma": [0, 0.1], "state": "done"}))
+    >>> sweep_axes(pd.DataFrame({"point": ["a", "b"], "seed": [1, 2], "noise.sigma": [0, 0.1], "state": "done"}))
     ['noise.sigma']
     """
     return [name for name in _all_axes(points) if name != REPEATS and len(points[name].unique()) > 1]
@@ -181,10 +178,9 @@ def sweep_text(results, points):
     Examples
     --------
     >>> import pandas as pd
-    >>> from galaxynb import spread
     >>> made = {"data kind": "standin", "profile": "quick", "commit": "0123456789", "device": "a CPU"}
     >>> points = pd.DataFrame({"point": ["a", "b"], "seed": [1, 2], "state": "done"})
-    >>> print(spread.sweep_text(pd.DataFrame([{"point": "a"} | made, {"point": "b"} | made]), points))
+    >>> print(sweep_text(pd.DataFrame([{"point": "a"} | made, {"point": "b"} | made]), points))
     2 of 2 points ran with synthetic stand-in data and the profile quick, at commit 0123456789, on this device: a CPU.
     The points differ in the seed alone.
     """
@@ -220,9 +216,8 @@ def spread_summary(results, metrics):
     Examples
     --------
     >>> import pandas as pd
-    >>> from galaxynb import spread
     >>> results = pd.DataFrame({"metric": "accuracy/clean", "value": [0.7, 0.8]})
-    >>> print(spread.summary(results, {"accuracy/clean": "Accuracy, clean"}).round(2).to_string(index=False))
+    >>> print(spread_summary(results, {"accuracy/clean": "Accuracy, clean"}).round(2).to_string(index=False))
            Quantity  Runs  Mean  Std  Lowest  Highest
     Accuracy, clean     2  0.75 0.07     0.7      0.8
     """
@@ -256,9 +251,8 @@ def spread_scores(results, name, *, digits=2):
     Examples
     --------
     >>> import pandas as pd
-    >>> from galaxynb import spread
     >>> results = pd.DataFrame({"metric": "table/noisy/0 Disturbed/Recall", "value": [0.4, 0.6]})
-    >>> table = spread.scores(results, "noisy").replace(chr(160), " ", regex=True)
+    >>> table = spread_scores(results, "noisy").replace(chr(160), " ", regex=True)
     >>> table.loc[0, ["Class", "Recall", "Recall (paper)"]].tolist()
     ['0 Disturbed', '0.50 ± 0.14', '0.39']
     """
@@ -291,10 +285,9 @@ def spread_text(values, *, digits=2):
 
     Examples
     --------
-    >>> from galaxynb import spread
-    >>> spread.spread_text([0.6, 0.8]).replace(chr(160), " ")
+    >>> spread_text([0.6, 0.8]).replace(chr(160), " ")
     '0.70 ± 0.14'
-    >>> spread.spread_text([0.6], digits=1)
+    >>> spread_text([0.6], digits=1)
     '0.6'
     """
     values = np.asarray(values, dtype=float)
@@ -326,11 +319,10 @@ def metric_series(results, metric, by):
     Examples
     --------
     >>> import pandas as pd
-    >>> from galaxynb import spread
     >>> results = pd.DataFrame(
     ...     {"metric": "accuracy/noisy", "noise.sigma": [0, 0.1], "value": [0.7, 0.4], "low": [0.6, 0.3], "high": 0.8}
     ... )
-    >>> print(spread.series(results, "accuracy/noisy", ["noise.sigma"]).to_string(index=False))
+    >>> print(metric_series(results, "accuracy/noisy", ["noise.sigma"]).to_string(index=False))
      noise.sigma  runs  value  low  high
              0.0     1    0.7  0.6   0.8
              0.1     1    0.4  0.3   0.8
@@ -367,10 +359,9 @@ def point_table(results, points):
     Examples
     --------
     >>> import pandas as pd
-    >>> from galaxynb import spread
     >>> points = pd.DataFrame({"point": ["a"], "noise.sigma": [0.1], "state": ["done"], "folder": ["evaluation-1"]})
     >>> results = pd.DataFrame({"point": ["a"], "metric": ["accuracy/noisy"], "value": [0.4]})
-    >>> spread.point_table(results, points)[["Gaussian noise, standard deviation", "Noisy"]].to_dict("records")
+    >>> point_table(results, points)[["Gaussian noise, standard deviation", "Noisy"]].to_dict("records")
     [{'Gaussian noise, standard deviation': '0.1', 'Noisy': '0.40'}]
     """
     table = pd.DataFrame(
@@ -410,9 +401,8 @@ def sweep_provenance(results, *, stages=None):
     Examples
     --------
     >>> import pandas as pd
-    >>> from galaxynb import spread
     >>> run = {"sweep": "mine", "point": "a", "seed": 1, "commit": "0123456789", "seconds": 60.5, "metric": "m"}
-    >>> made = spread.sweep_provenance(pd.DataFrame([run, run | {"point": "b", "seed": 2}]))
+    >>> made = sweep_provenance(pd.DataFrame([run, run | {"point": "b", "seed": 2}]))
     >>> made["shared"]
     {'commit': '0123456789', 'seconds': 60.5}
     >>> made["points"]
@@ -447,9 +437,8 @@ def provenance_table(provenance):
 
     Examples
     --------
-    >>> from galaxynb import spread
     >>> made = {"shared": {"commit": "0123456789", "versions": {"numpy": "2.4.6", "pandas": "3.1.1"}}, "points": {}}
-    >>> print(spread.provenance_table(made).to_string(index=False))
+    >>> print(provenance_table(made).to_string(index=False))
         What                     Value
       Commit                0123456789
     Versions numpy 2.4.6, pandas 3.1.1
