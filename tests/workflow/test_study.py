@@ -153,11 +153,14 @@ def test_pages_of_kept_sweeps_have_the_sections_that_say_something(study):
     pages = study.root / SMOKE / "book" / "book" / "sweeps"
     texts = {name: (pages / f"{name}.html").read_text(encoding="utf-8") for name in ("seeds", "noise")}
     sections = {name: set(re.findall(r'<section id="([\w-]+)"', text)) for name, text in texts.items()}
-    assert sections["seeds"] == {"mean-and-spread", "tables-1-to-3", "the-points"}
-    assert sections["noise"] == {"along-each-axis", "recovery", "the-points"}
+    assert sections["seeds"] == {"mean-and-spread", "tables-1-to-3", "the-points", "what-made-the-points"}
+    assert sections["noise"] == {"along-each-axis", "recovery", "the-points", "what-made-the-points"}
     for name, text in texts.items():
         assert "# Parameters" not in text  # the cell that papermill puts in
-        assert f"../book/reference/sweeps/{name}" in text
+        # A button to open code stands beside figures only: the curves and the maps.
+        assert text.count('aria-label="Toggle hidden content"') == {"seeds": 0, "noise": 2}[name]
+        # The page's own source can be downloaded; nothing else on it is a notebook.
+        assert set(re.findall(r'href="([^"]*\.ipynb)"', text)) <= {f"../../_sources/book/sweeps/{name}.ipynb"}
         for empty in ("Not shown:", "No axis of numbers", "It takes two axes"):
             # What the code that is shown could print is in quotation marks there.
             assert f"<pre>{empty}" not in text.replace("<span></span>", "")
@@ -308,7 +311,7 @@ def test_a_damaged_model_ends_with_one_sentence_and_is_made_again_once_deleted(s
     assert (study.root / SMOKE / "book/book/results.html").read_bytes() == book
     model.unlink()
     assert "classifier" in study.planned()
-    assert study.smoke("SNAKEMAKE_ARGS=--until classifier").returncode == 0
+    assert study.smoke(f"SNAKEMAKE_ARGS=-- {SMOKE}/marks/03_classifier").returncode == 0
     assert model.is_file()
     assert "classifier" not in study.planned()
 
@@ -340,7 +343,7 @@ def test_a_killed_kernel_ends_with_one_sentence_and_keeps_earlier_results(study)
     assert {path: path.read_bytes() for path in before} == before
     assert (run / "book/index.html").is_file()
     assert "noise" in study.planned()
-    assert study.smoke("SNAKEMAKE_ARGS=--until noise").returncode == 0
+    assert study.smoke(f"SNAKEMAKE_ARGS=-- {SMOKE}/marks/02_noise").returncode == 0
     assert "noise" not in study.planned()
 
 
@@ -364,7 +367,7 @@ def test_a_killed_workflow_is_gone_on_with(study):
     running.wait()
     assert not (study.root / SMOKE / "models/classifier.keras").exists()
     assert study.make("unlock", "PROFILE=smoke").returncode == 0
-    assert study.smoke("SNAKEMAKE_ARGS=--until classifier").returncode == 0
+    assert study.smoke(f"SNAKEMAKE_ARGS=-- {SMOKE}/marks/03_classifier").returncode == 0
     executed = (study.root / SMOKE / "notebooks/03_classifier.ipynb").read_text(encoding="utf-8")
     assert "going on after epoch 1 of 2" in executed
 
@@ -375,7 +378,7 @@ def test_a_stage_that_failed_for_a_passing_reason_does_not_pass_for_done(study):
     whole = reference.read_bytes()
     reference.write_bytes(whole[:20])
     study.set("data", "n_images", 62)
-    failed = study.smoke("SNAKEMAKE_ARGS=--until noise")
+    failed = study.smoke(f"SNAKEMAKE_ARGS=-- {SMOKE}/marks/02_noise")
     reference.write_bytes(whole)
     assert "02_noise failed" in sentence(failed)
     assert study.planned() == {"noise", "classifier", "autoencoder", "evaluation", "book"}
