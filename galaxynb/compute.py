@@ -38,6 +38,9 @@ BATCHES_ON = ("auto", "host", "device")
 #: CPU instructions for bfloat16. Without them, TensorFlow's oneDNN emulates bfloat16, slowly.
 _BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
 
+#: Environment variables, new name and old, that set the newest instructions oneDNN may use.
+_ONEDNN_MAXIMA = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Execution:
@@ -185,8 +188,20 @@ def _precision(backend, device):
     if device == "gpu":
         return "mixed_bfloat16", "Convolutions run in bfloat16, which has float32's range and so needs no loss scaling."
     if backend == "tensorflow" and _BFLOAT16_FLAGS & cpu_flags():
+        if limit := _onednn_limit():
+            return "float32", f"Numbers are float32: {limit} keeps TensorFlow from this CPU's bfloat16 instructions."
         return "mixed_bfloat16", "Convolutions run in bfloat16, for which this CPU has instructions of its own."
     return "float32", "Numbers are float32: on this CPU and backend fewer bits would not be faster."
+
+
+def _onednn_limit():
+    """Return the environment variable, as NAME=value, that limits the instructions oneDNN uses; "" without one."""
+    without_limit = {"TF_ENABLE_ONEDNN_OPTS": ("1", "true"), **dict.fromkeys(_ONEDNN_MAXIMA, ("all", "default"))}
+    for name, values in without_limit.items():
+        value = os.environ.get(name, "")
+        if value and value.lower() not in values:
+            return f"{name}={value}"
+    return ""
 
 
 def _batches_on(device):

@@ -43,16 +43,41 @@ def denoiser():
     return compiled(build_autoencoder(SIDE, filters=(4,), width=4, depth=1, seed=1), "mean_absolute_error")
 
 
-def tiny_classifier():
+def smooth(network, loss, learning_rate, **options):
+    """Compile a network for a comparison of trained weights.
+
+    The compiled division by 255 differs from NumPy's in the last bit. Where the training is a smooth function of the
+    images, the weights differ as little. A kink (ReLU, clip, absolute error) between two such values changes a
+    gradient by far more, and Adam's first steps have the length of the learning rate however small a gradient is.
+    """
+    optimizer = keras.optimizers.SGD(learning_rate, momentum=0.9)  # momentum, so that the optimizer has a state
+    network.compile(optimizer, loss, jit_compile=keras.backend.backend() == "jax", **options)
+    return network
+
+
+def smooth_denoiser():
     keras.utils.set_random_seed(1)
     inputs = keras.Input((SIDE, SIDE, 3))
-    x = layers.BatchNormalization()(layers.Conv2D(4, 3, strides=2, activation="relu")(inputs))
+    x = layers.Conv2D(4, 3, strides=2, padding="same", activation="tanh")(inputs)
+    outputs = layers.Conv2DTranspose(3, 4, strides=2, padding="same", activation="sigmoid")(x)
+    return smooth(keras.Model(inputs, outputs), "mean_squared_error", 1.0)
+
+
+def smooth_classifier():
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((SIDE, SIDE, 3))
+    x = layers.BatchNormalization()(layers.Conv2D(4, 3, strides=2, activation="tanh")(inputs))
     outputs = layers.Dense(10, activation="softmax")(layers.Flatten()(x))
-    return compiled(keras.Model(inputs, outputs), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    network = keras.Model(inputs, outputs)
+    return smooth(network, "sparse_categorical_crossentropy", 0.01, metrics=["accuracy"])
 
 
-def denoise(images, folder, how, noise=None, epochs=2, seed=3, augment=False):
-    phases = [
+def classifier_phase(images, labels, how, augment):
+    return classifier_phase(images, labels, SPLIT, epochs=2, batch_size=5, seed=7, augment=augment, execution=how)
+
+
+def denoiser_phases(images, how, noise=None, epochs=2, seed=3, augment=False):
+    return [
         denoiser_phase(
             name,
             images,
@@ -67,12 +92,56 @@ def denoise(images, folder, how, noise=None, epochs=2, seed=3, augment=False):
         )
         for name, its_noise in (("raw", None), ("noisy", noise))
     ]
-    return fit(denoiser(), phases, folder, digest="recipe", log=lambda line: None)
 
 
-def assert_same(one, other, **tolerance):
+def fit(network, phases, folder, patience=None):
+    return fit(network, phases, folder, digest="recipe", patience=patience, log=lambda line: None)
+
+
+def denoise(images, folder, how, noise=None, epochs=2):
+    return fit(denoiser(), denoiser_phases(images, how, noise, epochs), folder)
+
+
+def assert_same(one, other):
     for a, b in zip(one.get_weights(), other.get_weights(), strict=True):
-        np.testing.assert_allclose(a, b, **tolerance)
+        np.testing.assert_array_equal(a, b)
+
+
+def assert_learnt_the_same(make_network, phases, folder, patience=None):
+    """Train on batches from host and device, and compare.
+
+    Of the way that training moves the weights, rounding was measured to make 3e-6 on four kinds of CPU and two
+    backends; batches in another order make 1e-2.
+    """
+    begin = make_network().get_weights()
+    (one, history), (other, again) = [
+        fit(make_network(), phases(how), folder / how.batches_on, digest=patience) for how in (HOST, DEVICE)
+    ]
+    way = max(np.abs(after - before).max() for before, after in zip(begin, one.get_weights(), strict=True))
+    for a, b in zip(one.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * way)
+    measures = history.columns.difference(["epoch", "phase", "seconds"])
+    np.testing.assert_allclose(history[measures], again[measures], rtol=1e-5)
+
+
+def assert_same_images(from_host, from_device, feed):
+    """Compare training images to one unit in the last place: compilers divide by 255 as they multiply by 1/255."""
+    trainer = feed.trainer(denoiser())
+    trainer.network = layers.Identity()
+    for epoch in (1, 2):
+        for data in (from_host, from_device):
+            data.set_epoch(epoch)
+        assert len(from_host) == len(from_device) == 5
+        for number in range(5):
+            inputs, targets = from_host[number]
+            rows, labels = from_device[number]
+            made = trainer.predict_on_batch(rows)
+            if feed.pairs:
+                np.testing.assert_array_max_ulp(made[..., 3:], targets, maxulp=1)
+                made = made[..., :3]
+            else:
+                np.testing.assert_array_equal(labels, targets)
+            np.testing.assert_array_max_ulp(made, inputs, maxulp=1)
 
 
 def test_turns_are_those_of_the_host(images):
@@ -83,33 +152,37 @@ def test_turns_are_those_of_the_host(images):
 
 
 @pytest.mark.parametrize("augment", [False, True])
+def test_a_classifier_sees_the_images_of_the_host(images, labels, augment):
+    host, device = [classifier_phase(images, labels, how, epochs=augment) for how in (HOST, DEVICE)]
+    assert host.feed is None
+    assert_same_images(host.training, device.training, device.feed)
+
+
+@pytest.mark.parametrize("augment", [False, True])
+def test_a_denoiser_sees_the_images_of_the_host_where_there_is_no_noise(images, augment):
+    host, device = [denoiser_phases(images, how, augment=augment)[0] for how in (HOST, DEVICE)]
+    assert host.feed is None
+    assert_same_images(host.training, device.training, device.feed)
+
+
+@pytest.mark.parametrize("augment", [False, True])
 def test_a_classifier_learns_the_same_as_from_the_host(images, labels, tmp_path, augment):
-    trained = []
-    for how in (HOST, DEVICE):
-        phase = classifier_phase(images, labels, SPLIT, epochs=2, batch_size=5, seed=7, augment=augment, execution=how)
-        assert (phase.feed is None) == (how is HOST)
-        folder = tmp_path / how.batches_on
-        trained.append(fit(tiny_classifier(), [phase], folder, digest="recipe", patience=2, log=lambda line: None))
-    (one, history), (other, again) = trained
-    assert_same(one, other, rtol=1e-3, atol=1e-5)
-    columns = ["loss", "accuracy", "val_loss", "val_accuracy"]
-    np.testing.assert_allclose(history[columns], again[columns], rtol=1e-3, atol=1e-5)
+    def phases(how):
+        return [classifier_phase(images, labels, how, epochs=augment)]
+
+    assert_learnt_the_same(smooth_classifier, phases, tmp_path, patience=2)
 
 
 @pytest.mark.parametrize("augment", [False, True])
 def test_a_denoiser_learns_the_same_as_from_the_host_where_there_is_no_noise(images, tmp_path, augment):
-    (one, history), (other, again) = [
-        denoise(images, tmp_path / how.batches_on, how, augment=augment) for how in (HOST, DEVICE)
-    ]
-    assert_same(one, other, rtol=1e-3, atol=1e-5)
-    np.testing.assert_allclose(history["val_loss"], again["val_loss"], rtol=1e-4)
+    assert_learnt_the_same(smooth_denoiser, lambda how: denoiser_phases(images, how, augment=augment), tmp_path)
 
 
 def test_noise_follows_from_seed_and_epoch(images, tmp_path):
     one, history = denoise(images, tmp_path / "one", DEVICE, NOISE)
     again, _ = denoise(images, tmp_path / "again", DEVICE, NOISE)
     _, without = denoise(images, tmp_path / "without", DEVICE)
-    assert_same(one, again, rtol=0)
+    assert_same(one, again)
     np.testing.assert_array_equal(history["loss"][:2], without["loss"][:2])  # the raw phase
     assert (history["loss"][2:] != without["loss"][2:]).all()
 
@@ -141,27 +214,13 @@ def test_an_interrupted_training_ends_like_an_uninterrupted_one(images, tmp_path
         if line.startswith("epoch   3/4"):
             raise Killed
 
-    phases = [
-        denoiser_phase(
-            name,
-            images,
-            SPLIT,
-            epochs=2,
-            batch_size=5,
-            seed=3,
-            noise=noise,
-            augment=False,
-            execution=DEVICE,
-            device_noise=DeviceNoise,
-        )
-        for name, noise in (("raw", None), ("noisy", NOISE))
-    ]
+    phases = denoiser_phases(images, DEVICE, NOISE)
     with pytest.raises(Killed):
         fit(denoiser(), phases, tmp_path / "cut", digest="recipe", log=stop)
     said = []
     rest, again = fit(denoiser(), phases, tmp_path / "cut", digest="recipe", log=said.append)
     assert said[0].startswith("going on after epoch 3 of 4")
-    assert_same(whole, rest, rtol=0)
+    assert_same(whole, rest)
     np.testing.assert_array_equal(history["loss"], again["loss"])
 
 

@@ -558,9 +558,9 @@ def test_disks_too_large_for_a_table_are_refused():
 def test_the_same_holds_on_jax():
     """The core of the above, on Keras's other compiled backend."""
     if keras.backend.backend() == "jax":
-        pytest.skip("these tests run on jax already")
+        pytest.skip("these tests run on jax already: unset KERAS_BACKEND to run them on two backends")
     if find_spec("jax") is None:
-        pytest.skip("jax is not installed")
+        pytest.skip(f"jax is not installed: run {sys.executable} -m pip install jax")
     core = [
         test_stars_are_drawn_as_opencv_draws_them.__name__,
         test_stars_follow_the_references_law.__name__,

@@ -16,7 +16,11 @@ from galaxynb.networks.models import save_model
 
 OTHERS = [
     pytest.param(
-        name, marks=pytest.mark.skipif(importlib.util.find_spec(name) is None, reason=f"{name} is not installed")
+        name,
+        marks=pytest.mark.skipif(
+            importlib.util.find_spec(name) is None,
+            reason=f"{name} is not installed: run {sys.executable} -m pip install {name}",
+        ),
     )
     for name in ("jax", "torch", "tensorflow")
     if name != keras.backend.backend()

@@ -299,7 +299,7 @@ def test_a_checkpoint_cut_short_means_the_one_before(campaigns, training, what):
     assert_same(run, campaigns(training).whole)
 
 
-@pytest.mark.skipif(not HAS_JAX, reason="jax is not installed")
+@pytest.mark.skipif(not HAS_JAX, reason=f"jax is not installed: run {sys.executable} -m pip install jax")
 def test_jax_comes_to_the_same_bits_too(campaigns):
     result = campaigns("jax")
     [life] = result.lives

@@ -1,6 +1,6 @@
 """The smoke sweep through a real Slurm on this machine, beside the same sweep without.
 
-`make test-slurm` runs it; without that it is skipped, since it starts daemons and may install packages.
+`make test-slurm` runs it, as root on Debian. Other runs skip it, since it starts daemons and may install packages.
 """
 
 import os
@@ -13,7 +13,7 @@ from checkout import Checkout
 
 pytestmark = [
     pytest.mark.study,
-    pytest.mark.skipif("GALAXYNB_TEST_SLURM" not in os.environ, reason="starts Slurm: run it by `make test-slurm`"),
+    pytest.mark.skipif("GALAXYNB_TEST_SLURM" not in os.environ, reason="starts Slurm: run make test-slurm as root"),
 ]
 
 #: A job for a core and what the smallest networks take, in place of what the profile asks of a cluster.

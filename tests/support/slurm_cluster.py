@@ -28,9 +28,9 @@ def install():
     if CONFIGURATION.exists() and OURS not in CONFIGURATION.read_text(encoding="utf-8"):
         return f"there is a Slurm on this machine already ({CONFIGURATION})"
     if all(map(shutil.which, PROGRAMS)):
-        return None if os.geteuid() == 0 else "it takes root to start slurmd"
+        return None if os.geteuid() == 0 else "only root can start slurmd: run make test-slurm as root"
     if os.geteuid() != 0 or not shutil.which("apt-get"):
-        return f"Slurm is not installed, and only root on a Debian system can install it ({', '.join(PACKAGES)})"
+        return f"Slurm is not installed: run apt-get install {' '.join(PACKAGES)} as root, on Debian or Ubuntu"
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     for command in (["update"], ["install", "--yes", "--no-install-recommends", *PACKAGES]):
         command = ["apt-get", "--quiet", *command]
