@@ -57,7 +57,7 @@ def tiny_galaxy10():
 def real_sample():
     """Return the path of the 60 genuine images, or skip where they are not at hand."""
     if not REAL_SAMPLE.is_file():
-        pytest.skip("the real sample is not at hand")
+        pytest.skip(f"needs 60 real images, which this repository does not hold: put them at {REAL_SAMPLE}")
     return REAL_SAMPLE
 
 
@@ -65,6 +65,6 @@ def real_sample():
 def real_coordinates():
     """Return the published file's labels, ra and dec, in its order, or skip where they are not at hand."""
     if not REAL_COORDINATES.is_file():
-        pytest.skip("the real coordinates are not at hand")
+        pytest.skip(f"needs the published table of coordinates: put it at {REAL_COORDINATES}")
     table = pd.read_csv(REAL_COORDINATES)
     return np.repeat(np.arange(10), CLASS_COUNTS), table["RA"].to_numpy(), table["DEC"].to_numpy()

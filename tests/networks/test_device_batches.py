@@ -88,7 +88,6 @@ def denoiser_phases(images, how, noise=None, epochs=2, seed=3, augment=False):
             noise=its_noise,
             augment=augment,
             execution=how,
-            device_noise=DeviceNoise,
         )
         for name, its_noise in (("raw", None), ("noisy", noise))
     ]

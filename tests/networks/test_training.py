@@ -6,6 +6,7 @@ import random
 import shutil
 import threading
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -15,7 +16,9 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from paths import ROOT
 
+from galaxynb.fingerprints import code_digest
 from galaxynb.images import to_float
 from galaxynb.networks import batches, training
 from galaxynb.networks.autoencoder import build_autoencoder
@@ -275,38 +278,49 @@ def test_a_digest_depends_on_every_value():
         {"rate": 1e-3, "noise": {"part": [_Part(1.0), 2]}},
         {},
     ]
-    digests = [settings_digest(**recipe) for recipe in recipes]
+    digests = [settings_digest("autoencoder", **recipe) for recipe in recipes]
     assert len(set(digests)) == len(recipes)
     assert all(len(digest) == 64 and int(digest, 16) >= 0 for digest in digests)
-    assert settings_digest(noise=NoiseModel(n_stars=(1, 3)), rate=1e-3) == digests[0]  # order means nothing
+    assert (
+        settings_digest("autoencoder", noise=NoiseModel(n_stars=(1, 3)), rate=1e-3) == digests[0]
+    )  # order means nothing
 
 
 def test_a_digest_depends_on_backend_and_keras(monkeypatch):
-    before = settings_digest(a=1)
+    before = settings_digest("classifier", a=1)
     monkeypatch.setattr(keras.backend, "backend", lambda: "another")
-    other_backend = settings_digest(a=1)
+    other_backend = settings_digest("classifier", a=1)
     monkeypatch.undo()
     monkeypatch.setattr(keras, "__version__", "0.0")
-    assert len({before, other_backend, settings_digest(a=1)}) == 3
+    assert len({before, other_backend, settings_digest("classifier", a=1)}) == 3
 
 
-@pytest.mark.parametrize("module", ["data", "noise", "models", "training"])
-def test_a_digest_depends_on_the_code(tmp_path, monkeypatch, module):
-    before, without_noise = settings_digest(noise=1), settings_digest(a=1)
-    for source in Path(training.__file__).parent.glob("*.py"):
-        shutil.copy(source, tmp_path)
-    monkeypatch.setattr(training, "__file__", str(tmp_path / "training.py"))
-    assert settings_digest(noise=1) == before
-    with (tmp_path / f"{module}.py").open("a") as file:
-        file.write("# changed\n")
-    assert settings_digest(noise=1) != before
-    # A classifier's recipe has no noise: its checkpoints outlive a change of the noise module.
-    assert (settings_digest(a=1) == without_noise) == (module == "noise")
+def test_a_digest_depends_on_the_code_that_the_training_uses(tmp_path, monkeypatch):
+    package = Path(shutil.copytree(ROOT / "galaxynb", tmp_path / "galaxynb"))
+    monkeypatch.setattr(training, "code_digest", partial(code_digest, package=package))
+    networks = ("classifier", "autoencoder")
+
+    def changed(module, code):
+        """Append code to a module of the copy, and say whose digests differ then."""
+        before = {network: settings_digest(network, a=1) for network in networks}
+        with (package / f"{module}.py").open("a", encoding="utf-8") as file:
+            file.write(code)
+        return {network for network in networks if settings_digest(network, a=1) != before[network]}
+
+    assert changed("networks/models", "# a comment\n") == set()
+    assert changed("networks/models", "CHANGED = 1\n") == set(networks)
+    assert changed("networks/training", "CHANGED = 1\n") == set(networks)
+    assert changed("images", "CHANGED = 1\n") == set(networks)
+    # Checkpoints of the classifier outlive a change of the noise, and both trainings one of the downloader.
+    assert changed("noise", "CHANGED = 1\n") == {"autoencoder"}
+    assert changed("networks/device_noise", "CHANGED = 1\n") == {"autoencoder"}
+    assert changed("data/download", "CHANGED = 1\n") == set()
+    assert changed("figures/training", "CHANGED = 1\n") == set()
 
 
-def test_a_recipe_must_be_writable():
+def test_settings_must_be_writable():
     with pytest.raises(TypeError):
-        settings_digest(images=np.zeros(3))
+        settings_digest("classifier", images=np.zeros(3))
 
 
 # --- the best epoch

@@ -10,12 +10,15 @@ import shutil
 import sys
 from pathlib import Path
 
+import pandas as pd
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from book import SWEEPS, times
 from galaxynb.files import write_json, written_aside
 from galaxynb.pages import banner
 from galaxynb.provenance import device_text, load_records, records_table
 from galaxynb.results.evaluation import Estimate, recovery_verdict
+from galaxynb.results.paper import paper_summary
 from galaxynb.results.sweeps import read_sweep, sweep_provenance
 
 TABLES = (
@@ -28,16 +31,37 @@ TABLES = (
     "classifier_history",
     "autoencoder_history",
 )
+#: Rows of the table on the book's first page, by the names of the estimates.
+ANSWER = {
+    "clean": "clean images",
+    "noisy": "noisy images",
+    "denoised": "denoised images",
+    "drop": "*drop*",
+    "gain": "*gain*",
+    "recovery": "*recovery*",
+}
 FIGURES = ("accuracy", "confusion", "figure2", "figure5", "classifier_curves", "autoencoder_curves")
+
+
+def estimates_of(metrics):
+    """Return the estimates of a run's metrics.json by name."""
+    return {
+        name: Estimate(**{key: math.nan if number is None else number for key, number in found.items()})
+        for name, found in metrics["estimates"].items()
+    }
+
+
+def answer(metrics):
+    """Return the table on the book's first page: the numbers of the kept run and of the paper."""
+    estimates, paper = estimates_of(metrics), paper_summary()
+    kept = [estimates[name].text() for name in ANSWER]
+    return pd.DataFrame({"Accuracy": ANSWER.values(), "Kept run": kept, "Paper": [f"{paper[n]:.2f}" for n in ANSWER]})
 
 
 def sentences(metrics, records):
     """Return the two sentences of the chapter on the kept run: what it ran on, and what came out."""
     data, evaluated = records["data"], records["evaluation"]
-    estimates = {
-        name: Estimate(**{key: math.nan if number is None else number for key, number in found.items()})
-        for name, found in metrics["estimates"].items()
-    }
+    estimates = estimates_of(metrics)
     devices = sorted({device_text(record["device"]) for record in records.values()})
     hours = sum(record["wall_s"] for record in records.values()) / 3600
     ran = (
@@ -78,6 +102,7 @@ def keep(run, out):
         records_table(records).to_csv(aside / "stages.csv", index=False, lineterminator="\n")
         spent = times(run, records).set_index("Stage").T.rename_axis("Part")
         spent.to_csv(aside / "times.csv", lineterminator="\n")
+        answer(metrics).to_csv(aside / "answer.csv", index=False, lineterminator="\n")
         (aside / "ran.md").write_text("\n\n".join(sentences(metrics, records)) + "\n", encoding="utf-8")
 
 
