@@ -226,8 +226,8 @@ def _classifier(sizes, side, precision="float32"):
 _PREPARE_ALONE = """
 import resource, sys
 from pathlib import Path
-from galaxynb import data
-data.prepare(sys.argv[1], sys.argv[2], image_size=int(sys.argv[3]), progress=False)
+from galaxynb.data.cache import prepare_cache
+prepare_cache(sys.argv[1], sys.argv[2], image_size=int(sys.argv[3]), progress=False)
 status = Path("/proc/self/status")  # the peak of this process alone: ru_maxrss can include its parent's
 if status.exists():
     print(next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) / 1024)

@@ -38,9 +38,8 @@ def sweep_curves(curves, x, *, panels=None, paper=None):
     Examples
     --------
     >>> import pandas as pd
-    >>> from galaxynb import figures
     >>> curve = pd.DataFrame({"noise.sigma": [0, 0.1], "value": [0.7, 0.4], "low": [0.6, 0.3], "high": [0.8, 0.5]})
-    >>> figures.sweep_curves({"noisy": curve}, "noise.sigma", paper={"noisy": 0.33}).get_supxlabel()
+    >>> sweep_curves({"noisy": curve}, "noise.sigma", paper={"noisy": 0.33}).get_supxlabel()
     'Gaussian noise, standard deviation'
     """
     values = [None] if panels is None else sorted(set().union(*(curve[panels] for curve in curves.values())))
@@ -101,9 +100,8 @@ def sweep_map(series, x, y, *, title, missing=()):
     Examples
     --------
     >>> import pandas as pd
-    >>> from galaxynb import figures
     >>> series = pd.DataFrame({"noise.sigma": [0.1, 0.2], "stars": [0, 0], "value": [0.9, 0.6]})
-    >>> figures.sweep_map(series, "noise.sigma", "stars", title="Recovery").axes[0].get_ylabel()
+    >>> sweep_map(series, "noise.sigma", "stars", title="Recovery").axes[0].get_ylabel()
     'Injected stars per image, mean'
     """
     grid = series.pivot_table(index=y, columns=x, values="value", dropna=False)

@@ -56,7 +56,7 @@ class Phase:
     >>> from galaxynb.networks.batches import ClassifierBatches
     >>> images, labels = np.zeros((2, 8, 8, 3), dtype=np.uint8), np.array([0, 1])
     >>> training, validation = (ClassifierBatches(images, labels, [row], batch_size=1, seed=0) for row in (0, 1))
-    >>> Phase("classify", 6, training, validation)
+    >>> Phase("classify", 6, training, validation=validation)
     Phase(name='classify', epochs=6)
     """
 
@@ -178,7 +178,7 @@ def fit(model, phases, folder, *, digest, patience=None, monitor="val_loss", log
     ...         return np.ones((1, 1)), np.ones((1, 1))
     >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
     >>> model.compile("sgd", "mse", run_eagerly=True)
-    >>> phase = Phase("only", 1, OneBatch(), OneBatch())
+    >>> phase = Phase("only", 1, OneBatch(), validation=OneBatch())
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     model, history = fit(model, [phase], folder, digest="one weight", log=lambda line: None)
     >>> list(history.columns)

@@ -57,7 +57,7 @@ class Galaxy:
 
     Examples
     --------
-    >>> galaxy = Galaxy("spheroid", magnitude=17.0, radius=2.5, axis_ratio=0.8)
+    >>> galaxy = Galaxy(form="spheroid", magnitude=17.0, radius=2.5, axis_ratio=0.8)
     >>> galaxy.sersic
     1.0
     """
@@ -144,7 +144,7 @@ def total_flux(galaxy):
 
     Examples
     --------
-    >>> total_flux(Galaxy("spheroid", magnitude=20.0, radius=2.0, axis_ratio=1.0)).round(1).tolist()
+    >>> total_flux(Galaxy(form="spheroid", magnitude=20.0, radius=2.0, axis_ratio=1.0)).round(1).tolist()
     [4.6, 10.0, 17.5]
     """
     if galaxy.form == "spheroid":
@@ -347,7 +347,8 @@ def paint_galaxy(frame, pixel, galaxy):
     Examples
     --------
     >>> frame = np.zeros((3, 64, 64), np.float32)
-    >>> paint_galaxy(frame, NATIVE_SCALE, Galaxy("spheroid", magnitude=20.0, radius=1.0, axis_ratio=1.0))
+    >>> galaxy = Galaxy(form="spheroid", magnitude=20.0, radius=1.0, axis_ratio=1.0)
+    >>> paint_galaxy(frame, NATIVE_SCALE, galaxy)
     >>> bool(9.5 < frame[1].sum() < 10.5)  # nanomaggies in r
     True
     """

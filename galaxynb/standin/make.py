@@ -76,9 +76,8 @@ def make_standin(path, n_images, *, image_size=256, seed=0, workers=None, progre
     """Write a stand-in in the Galaxy10 DECaLS layout.
 
     Each image depends only on `seed`, `n_images`, `image_size` and its row. The number of workers and earlier
-    interruptions do not change it. The bytes of the file can differ between runs, because lzf may compress the same
-    image to different bytes. As in the published catalogue, a few galaxies appear twice, some of them under two
-    labels (`galaxynb.standin.ranges.TWINS` and `NEIGHBOURS`).
+    interruptions change no byte of the file. As in the published catalogue, a few galaxies appear twice, some of them
+    under two labels (`galaxynb.standin.ranges.TWINS` and `NEIGHBOURS`).
 
     Parameters
     ----------
@@ -171,9 +170,10 @@ def _write(path, labels, size, seed, workers, progress):
         out.attrs[STANDIN_ATTRIBUTE] = f"galaxynb {__version__}, seed {seed}"
         out[LABELS] = labels
         for name in (IMAGES, TRUTH):
-            # One image per chunk lets readers take images in any order. lzf is as fast as the drawing.
+            # One image per chunk lets readers take images in any order. gzip, unlike lzf, always compresses an image to
+            # the same bytes, so the checksum of a stand-in that is made again stays the same.
             shape = (len(labels), size, size, 3)
-            out.create_dataset(name, shape, np.uint8, chunks=(1, *shape[1:]), compression="lzf")
+            out.create_dataset(name, shape, np.uint8, chunks=(1, *shape[1:]), compression="gzip", compression_opts=1)
         for start, (images, truth, values) in zip(range(0, len(rows), _CHUNK), blocks, strict=True):
             part = slice(start, start + len(images))
             out[IMAGES][part] = images

@@ -72,7 +72,7 @@ def smooth_classifier():
     return smooth(network, "sparse_categorical_crossentropy", 0.01, metrics=["accuracy"])
 
 
-def classifier_phase(images, labels, how, augment):
+def one_classifier_phase(images, labels, how, augment):
     return classifier_phase(images, labels, SPLIT, epochs=2, batch_size=5, seed=7, augment=augment, execution=how)
 
 
@@ -93,12 +93,12 @@ def denoiser_phases(images, how, noise=None, epochs=2, seed=3, augment=False):
     ]
 
 
-def fit(network, phases, folder, patience=None):
+def trained(network, phases, folder, patience=None):
     return fit(network, phases, folder, digest="recipe", patience=patience, log=lambda line: None)
 
 
 def denoise(images, folder, how, noise=None, epochs=2):
-    return fit(denoiser(), denoiser_phases(images, how, noise, epochs), folder)
+    return trained(denoiser(), denoiser_phases(images, how, noise, epochs), folder)
 
 
 def assert_same(one, other):
@@ -114,7 +114,7 @@ def assert_learnt_the_same(make_network, phases, folder, patience=None):
     """
     begin = make_network().get_weights()
     (one, history), (other, again) = [
-        fit(make_network(), phases(how), folder / how.batches_on, digest=patience) for how in (HOST, DEVICE)
+        trained(make_network(), phases(how), folder / how.batches_on, patience) for how in (HOST, DEVICE)
     ]
     way = max(np.abs(after - before).max() for before, after in zip(begin, one.get_weights(), strict=True))
     for a, b in zip(one.get_weights(), other.get_weights(), strict=True):
@@ -152,7 +152,7 @@ def test_turns_are_those_of_the_host(images):
 
 @pytest.mark.parametrize("augment", [False, True])
 def test_a_classifier_sees_the_images_of_the_host(images, labels, augment):
-    host, device = [classifier_phase(images, labels, how, epochs=augment) for how in (HOST, DEVICE)]
+    host, device = [one_classifier_phase(images, labels, how, augment) for how in (HOST, DEVICE)]
     assert host.feed is None
     assert_same_images(host.training, device.training, device.feed)
 
@@ -167,7 +167,7 @@ def test_a_denoiser_sees_the_images_of_the_host_where_there_is_no_noise(images, 
 @pytest.mark.parametrize("augment", [False, True])
 def test_a_classifier_learns_the_same_as_from_the_host(images, labels, tmp_path, augment):
     def phases(how):
-        return [classifier_phase(images, labels, how, epochs=augment)]
+        return [one_classifier_phase(images, labels, how, augment)]
 
     assert_learnt_the_same(smooth_classifier, phases, tmp_path, patience=2)
 

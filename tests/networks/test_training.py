@@ -1,4 +1,4 @@
-"""Batches, recipes and training: what a network is fed, and that nothing is lost when it is interrupted."""
+"""Batches, settings and training: what a network is fed, and that nothing is lost when it is interrupted."""
 
 import json
 import math
@@ -258,7 +258,7 @@ def test_a_negative_phase_is_refused():
         Phase("noisy", -1, None, validation=None)
 
 
-# --- recipes
+# --- settings
 
 
 @dataclass(frozen=True)
@@ -267,7 +267,7 @@ class _Part:
 
 
 def test_a_digest_depends_on_every_value():
-    recipes = [
+    examples = [
         {"rate": 1e-3, "noise": NOISE},
         {"rate": 1e-4, "noise": NOISE},
         {"rate": 1e-3, "noise": NoiseModel(n_stars=(1, 3), sigma=0.11)},
@@ -278,8 +278,8 @@ def test_a_digest_depends_on_every_value():
         {"rate": 1e-3, "noise": {"part": [_Part(1.0), 2]}},
         {},
     ]
-    digests = [settings_digest("autoencoder", **recipe) for recipe in recipes]
-    assert len(set(digests)) == len(recipes)
+    digests = [settings_digest("autoencoder", **example) for example in examples]
+    assert len(set(digests)) == len(examples)
     assert all(len(digest) == 64 and int(digest, 16) >= 0 for digest in digests)
     assert (
         settings_digest("autoencoder", noise=NoiseModel(n_stars=(1, 3)), rate=1e-3) == digests[0]
@@ -669,7 +669,7 @@ def test_a_lost_best_checkpoint_gives_one_clear_sentence(tmp_path, damage):
         follow([1, 2, 3], tmp_path, patience=5)
 
 
-# --- fit: other recipes, faults and refusals
+# --- fit: other settings, faults and refusals
 
 
 def test_another_recipe_starts_afresh(tmp_path):

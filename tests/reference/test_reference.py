@@ -12,7 +12,6 @@ import pytest
 import yaml
 from paths import REFERENCE, ROOT
 
-import galaxynb.provenance as provenance  # MODULE
 from galaxynb import __version__
 from galaxynb.data.galaxy10 import CLASS_COUNTS
 from galaxynb.files import write_json
@@ -86,7 +85,7 @@ def test_what_was_measured_of_the_standin_says_of_which_one_and_by_which_commit(
 
 def test_what_was_measured_of_the_standin_is_of_its_present_ranges(parts):
     """After a change of `galaxynb.standin.ranges`, `make reference` (or its parts by --only) measures anew."""
-    stale = [name for name, part in parts.items() if part["recipes"] != ranges_digest()]
+    stale = [name for name, part in parts.items() if part["ranges"] != ranges_digest()]
     assert stale == []
 
 
@@ -170,7 +169,7 @@ def kept_records():
 
 
 def test_kept_run_is_at_the_papers_scale_and_from_committed_code(kept_records):
-    assert list(kept_records) == list(provenance.STAGES)
+    assert list(kept_records) == list(SECTIONS)
     assert kept_records["data"]["data"]["n_images"] == sum(CLASS_COUNTS)
     assert kept_records["autoencoder"]["parameters"]["raw_epochs"] == 20
     assert kept_records["autoencoder"]["parameters"]["noisy_epochs"] == 60

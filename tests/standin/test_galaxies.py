@@ -249,7 +249,7 @@ def test_twice_the_radius_is_twice_as_wide(galaxy):
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("ratio", [0.3, 0.6])
 def test_the_axis_ratio_is_seen(form, ratio):
-    galaxy = plain(Galaxy(form, 17.0, RADIUS, ratio, angle=0.6))
+    galaxy = plain(Galaxy(form=form, magnitude=17.0, radius=RADIUS, axis_ratio=ratio, angle=0.6))
     minor, major = moments(painted(galaxy)[1], PIXEL)
     # An irregular is bent. For an edge-on disc the axis ratio is thickness over radius, not a ratio of moments.
     tolerance = {"irregular": 0.5, "edge-on": 0.5}.get(form, 0.05)
@@ -258,7 +258,7 @@ def test_the_axis_ratio_is_seen(form, ratio):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_half_the_light_is_roughly_within_the_radius(form):
-    galaxy = plain(Galaxy(form, 17.0, RADIUS, 0.1 if form == "edge-on" else 1.0))
+    galaxy = plain(Galaxy(form=form, magnitude=17.0, radius=RADIUS, axis_ratio=0.1 if form == "edge-on" else 1.0))
     y, x = (np.indices((SIZE, SIZE)) - (SIZE - 1) / 2) * PIXEL
     frame = painted(galaxy)[1]
     # Along the major axis.
@@ -267,7 +267,7 @@ def test_half_the_light_is_roughly_within_the_radius(form):
 
 
 def test_a_galaxy_out_of_the_frame_changes_nothing_and_half_in_it_adds_half():
-    galaxy = Galaxy("spheroid", 18.0, RADIUS, 1.0)
+    galaxy = Galaxy(form="spheroid", magnitude=18.0, radius=RADIUS, axis_ratio=1.0)
     far = dataclasses.replace(galaxy, x=500.0)
     assert not painted(far).any()
     edge = dataclasses.replace(galaxy, x=SIZE / 2 * PIXEL)

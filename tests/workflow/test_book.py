@@ -44,6 +44,7 @@ def test_prose_comes_from_the_notebook_as_it_is_and_results_from_the_run():
         return {
             "cell_type": "code",
             "id": name,
+            "execution_count": 1,
             "metadata": {"tags": list(tags)},
             "outputs": list(outputs),
             "source": "",
@@ -59,15 +60,23 @@ def test_prose_comes_from_the_notebook_as_it_is_and_results_from_the_run():
         ],
         "metadata": {"papermill": {"parameters": {"seed": 7, "sizes": [4], "rest": None, "name": "two", "unknown": 1}}},
     }
-    current = {"cells": [ran("p", ["parameters"]), markdown("new"), ran("a"), markdown("more")], "metadata": {}}
+    now = defaults.replace("# of all", "# of everything")
+    cells = [
+        ran("p", ["parameters"]) | {"source": now},
+        markdown("new"),
+        ran("other id", ["hide-input"]),
+        markdown("more"),
+    ]
+    current = {"cells": cells, "metadata": {}}
     cells = book.with_current_prose(executed, current)["cells"]
-    assert [cell["id"] for cell in cells] == ["p", "new", "a", "more"]
+    assert [cell["id"] for cell in cells] == ["p", "new", "other id", "more"]
+    assert cells[2]["metadata"]["tags"] == ["hide-input"]
     assert cells[2]["outputs"] == ["1"]
     # What is seen is what the page was made with.
-    given = "seed: int = 7  # of all\nname: str = 'two'  # of it\nsizes: list = [4]\nrest = None  # plain"
+    given = "seed: int = 7  # of everything\nname: str = 'two'  # of it\nsizes: list = [4]\nrest = None  # plain"
     assert cells[0]["source"] == given
-    with pytest.raises(ValueError, match="has not run"):
-        book.with_current_prose(executed, {"cells": [ran("b")]})
+    with pytest.raises(ValueError, match="is not the code that has run"):
+        book.with_current_prose(executed, {"cells": [ran("b") | {"source": "x = 2"}]})
 
 
 def test_an_unchanged_file_is_not_written_again(tmp_path):

@@ -101,7 +101,7 @@ def test_every_stage_leaves_its_results(study):
     assert set(records) == set(SECTIONS)
     assert all(record["wall_s"] > 0 and record["peak_memory_bytes"] > 0 for record in records.values())
     assert all(record["data"]["kind"] == "standin" for record in records.values())
-    for name in ("audit", "leak_free", "closeness_overall", "closeness_classes", "recipes"):
+    for name in ("audit", "leak_free", "closeness_overall", "closeness_classes", "ranges"):
         assert len(pd.read_csv(run / "tables" / f"{name}.csv"))
     metrics = json.loads((run / "metrics.json").read_text())
     assert 0 <= metrics["estimates"]["clean"]["value"] <= 1

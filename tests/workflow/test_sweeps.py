@@ -281,7 +281,12 @@ def test_what_a_stage_starts_works_as_a_batch():
     code = "import stage, subprocess as s, sys; stage.work_as_a_batch(); s.run([sys.executable, '-c', sys.argv[1]])"
     child = "import os; print(os.sched_getscheduler(0) == os.SCHED_BATCH)"
     done = subprocess.run(
-        [sys.executable, "-c", code, child], cwd=ROOT / "workflow", capture_output=True, text=True, check=True
+        [sys.executable, "-c", code, child],
+        cwd=ROOT / "workflow",
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert done.stdout == "True\n"
 
@@ -541,12 +546,8 @@ def test_each_axis_of_the_sweeps_that_ship_has_words(path):
         assert parameter_words(name, capital=True)[0].isupper()
 
 
-def sweep_sections():
-    return [section for section, _ in sweeps.STAGES.values()]
-
-
 def test_words_are_known_for_all_that_a_profile_must_hold_and_differ():
-    names = [f"{section}.{name}" for section in sweep_sections() for name in SCHEMA["properties"][section]["required"]]
+    names = [f"{section}.{name}" for section in SECTIONS for name in SCHEMA["properties"][section]["required"]]
     words = [parameter_words(name) for name in names]
     assert not set(words) & set(names)
     assert len(set(words)) == len(names)

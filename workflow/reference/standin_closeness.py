@@ -420,7 +420,7 @@ def main(arguments=None):
             "commit": commit,
             "data": f"galaxynb {__version__}, seed {options.seed}",
             "dirty": dirty,
-            "recipes": ranges_digest(),
+            "ranges": ranges_digest(),
             "seconds": round(time.perf_counter() - start),
             "seed": options.seed,
         }
