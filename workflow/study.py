@@ -99,8 +99,8 @@ class Study:
         for path in sorted(self.source_files):
             if not Path(path).is_file():
                 raise ConfigurationError(
-                    f"DATA={path} is not a file: give standin, galaxy10 or the path of a file in the Galaxy10 DECaLS "
-                    "layout."
+                    f"DATA is {path}, but standin, galaxy10 or the path of a Galaxy10 DECaLS file is needed: give one of "
+                    "them."
                 )
 
     # What rules ask for

@@ -10,6 +10,22 @@ from pathlib import Path
 import yaml
 from paths import ROOT
 
+#: Where a smoke run on the stand-in leaves its results.
+SMOKE = Path("runs/smoke-standin")
+#: Targets for tests of what a stage does, which need no book.
+NO_BOOK = "SNAKEMAKE_ARGS=-- stages"
+
+
+def sentence(done):
+    """Return what a failed make printed."""
+    assert done.returncode != 0
+    return done.stdout + done.stderr
+
+
+def other_code(text):
+    """Return the text of a module with a statement more."""
+    return text + "\n_ADDED = 1\n"
+
 
 class Checkout:
     """A copy of the checkout, and make in it with this interpreter's environment."""
@@ -28,6 +44,13 @@ class Checkout:
             "PYTHONPATH": str(root),
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         }
+
+    def copy(self, root):
+        """Return a copy of this checkout with its results, in the folder `root`."""
+        copied = object.__new__(Checkout)
+        copied.root = shutil.copytree(self.root, root, symlinks=True)
+        copied.environment = self.environment | {"PYTHONPATH": str(root)}
+        return copied
 
     def make(self, *arguments, **options):
         """Run make without setting up an environment: tests use the one they run in."""

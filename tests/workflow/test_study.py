@@ -5,31 +5,15 @@ Everything runs in a copy of the checkout, so that a user's own runs are not tou
 
 import html.parser
 import json
-import os
 import re
-import resource
-import shutil
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import cv2
-import h5py
-import numpy as np
 import pandas as pd
-import pooch
 import pytest
 import yaml
-from checkout import Checkout
+from checkout import SMOKE, Checkout, other_code, sentence
 
 from galaxynb.stages import SECTIONS, STAGES
-
-SMOKE = Path("runs/smoke-standin")
-#: Targets for tests of what a stage does, which need no book.
-NO_BOOK = "SNAKEMAKE_ARGS=-- stages"
 
 pytestmark = pytest.mark.study
 
@@ -46,12 +30,6 @@ def study(checkout):
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
     assert str(checkout.root / SMOKE / "book" / "index.html") in done.stdout
     return checkout
-
-
-def sentence(done):
-    """What a failed make says, before make's own last line."""
-    assert done.returncode != 0
-    return done.stdout + done.stderr
 
 
 class Links(html.parser.HTMLParser):
@@ -189,10 +167,6 @@ def other_prose(text):
     return text.replace('"""', '"""  ', 1) + "\n# A comment.\n"
 
 
-def other_code(text):
-    return text + "\n_ADDED = 1\n"
-
-
 def other_metadata(text):
     """Return a notebook as JupyterLab saves it with recordTiming, and VS Code with the language of each cell."""
     notebook = json.loads(text)
@@ -244,151 +218,11 @@ def test_a_parameter_makes_its_stage_and_all_after_it_again(study):
     assert study.planned() == set()
 
 
-def test_a_stage_that_makes_the_same_again_trains_nothing_anew(study):
-    marks = {path.name: path.stat().st_mtime_ns for path in (study.root / SMOKE / "marks").iterdir()}
-    module = study.root / "galaxynb/data/download.py"
-    text = module.read_text(encoding="utf-8")
-    module.write_text(other_code(text), encoding="utf-8")
-    done = study.smoke(NO_BOOK)
-    assert done.returncode == 0, done.stderr[-3000:]
-    after = {path.name: path.stat().st_mtime_ns for path in (study.root / SMOKE / "marks").iterdir()}
-    assert {name for name in marks if marks[name] != after.get(name)} - {"book"} == {"01_data"}
-    module.write_text(text, encoding="utf-8")
-    assert study.smoke().returncode == 0
-    assert study.planned() == set()
-
-
-def test_real_galaxies_go_through_the_same_study(checkout, real_sample):
-    done = checkout.smoke(f"DATA={real_sample}")
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
-    run = checkout.root / f"runs/smoke-{Path(real_sample).stem}"
-    record = json.loads((run / "provenance/evaluation.json").read_text())
-    assert record["data"]["kind"] == "real"
-    assert record["data"]["n_images"] == 60
-    text = (run / "book/book/results.html").read_text(encoding="utf-8")
-    assert "Synthetic" not in text
-    for number in (1, 2, 5):
-        assert (run / f"figures/figure{number}.png").is_file()
-    # What the figures are drawn from is the sample, shrunk.
-    with h5py.File(real_sample) as file:
-        shrunk = [cv2.resize(image, (32, 32), interpolation=cv2.INTER_AREA) for image in file["images"]]
-    assert (np.load(run / "data/cache/images.npy") == shrunk).all()
-    assert record["data"]["sha256"] == pooch.file_hash(str(real_sample))
-
-
-def records_of(study):
-    return {path.name: path.read_bytes() for path in (study.root / SMOKE / "marks").iterdir() if path.name != "book"}
-
-
-def test_a_full_disk_ends_with_one_sentence_and_the_next_run_makes_all_anew(study):
-    """A limit on the size of files stands in for a full disk; the changed profile would reach every stage."""
-    results = [study.root / SMOKE / name for name in ("metrics.json", "data/standin.h5", "book/index.html")]
-    before, marks = [path.read_bytes() for path in results], records_of(study)
-    study.set("data", "n_images", 61)
-    limit = 2_000_000
-    failed = study.smoke(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
-    said = sentence(failed)
-    assert "01_data failed" in said
-    assert "standin.h5" in said.split("01_data failed")[1]
-    assert [path.read_bytes() for path in results] == before
-    assert not list((study.root / SMOKE / "data").glob("*partial*"))
-    assert study.planned() == {*SECTIONS, "book"}
-    assert study.smoke(NO_BOOK).returncode == 0
-    after = records_of(study)
-    assert all(after[name] != marks[name] for name in marks)
-    assert study.planned() == {"book"}
-
-
-def test_a_damaged_model_ends_with_one_sentence_and_is_made_again_once_deleted(study):
-    model = study.root / SMOKE / "models/classifier.keras"
-    whole = model.read_bytes()
-    model.write_bytes(whole[: len(whole) // 2])
-    study.set("evaluation", "n_resamples", 997)
-    book = (study.root / SMOKE / "book/book/results.html").read_bytes()
-    said = sentence(study.smoke(NO_BOOK))
-    assert "05_evaluation failed" in said
-    assert "classifier.keras is not a readable Keras model" in said
-    assert (study.root / SMOKE / "book/book/results.html").read_bytes() == book
-    model.unlink()
-    assert "classifier" in study.planned()
-    assert study.smoke(f"SNAKEMAKE_ARGS=-- {SMOKE}/marks/03_classifier").returncode == 0
-    assert model.is_file()
-    assert "classifier" not in study.planned()
-
-
-def test_a_stage_that_fails_late_leaves_its_earlier_results(study):
-    """The evaluation's last computation fails, after tables and figures were shown."""
-    run = study.root / SMOKE
-    kept = [path for name in ("tables", "figures", "models", "provenance") for path in (run / name).iterdir()]
-    before = {path: path.read_bytes() for path in (*kept, run / "metrics.json")}
-    whole = (study.root / "notebooks/05_evaluation.ipynb").read_text(encoding="utf-8")
-    study.edit("notebooks/05_evaluation.ipynb", "verdict = evaluation.verdict(accuracy, effect)", "verdict = 1 / 0")
-    failed = study.smoke(NO_BOOK)
-    (study.root / "notebooks/05_evaluation.ipynb").write_text(whole, encoding="utf-8")
-    assert "05_evaluation failed: ZeroDivisionError" in sentence(failed)
-    assert {path: path.read_bytes() for path in before} == before
-    assert "evaluation" in study.planned()
-
-
-def test_a_killed_kernel_ends_with_one_sentence_and_keeps_earlier_results(study):
-    run = study.root / SMOKE
-    before = {path: path.read_bytes() for path in (run / "noise.json", run / "notebooks/02_noise.ipynb")}
-    whole = (study.root / "notebooks/02_noise.ipynb").read_text(encoding="utf-8")
-    study.edit("notebooks/02_noise.ipynb", "from pathlib import Path", "import os; os.kill(os.getpid(), 9)")
-    failed = study.smoke(NO_BOOK)
-    (study.root / "notebooks/02_noise.ipynb").write_text(whole, encoding="utf-8")
-    said = sentence(failed)
-    assert "02_noise failed" in said
-    assert "kernel died" in said.lower()
-    assert {path: path.read_bytes() for path in before} == before
-    assert (run / "book/index.html").is_file()
-    assert "noise" in study.planned()
-    assert study.smoke(f"SNAKEMAKE_ARGS=-- {SMOKE}/marks/02_noise").returncode == 0
-    assert "noise" not in study.planned()
-
-
-def test_a_killed_workflow_is_gone_on_with(study):
-    """SIGKILL to make's whole group in the middle of a training; then unlock, the one documented command."""
-    environment = Path(sys.prefix)
-    shutil.rmtree(study.root / SMOKE / "models")
-    checkpoints = study.root / SMOKE / "checkpoints/classifier"
-    shutil.rmtree(checkpoints)
-    running = subprocess.Popen(
-        ["make", "--old-file", f"{environment}/ready", f"VENV={environment}", "book", "PROFILE=smoke"],
-        cwd=study.root, env=study.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )  # fmt: skip
-    deadline = time.monotonic() + 300
-    while not (checkpoints / "history.json").exists():
-        assert running.poll() is None, "make ended before the training's first epoch"
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    os.killpg(running.pid, signal.SIGKILL)
-    running.wait()
-    assert not (study.root / SMOKE / "models/classifier.keras").exists()
-    assert study.make("unlock", "PROFILE=smoke").returncode == 0
-    assert study.smoke(f"SNAKEMAKE_ARGS=-- {SMOKE}/marks/03_classifier").returncode == 0
-    executed = (study.root / SMOKE / "notebooks/03_classifier.ipynb").read_text(encoding="utf-8")
-    assert "going on after epoch 1 of 2" in executed
-
-
-def test_a_stage_that_failed_for_a_passing_reason_does_not_pass_for_done(study):
-    """The stage's input is new already, so nothing but the missing mark says that it has to run."""
-    reference = study.root / "book/reference/noise_calibration.json"
-    whole = reference.read_bytes()
-    reference.write_bytes(whole[:20])
-    study.set("data", "n_images", 62)
-    failed = study.smoke(f"SNAKEMAKE_ARGS=-- {SMOKE}/marks/02_noise")
-    reference.write_bytes(whole)
-    assert "02_noise failed" in sentence(failed)
-    assert study.planned() == {"noise", "classifier", "autoencoder", "evaluation", "book"}
-
-
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["PROFILE=smokey"], "PROFILE=smokey has no config/smokey.yaml"),
-        (["PROFILE=smoke", "DATA=nowhere.h5"], "DATA=nowhere.h5 is not a file"),
+        (["PROFILE=smokey"], "PROFILE is smokey, but config/smokey.yaml does not exist"),
+        (["PROFILE=smoke", "DATA=nowhere.h5"], "DATA is nowhere.h5, but standin, galaxy10 or"),
     ],
 )
 def test_bad_arguments_of_make(checkout, arguments, expected):
@@ -397,7 +231,7 @@ def test_bad_arguments_of_make(checkout, arguments, expected):
 
 def test_a_mistyped_profile_is_told_before_an_environment_is_made(checkout, tmp_path):
     said = sentence(checkout.run("make", "book", "PROFILE=smokey", f"VENV={tmp_path / 'venv'}"))
-    assert "PROFILE=smokey has no config/smokey.yaml" in said
+    assert "PROFILE is smokey, but config/smokey.yaml does not exist" in said
     assert not (tmp_path / "venv").exists()
 
 
@@ -418,13 +252,6 @@ def test_a_wrong_profile_stops_with_the_key(checkout, section, key, value, expec
     assert expected in said
     assert section in said
     assert not (checkout.root / "runs/wrong-standin").exists()
-
-
-def test_a_bad_file_stops_the_first_stage_with_its_sentence(checkout):
-    (checkout.root / "empty.h5").write_bytes(b"")
-    said = sentence(checkout.smoke("DATA=empty.h5"))
-    assert "01_data failed" in said
-    assert "empty.h5" in said.split("01_data failed")[1]
 
 
 @pytest.mark.parametrize("stage", list(STAGES)[1:])

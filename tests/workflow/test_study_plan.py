@@ -128,7 +128,7 @@ def test_a_file_of_data_is_named_from_the_notebooks_and_must_exist(checkout):
     assert made.parameters("01_data", made.root)["source"] == "../my galaxies.h5"
     assert made.inputs("01_data")["source"](SimpleNamespace(folder=made.root)) == ["my galaxies.h5"]
     assert made.inputs("02_noise")["source"](SimpleNamespace(folder=made.root)) == []
-    with pytest.raises(configuration.ConfigurationError, match=r"^DATA=nowhere\.h5 is not a file: give standin, "):
+    with pytest.raises(configuration.ConfigurationError, match=r"^DATA is nowhere\.h5, but standin, "):
         study.Study(profile(source="nowhere.h5"))
 
 
