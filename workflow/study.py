@@ -99,8 +99,8 @@ class Study:
         for path in sorted(self.source_files):
             if not Path(path).is_file():
                 raise ConfigurationError(
-                    f"DATA is {path}, but standin, galaxy10 or the path of a Galaxy10 DECaLS file is needed: give one of "
-                    "them."
+                    f"DATA is {path}, but standin, galaxy10 or the path of a Galaxy10 DECaLS file is needed: "
+                    "give one of them."
                 )
 
     # What rules ask for

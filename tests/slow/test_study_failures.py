@@ -17,7 +17,7 @@ import pooch
 import pytest
 from checkout import NO_BOOK, SMOKE, Checkout, other_code, sentence
 
-from galaxynb.stages import SECTIONS
+from galaxynb.stages import SECTIONS, STAGES
 
 pytestmark = pytest.mark.study
 
@@ -184,3 +184,14 @@ def test_a_bad_file_stops_the_first_stage_with_its_sentence(checkout):
     said = sentence(checkout.smoke("DATA=empty.h5"))
     assert "01_data failed" in said
     assert "empty.h5" in said.split("01_data failed")[1]
+
+
+@pytest.mark.parametrize("stage", list(STAGES)[1:])
+def test_a_notebook_alone_says_what_it_misses(checkout, stage, tmp_path):
+    done = checkout.run(
+        "papermill", f"notebooks/{stage}.ipynb", str(tmp_path / "out.ipynb"), "-k", "galaxynb",
+        "-p", "run_dir", str(tmp_path / "nothing"), "--cwd", "notebooks", "--no-progress-bar",
+    )  # fmt: skip
+    said = sentence(done)
+    assert "01_data.ipynb" in said
+    assert "make book" in said
