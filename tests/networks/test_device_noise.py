@@ -4,11 +4,7 @@ Seeds are fixed, so that each test passes always or never. Statistical tests hav
 test compares), and each is made to fail by a law that is wrong in a stated way.
 """
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
-from importlib.util import find_spec
 
 import cv2
 import keras
@@ -550,33 +546,3 @@ def test_a_side_without_pixels_is_refused():
 def test_disks_too_large_for_a_table_are_refused():
     with pytest.raises(ValueError, match=r"radius is \(0.0, 0.5\), for which the table at 256 px takes .* MB"):
         DeviceNoise(NoiseModel(radius=(0.0, 0.5)), 256)
-
-
-# --- another backend
-
-
-def test_the_same_holds_on_jax():
-    """The core of the above, on Keras's other compiled backend."""
-    if keras.backend.backend() == "jax":
-        pytest.skip("these tests run on jax already: unset KERAS_BACKEND to run them on two backends")
-    if find_spec("jax") is None:
-        pytest.skip(f"jax is not installed: run {sys.executable} -m pip install jax")
-    core = [
-        test_stars_are_drawn_as_opencv_draws_them.__name__,
-        test_stars_follow_the_references_law.__name__,
-        f"{test_pixels_have_the_references_moments.__name__}[64 px]",
-        f"{test_gaussian_noise_has_its_sigma_on_mid_grey.__name__}[0.1]",
-        test_the_generators_state_decides_the_bits.__name__,
-        f"{test_fit_sees_fresh_noise_of_the_references_strength.__name__}[mixed_float16]",
-    ]
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
-        + [f"{__file__}::{test}" for test in core],
-        # Half of the time went into optimizing code that runs once.
-        env=os.environ
-        | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_backend_optimization_level=0"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]

@@ -103,3 +103,30 @@ def test_another_backend_predicts_the_same_and_trains(saved, backend):
             np.testing.assert_allclose(made[name], expected, atol=1e-4, err_msg=name)
         for place in ("host", "device"):
             assert (np.abs(made[place] - predictions["autoencoder"]) > 1e-4).any(), "training changes a network"
+
+
+def test_noise_of_the_device_is_the_same_on_jax():
+    """The core of tests/networks/test_device_noise.py, on Keras's other compiled backend."""
+    if keras.backend.backend() == "jax":
+        pytest.skip("these tests run on jax already: unset KERAS_BACKEND to run them on two backends")
+    pytest.importorskip("jax", reason=f"jax is not installed: run {sys.executable} -m pip install jax")
+    core = [
+        "test_stars_are_drawn_as_opencv_draws_them",
+        "test_stars_follow_the_references_law",
+        "test_pixels_have_the_references_moments[64 px]",
+        "test_gaussian_noise_has_its_sigma_on_mid_grey[0.1]",
+        "test_the_generators_state_decides_the_bits",
+        "test_fit_sees_fresh_noise_of_the_references_strength[mixed_float16]",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
+        + [f"tests/networks/test_device_noise.py::{test}" for test in core],
+        # Half of the time went into optimizing code that runs once.
+        env=os.environ
+        | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_backend_optimization_level=0"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]

@@ -114,7 +114,7 @@ def test_a_script_and_a_module_are_starting_points_too(package):
     )
 
 
-@pytest.mark.parametrize("stage", ["01_data", "04_autoencoder"])
+@pytest.mark.parametrize("stage", ["01_data", "02_noise"])
 def test_the_walk_finds_what_python_loads(stage):
     """Against Python itself: each module of ours that the notebook's imports load is in the list."""
     notebook = ROOT / "notebooks" / f"{stage}.ipynb"
