@@ -15,10 +15,10 @@ import sys
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
+from paths import ROOT
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="a fork is only known to be safe under Linux"
@@ -76,13 +76,13 @@ class Driver:
         }
         with self.errors.open("w") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, str(Path(__file__).with_name("resume_driver.py")), training],
+                [sys.executable, str(ROOT / "tests" / "support" / "resume_driver.py"), training],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
                 env=os.environ | environment,
-                cwd=Path(__file__).parents[1],
+                cwd=ROOT,
             )
 
     def __enter__(self):

@@ -46,7 +46,7 @@ def swept(tmp_path_factory):
             checkout.make,
             "sweep",
             "SWEEP=config/sweeps/other.yaml",
-            "SNAKEMAKE_ARGS=--until noise --cores 1",
+            "SNAKEMAKE_ARGS=--cores 1 -- all_noise",
             f"RUNS={checkout.root.parent / 'elsewhere'}",
         )
         done = sweep(checkout)
