@@ -25,6 +25,8 @@ SNAKEMAKE_SWEEP = $(WITH_PATHS) snakemake $(if $(DRY_RUN),,--logger galaxynb) --
 	--workflow-profile "workflow/profiles/$(EXECUTOR)" --config sweep="$(SWEEP)" kernel="$(KERNEL)" runs="$(RUNS)" $(if $(CPUS),cpus=$(CPUS))
 
 .DEFAULT_GOAL := help
+# Arguments are checked before the environment is made, and Snakemake and pytest use the cores themselves.
+.NOTPARALLEL:
 .PHONY: help book profile test test-all test-slow check-reference test-slurm lab kernel reference committed reference-run reference-sweeps reference-bench bench sweep lint lock unlock clean
 
 help: ## list the targets
@@ -48,8 +50,7 @@ test: $(VENV)/ready ## run the tests (under 5 minutes)
 
 test-all: test test-slow check-reference test-slurm ## run all tests: also kills, full disks, another backend, Slurm and the kept results
 
-# Tests with the smoke study or another process to kill, which take minutes each.
-test-slow: $(VENV)/ready
+test-slow: $(VENV)/ready ## run only the tests that take minutes
 	@"$(BIN)"/python -m pytest --numprocesses 2 --dist loadfile tests/slow --ignore tests/slow/test_slurm.py $(PYTEST_ARGS)
 
 check-reference: $(VENV)/ready ## check the kept results in book/reference/
@@ -73,8 +74,8 @@ kernel: $(VENV)/ready ## register a Jupyter kernel: galaxynb, or galaxynb-jax wi
 reference: $(VENV)/ready ## repeat the measurements in book/reference/ (after make book; REAL=file.h5 for real images)
 	@"$(BIN)"/python workflow/reference/standin_closeness.py book/reference/standin_closeness.csv --work "$(RUNS)/closeness" \
 		$(if $(REAL),--real "$(REAL)")
-	@"$(BIN)"/python workflow/reference/noise_calibration.py $(RUNS)/quick-standin book/reference/noise_calibration.csv
-	@"$(BIN)"/python workflow/reference/autoencoder_trials.py $(RUNS)/quick-standin book/reference/autoencoder_trials.csv
+	@"$(BIN)"/python workflow/reference/noise_calibration.py "$(RUNS)/quick-standin" book/reference/noise_calibration.csv
+	@"$(BIN)"/python workflow/reference/autoencoder_trials.py "$(RUNS)/quick-standin" book/reference/autoencoder_trials.csv
 
 # Kept results name the commit that made them, so the checkout must have no uncommitted changes.
 committed:
@@ -120,7 +121,7 @@ unlock: $(VENV)/ready ## unlock a run after make was killed (SWEEP=... for a swe
 	@$(if $(filter-out file,$(origin SWEEP)),$(SNAKEMAKE_SWEEP),$(SNAKEMAKE)) --unlock
 
 clean: ## remove all results; keep the environment and the downloads
-	@rm -rf $(RUNS) .snakemake
+	@rm -rf "$(RUNS)" .snakemake
 	@echo "removed $(RUNS)/; downloads/ and $(VENV)/ are kept"
 
 $(VENV)/ready: requirements.lock

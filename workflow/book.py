@@ -22,7 +22,7 @@ from galaxynb.figures.times import stage_times
 from galaxynb.files import save_table, written_aside
 from galaxynb.fingerprints import cell_code
 from galaxynb.pages import banner, notebook_times
-from galaxynb.provenance import load_records, record_summary
+from galaxynb.provenance import load_records, record_summary, records_table
 from galaxynb.stages import STAGES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -212,6 +212,8 @@ def gather(run, source):
     for folder in ("tables", "figures"):
         shutil.copytree(run / folder, source / "book" / folder)
     records = load_records(run)
+    # Notebook 05 keeps this table too, but an earlier stage can run again without it.
+    save_table(records_table(records), source / "book" / "tables" / "stages")
     spent = times(run, records)
     # Stages side by side: few narrow columns fit a phone.
     table = spent.set_index("Stage").T.rename_axis("Part")

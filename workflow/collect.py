@@ -62,7 +62,7 @@ def made_by(folder):
         **{
             f"{stage} {name}": str(records[stage]["parameters"].get(name, ""))
             for stage in ("classifier", "autoencoder")
-            for name in ("jit", "precision", "supply")
+            for name in ("jit", "precision", "batches_on")
         },
         "versions": json.dumps(last["versions"], sort_keys=True),
         "jobs": ", ".join(record["job"] for record in stages if record["job"]),

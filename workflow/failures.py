@@ -60,7 +60,7 @@ def explanation(run, since=0.0, names=None):
             if failure:
                 sentences.append(f"{log.stem} failed: {failure} (partial notebook: {log})")
         elif not log.with_suffix(".ipynb").exists() and not _made(run, log.stem).exists():
-            lines = [line for line in log.read_text(encoding="utf-8").splitlines() if line.strip()]
+            lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
             sentences.append(f"{log.stem} failed: {lines[-1] if lines else 'no output'} (log: {log})")
     text = "\n".join(sentences)
     for there, here in (names or {}).items():

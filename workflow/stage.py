@@ -144,7 +144,7 @@ def run(given):
     for origin in given.needed:
         if Path(origin) != folder:
             link(origin, folder)
-    with tempfile.TemporaryDirectory(prefix="galaxynb-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="galaxynb-", ignore_cleanup_errors=True) as scratch:
         status = run_papermill(
             given.notebook,
             log,

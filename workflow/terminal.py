@@ -288,6 +288,8 @@ class Job:
         self.began = True
         try:
             with self.log.open("rb") as file:
+                if file.seek(0, os.SEEK_END) < self._offset:
+                    self._offset = 0  # the log was begun anew
                 file.seek(self._offset)
                 text = file.read()
         except OSError:
@@ -340,7 +342,9 @@ class Board:
 
     def plan(self, jobs):
         """Take note of how many jobs of each rule there will be."""
-        self._planned = {rule: count for rule, count in jobs.items() if rule not in ("all", "total") and count}
+        self._planned = {
+            rule: count for rule, count in jobs.items() if rule not in ("all", "stages", "total") and count
+        }
         # The pages of kept sweeps have one rule and several jobs in every study.
         self._counts = any(count > 1 for rule, count in self._planned.items() if rule != "sweep_page")
 
@@ -349,6 +353,9 @@ class Board:
         job.since = self._clock()
         again = self._failed.get(number)
         self._running[number] = job
+        # Snakemake plans anew after each stage and may add jobs to those that it announced.
+        seen = len(self._took.get(job.rule, ())) + sum(other.rule == job.rule for other in self._running.values())
+        self._planned[job.rule] = max(self._planned.get(job.rule, 0), seen)
         if not self._named_logs:
             self._name_logs(job)
         if not self._counts and not self._screen.rewrites and not again:

@@ -76,8 +76,8 @@ def settings_digest(network, **settings):
     """Return a digest of everything that decides the outcome of a training.
 
     `fit` compares digests, so that it never continues a checkpoint of another training. The digest covers the settings,
-    the Keras backend and version, and the code that the training uses, without docstrings and comments. Code of the
-    noise counts only for the autoencoder, because the classifier does not use it.
+    the Keras backend and version, and the code of the training and of its data, without docstrings and comments. Code
+    of the noise counts only for the autoencoder, because the classifier does not use it.
 
     Parameters
     ----------
@@ -96,7 +96,12 @@ def settings_digest(network, **settings):
     >>> settings_digest("classifier", seed=1) == settings_digest("classifier", seed=2)
     False
     """
-    parts = [settings, keras.backend.backend(), keras.__version__, code_digest(f"networks.{network}")]
+    parts = [
+        settings,
+        keras.backend.backend(),
+        keras.__version__,
+        code_digest(f"networks.{network}", "data.cache", "data.splits"),
+    ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=asdict).encode()).hexdigest()
 
 

@@ -311,6 +311,8 @@ def test_a_digest_depends_on_the_code_that_the_training_uses(tmp_path, monkeypat
     assert changed("networks/models", "CHANGED = 1\n") == set(networks)
     assert changed("networks/training", "CHANGED = 1\n") == set(networks)
     assert changed("images", "CHANGED = 1\n") == set(networks)
+    assert changed("data/splits", "CHANGED = 1\n") == set(networks)
+    assert changed("data/cache", "CHANGED = 1\n") == set(networks)
     # Checkpoints of the classifier outlive a change of the noise, and both trainings one of the downloader.
     assert changed("noise", "CHANGED = 1\n") == {"autoencoder"}
     assert changed("networks/device_noise", "CHANGED = 1\n") == {"autoencoder"}

@@ -40,7 +40,9 @@ class Checkout:
                 (root / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, root / name)
         # A copy's package comes before the installed one, in make's programs and in their kernels.
-        self.environment = os.environ | {
+        # The options of an outer make must not reach the make under test.
+        outer = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")
+        self.environment = {name: value for name, value in os.environ.items() if name not in outer} | {
             "PYTHONPATH": str(root),
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         }

@@ -4,6 +4,7 @@ Snakemake finds a logger plugin by the name of a package on Python's path: `PYTH
 galaxynb ...`.
 """
 
+import contextlib
 import logging
 import sys
 import threading
@@ -48,7 +49,8 @@ class LogHandler(LogHandlerBase):
         while not self._ended.wait(_PERIOD):
             with self.lock:
                 if not self._ended.is_set():
-                    self._board.tick()
+                    with contextlib.suppress(Exception):  # a fault of the display must not end it
+                        self._board.tick()
 
     def emit(self, record):
         """Handle one message of Snakemake's."""
@@ -66,7 +68,7 @@ class LogHandler(LogHandlerBase):
         elif event == LogEvent.RUN_INFO:
             self._board.plan(record.stats)
         elif event == LogEvent.JOB_INFO:
-            if record.rule_name != "all":
+            if record.rule_name not in ("all", "stages"):
                 self._board.start(record.jobid, _job(record))
         elif event == LogEvent.JOB_FINISHED:
             self._board.finish(record.job_id)
