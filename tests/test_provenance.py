@@ -214,7 +214,9 @@ def test_load_says_what_is_wrong(tmp_path):
     folder.mkdir()
     for text in ('{"stage": "da', "[]", "{}"):
         (folder / "data.json").write_text(text)
-        with pytest.raises(ValueError, match=r"data\.json is not a provenance record: run its stage again"):
+        with pytest.raises(
+            ValueError, match=r"data\.json is not a provenance record, but one is needed: run its stage"
+        ):
             load_records(tmp_path)
 
 
