@@ -396,7 +396,7 @@ def test_a_model_written_is_read_back_the_same(tmp_path):
 
 
 def test_a_missing_model_names_the_notebook(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"noise\.json is missing: .*02_noise\.ipynb"):
+    with pytest.raises(FileNotFoundError, match=r"noise\.json is missing, .*02_noise\.ipynb"):
         NoiseModel.read(tmp_path / "noise.json")
 
 

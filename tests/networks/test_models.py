@@ -236,8 +236,8 @@ def test_a_save_that_fails_leaves_the_earlier_model_alone(denoiser, tmp_path, mo
     save_model(denoiser, path)
     before = path.read_bytes()
 
-    def half(self, aside):
-        aside.write_bytes(before[: len(before) // 2])
+    def half(self, temporary):
+        temporary.write_bytes(before[: len(before) // 2])
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(keras.Model, "save", half)
@@ -272,7 +272,9 @@ def test_a_damaged_model_gives_one_clear_sentence(denoiser, tmp_path, damage):
 
 def test_a_missing_model_names_the_notebook(tmp_path):
     for path in (tmp_path / "model.keras", tmp_path):
-        with pytest.raises(FileNotFoundError, match=r"is missing: run 03_classifier\.ipynb, which makes it"):
+        with pytest.raises(
+            FileNotFoundError, match=r"is missing, but a trained model is needed: run 03_classifier\.ipynb"
+        ):
             load_model(path, "03_classifier.ipynb")
 
 

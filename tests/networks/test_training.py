@@ -664,7 +664,8 @@ def test_a_lost_best_checkpoint_gives_one_clear_sentence(tmp_path, damage):
     if damage == "truncated":
         best.write_bytes(content[: len(content) // 2])
     with pytest.raises(
-        ValueError, match=r"epoch-0001\.keras, the checkpoint of the best .* missing or damaged: delete"
+        ValueError,
+        match=r"epoch-0001\.keras, the checkpoint of the best .* missing or damaged, but it is needed: delete",
     ):
         follow([1, 2, 3], tmp_path, patience=5)
 
