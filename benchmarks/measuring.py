@@ -119,8 +119,8 @@ def table(results):
 
 def write(results, out, quick):
     """Write the table, and a record of the machine, the commit and the parameters."""
-    with written_aside(Path(out) / "benchmarks.csv") as aside:
-        table(results).to_csv(aside, index=False, lineterminator="\n")
+    with written_aside(Path(out) / "benchmarks.csv") as temporary:
+        table(results).to_csv(temporary, index=False, lineterminator="\n")
     rows = [dataclasses.asdict(result) | {"met": result.met} for result in results]
     parameters = {"quick": quick, "rows": sorted({result.row for result in results})}
     write_record(

@@ -237,8 +237,8 @@ def build(run):
     command = [jupyter_book, "build", str(source), "-n", "-W", "--keep-going"]
     if subprocess.run(command, check=False).returncode:
         raise RuntimeError(f"the book of {run} has warnings or errors; they are listed in the lines above")
-    with written_aside(run / "book") as aside:
-        shutil.copytree(source / "_build" / "html", aside)
+    with written_aside(run / "book") as temporary:
+        shutil.copytree(source / "_build" / "html", temporary)
     return run / "book" / "index.html"
 
 

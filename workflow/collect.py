@@ -164,10 +164,10 @@ def summarize(root, path, settings, points, kernel):
     root, name = Path(root), Path(path).stem
     results, told = gather(root, name, settings, points)
     for stem, table in (("results", results), ("points", told)):
-        with written_aside(root / f"{stem}.csv") as aside:
-            table.to_csv(aside, index=False, lineterminator="\n")
-    with written_aside(root / "results.parquet") as aside:
-        results.to_parquet(aside, index=False)
+        with written_aside(root / f"{stem}.csv") as temporary:
+            table.to_csv(temporary, index=False, lineterminator="\n")
+    with written_aside(root / "results.parquet") as temporary:
+        results.to_parquet(temporary, index=False)
     done = (told["state"] == DONE).sum()
     lines = [f"{name}: {done} of {len(told)} points are done; table: {root}/results.csv (and .parquet)"]
     for row in told[told["state"] != DONE].to_dict("records"):
@@ -184,22 +184,30 @@ def report(root, kernel):
     here = Path(sys.executable).parent
     executed = root / "sweep.ipynb"
     page = root / "report.html"
-    aside = root / f".report.{os.getpid()}.html"
+    temporary = root / f".report.{os.getpid()}.html"
     try:
         run = [here / "papermill", "book/sweep.ipynb", executed, "-p", "sweep_dir", os.path.relpath(root, "notebooks")]
         run += ["-k", kernel]
-        render = [here / "jupyter", "nbconvert", "--to", "html", "--no-input", "--output-dir", aside.parent.resolve()]
+        render = [
+            here / "jupyter",
+            "nbconvert",
+            "--to",
+            "html",
+            "--no-input",
+            "--output-dir",
+            temporary.parent.resolve(),
+        ]
         for command in (
             [*run, "--cwd", "notebooks", "--no-progress-bar", "--log-level", "ERROR"],
-            [*render, "--output", aside.name, "--log-level", "ERROR", executed],
+            [*render, "--output", temporary.name, "--log-level", "ERROR", executed],
         ):
             # What a kernel says of itself on the terminal is of no use to whoever waits for a sweep.
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
                 return f"no report: {(done.stderr.strip() or 'no word of why').splitlines()[-1]}"
-        aside.replace(page)
+        temporary.replace(page)
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
     return f"report: {page}"
 
 

@@ -13,8 +13,8 @@ def write_if_changed(path, text):
     """Write a text file unless it holds this text already."""
     path = Path(path)
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
-        with written_aside(path) as aside:
-            aside.write_text(text, encoding="utf-8")
+        with written_aside(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
 
 def checksums(paths):

@@ -38,9 +38,9 @@ def link(origin, folder):
                 continue
             there = Path(folder) / path.relative_to(origin)
             there.parent.mkdir(parents=True, exist_ok=True)
-            aside = there.with_name(f".{there.name}.{os.getpid()}.link")
-            aside.symlink_to(os.path.relpath(path.resolve(), there.parent.resolve()))
-            aside.replace(there)
+            temporary = there.with_name(f".{there.name}.{os.getpid()}.link")
+            temporary.symlink_to(os.path.relpath(path.resolve(), there.parent.resolve()))
+            temporary.replace(there)
 
 
 def has_begun(log, since=0.0):
@@ -163,8 +163,8 @@ def run(given):
 
 
 def _copy(path, kept):
-    with written_aside(kept) as aside:
-        shutil.copyfile(path, aside)
+    with written_aside(kept) as temporary:
+        shutil.copyfile(path, temporary)
 
 
 def arguments(texts=None):

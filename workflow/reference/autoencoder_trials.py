@@ -86,8 +86,8 @@ def measure(run, out):
                 "Accuracy, denoised clean": accuracy(model.predict(clean, batch_size=64, verbose=0)),
             }
         )
-    with written_aside(out) as aside:
-        pd.DataFrame(table).to_csv(aside, index=False, float_format="%.3f", lineterminator="\n")
+    with written_aside(out) as temporary:
+        pd.DataFrame(table).to_csv(temporary, index=False, float_format="%.3f", lineterminator="\n")
     trained = load_records(run)["classifier"]
     record = {
         "images": f"{len(rows)} validation images of {cache.image_size} px",

@@ -91,19 +91,19 @@ def keep(run, out):
     changed = [stage for stage, record in records.items() if record["dirty"] is not False]
     if changed:
         raise ValueError(f"{run}: {', '.join(changed)} ran with uncommitted changes; commit them and run it again")
-    with written_aside(out) as aside:
-        aside.mkdir()
+    with written_aside(out) as temporary:
+        temporary.mkdir()
         for name in TABLES:
-            shutil.copy(run / "tables" / f"{name}.csv", aside)
+            shutil.copy(run / "tables" / f"{name}.csv", temporary)
         for name in FIGURES:
-            shutil.copy(run / "figures" / f"{name}.png", aside)
-        shutil.copy(run / "metrics.json", aside)
-        shutil.copytree(run / "provenance", aside / "provenance")
-        records_table(records).to_csv(aside / "stages.csv", index=False, lineterminator="\n")
+            shutil.copy(run / "figures" / f"{name}.png", temporary)
+        shutil.copy(run / "metrics.json", temporary)
+        shutil.copytree(run / "provenance", temporary / "provenance")
+        records_table(records).to_csv(temporary / "stages.csv", index=False, lineterminator="\n")
         spent = times(run, records).set_index("Stage").T.rename_axis("Part")
-        spent.to_csv(aside / "times.csv", lineterminator="\n")
-        answer(metrics).to_csv(aside / "answer.csv", index=False, lineterminator="\n")
-        (aside / "ran.md").write_text("\n\n".join(sentences(metrics, records)) + "\n", encoding="utf-8")
+        spent.to_csv(temporary / "times.csv", lineterminator="\n")
+        answer(metrics).to_csv(temporary / "answer.csv", index=False, lineterminator="\n")
+        (temporary / "ran.md").write_text("\n\n".join(sentences(metrics, records)) + "\n", encoding="utf-8")
 
 
 def keep_sweep(swept, out):
@@ -128,12 +128,12 @@ def keep_sweep(swept, out):
     made = sweep_provenance(
         results, stages={point: stage_costs(swept / folders[point]) for point in results["point"].unique()}
     )
-    with written_aside(out) as aside:
-        aside.mkdir()
+    with written_aside(out) as temporary:
+        temporary.mkdir()
         # The executed notebooks stay with the run, so the kept tables name none of them.
-        results.drop(columns="notebook").to_parquet(aside / "results.parquet", index=False)
-        points.drop(columns="notebook").to_csv(aside / "points.csv", index=False, lineterminator="\n")
-        write_json(aside / "provenance.json", {"sweep": out.name} | made)
+        results.drop(columns="notebook").to_parquet(temporary / "results.parquet", index=False)
+        points.drop(columns="notebook").to_csv(temporary / "points.csv", index=False, lineterminator="\n")
+        write_json(temporary / "provenance.json", {"sweep": out.name} | made)
 
 
 def stage_costs(run):

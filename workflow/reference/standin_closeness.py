@@ -300,8 +300,8 @@ def drawn(work, labels, seed, size):
     name = hashlib.sha256(json.dumps([drawn_by(), seed, size, len(labels)]).encode()).hexdigest()
     path = work / f"drawn-{name[:16]}.npy"
     if not path.is_file():
-        with written_aside(path) as aside:
-            np.save(aside, draw_like(labels, seed=seed, shrunk=size, progress=True))
+        with written_aside(path) as temporary:
+            np.save(temporary, draw_like(labels, seed=seed, shrunk=size, progress=True))
     return np.load(path)
 
 
@@ -428,8 +428,8 @@ def main(arguments=None):
         parts[name] = result
         write_json(record_path, {"parts": parts})
         for ending, table in tables(parts).items():
-            with written_aside(options.out.with_stem(options.out.stem + ending)) as aside:
-                table.to_csv(aside, index=False, lineterminator="\n")
+            with written_aside(options.out.with_stem(options.out.stem + ending)) as temporary:
+                table.to_csv(temporary, index=False, lineterminator="\n")
 
 
 if __name__ == "__main__":
