@@ -187,4 +187,5 @@ def test_two_sweeps_at_once_each_write_their_own(swept):
     shutil.copy(swept.root / "config/sweeps/smoke.yaml", taken)
     refused = swept.make("sweep", "SWEEP=other/smoke.yaml")
     assert refused.returncode != 0
-    assert "holds the sweep of config/sweeps/smoke.yaml: give other/smoke.yaml another name" in refused.stderr
+    assert "holds the sweep of config/sweeps/smoke.yaml, but" in refused.stderr
+    assert "give other/smoke.yaml another name" in refused.stderr

@@ -93,8 +93,8 @@ def test_what_no_axis_names_is_the_profiles():
 @pytest.mark.parametrize(
     ("sweep", "message"),
     [
-        ({"axes": {"noise.sgima": [0]}}, r"noise\.sgima is no parameter: expected one of .*noise\.sigma"),
-        ({"axes": {"nose.sigma": [0]}}, r"nose\.sigma is no parameter: expected one of seed, source, data\.<"),
+        ({"axes": {"noise.sgima": [0]}}, r"noise\.sgima is no parameter, .* choose from .*noise\.sigma"),
+        ({"axes": {"nose.sigma": [0]}}, r"nose\.sigma is no parameter, .* choose from seed, source, data\.<"),
         ({"axes": {"stars": [3]}}, "stars is no parameter"),
         ({"axes": {"stars": [{"noise.sigma": 3}]}}, "axis stars: .* has no key value"),
         ({"axes": {"seed": [1, 2], "noise.sigma": [0]}, "combine": "zip"}, r"differ .*\(seed 2, noise\.sigma 1\)"),
@@ -126,13 +126,13 @@ def test_a_file_that_is_no_sweep_is_told_in_a_sentence(tmp_path, text, message):
 
 
 def test_a_missing_file_is_told_with_those_there_are():
-    with pytest.raises(sweeps.SweepError, match=r"is missing: give one of .*noise\.yaml.*seeds\.yaml"):
+    with pytest.raises(sweeps.SweepError, match=r"is missing, .* give one of .*noise\.yaml.*seeds\.yaml"):
         sweeps.read("nowhere.yaml", folder=ROOT / "config")
 
 
 @pytest.mark.parametrize("name", ["value", "device", "state"])
 def test_an_axis_does_not_take_a_columns_name(name):
-    with pytest.raises(sweeps.SweepError, match=f"an axis is called {name}, as a column of the table is"):
+    with pytest.raises(sweeps.SweepError, match=f"an axis is called {name}, but this is a column of the table"):
         points(axes={name: [{"value": 1, "seed": 1}]})
 
 
@@ -418,7 +418,7 @@ def test_a_folder_belongs_to_one_file(tmp_path, monkeypatch):
     for _ in range(2):
         collect.claim("runs/sweeps/mine", "config/sweeps/mine.yaml")
     with pytest.raises(
-        sweeps.SweepError, match=r"holds the sweep of config/sweeps/mine\.yaml: give mine\.yaml another"
+        sweeps.SweepError, match=r"holds the sweep of config/sweeps/mine\.yaml, .* give mine\.yaml another"
     ):
         collect.claim("runs/sweeps/mine", "mine.yaml")
 
@@ -461,7 +461,7 @@ def test_a_sweep_is_kept_small_with_its_failures_and_what_made_it(sweep, tmp_pat
     assert list(made["shared"]["stages"]) == sorted(records)
     assert made["shared"]["stages"]["data"]["seconds"] == round(records["data"]["wall_s"])
     results.assign(commit="0123456789 with changes").to_parquet(root / "results.parquet", index=False)
-    with pytest.raises(ValueError, match="ran with uncommitted changes; commit them"):
+    with pytest.raises(ValueError, match=r"ran with uncommitted changes, .* commit and run"):
         keep.keep_sweep(root, out)
     assert len(read_sweep(out)[0]) == len(results)
     with pytest.raises(ValueError, match=r"mine is no kept sweep, but one of seeds, noise, .* name the folder"):

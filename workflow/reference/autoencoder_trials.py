@@ -25,7 +25,7 @@ from galaxynb.noise import NoiseModel
 from galaxynb.provenance import load_records
 from galaxynb.results.quality import psnr
 
-#: The setting of the run that each variant changes. Each changes one setting, so that its effect can be seen.
+#: Settings that each variant changes. Each changes only one, so that its effect can be seen.
 VARIANTS = {
     "as chosen": {},
     "squared error": {"loss": "mean_squared_error"},
@@ -37,9 +37,9 @@ VARIANTS = {
 
 def train(cache, noise, seed, settings):
     """Train one variant from scratch. Return the model and its number of training steps."""
-    split, how = paper_split(cache.labels), choose_execution()
+    split, execution = paper_split(cache.labels), choose_execution()
     sizes = settings["filters"], settings["width"], settings["depth"]
-    model = build_autoencoder(cache.image_size, *sizes, seed, how.precision)
+    model = build_autoencoder(cache.image_size, *sizes, seed, execution.precision)
 
     def pairs(indices, **options):
         return DenoisingBatches(cache.images, indices, batch_size=settings["batch_size"], seed=seed, **options)
@@ -49,7 +49,9 @@ def train(cache, noise, seed, settings):
     validation = pairs(split.validation, noise=noise, training=False)
     noisy = Phase("noisy", noisy_epochs, pairs(split.train, noise=noise), validation=validation)
     steps = len(raw.training) * (1 + noisy_epochs)
-    compile_model(model, settings["loss"], learning_rate=settings["learning_rate"], decay_steps=steps, jit=how.jit)
+    compile_model(
+        model, settings["loss"], learning_rate=settings["learning_rate"], decay_steps=steps, jit=execution.jit
+    )
     with tempfile.TemporaryDirectory() as folder:
         model, _ = fit(model, [raw, noisy], folder, digest="trial")
     return model, steps
