@@ -139,7 +139,7 @@ def test_the_program_writes_and_prints_its_table(program, tmp_path, monkeypatch,
 def test_an_unknown_row_is_refused(program, capsys):
     with pytest.raises(SystemExit, match="2"):
         program("bench").main(["pears"])
-    assert "no row pears: choose from pairs, " in capsys.readouterr().err
+    assert "ROW is pears, but a known row is needed: choose from pairs, " in capsys.readouterr().err
 
 
 def test_the_papers_recipe_adds_noise_to_one_side_only(program, tmp_path, capsys):
