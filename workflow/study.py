@@ -113,7 +113,7 @@ class Study:
 
     @property
     def marks(self):
-        """The stamp files of all stages."""
+        """Paths of the stamp files of all stages."""
         return [f"{folder}/marks/{stage}" for stage, folders in self.jobs.items() for folder in folders]
 
     @property

@@ -330,12 +330,12 @@ class Board:
 
     @property
     def has_failed(self):
-        """Whether a job has failed and has not succeeded since."""
+        """True if a job has failed and has not succeeded since."""
         return bool(self._failed)
 
     @property
     def is_running(self):
-        """Whether a job is running or in a cluster's queue."""
+        """True if a job is running or waits in the queue of a cluster."""
         return bool(self._running)
 
     def plan(self, jobs):

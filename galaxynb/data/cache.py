@@ -124,7 +124,7 @@ def prepare_cache(path, out, *, image_size=128, progress=True):
         )
     if out.exists() and not (out.is_dir() and ((out / "cache.json").exists() or not any(out.iterdir()))):
         raise ValueError(
-            f"{out} is no earlier cache, but a new folder or an earlier cache is needed: name another folder"
+            f"{out} holds other files, but a new folder or an earlier cache is needed: name another folder"
         )
 
     columns = {"images.npy": IMAGES}

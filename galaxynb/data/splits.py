@@ -200,7 +200,7 @@ def audit_catalog(labels, ra, dec, *, split=None, radii=(1, 2, 5, 10)):
     labels : array_like, shape (N,)
         Labels in file order.
     ra, dec : array_like of float, shape (N,)
-        Right ascension and declination in degrees. Each row with NaN is a group of its own.
+        Right ascension and declination in degrees. Each row with NaN forms a group alone.
     split : Split, optional
         Row numbers of the parts. The default is `paper_split(labels)`.
     radii : sequence of float, optional

@@ -1,4 +1,4 @@
-"""Figures of the data: samples and counts of each class, distributions, and the stand-in beside real images."""
+"""Figures of the data: samples and counts of each class, distributions, and stand-ins next to real images."""
 
 import textwrap
 
@@ -195,7 +195,7 @@ def _plain_log_ticks(axis, low, high):
 
 @styled
 def side_by_side(standin, real, labels, *, real_labels=None, n=3, names=("Stand-in", "Real"), seed=0):
-    """Show cutouts of a stand-in beside real ones, in one row per class.
+    """Show cutouts of a stand-in next to real ones, in one row per class.
 
     Parameters
     ----------

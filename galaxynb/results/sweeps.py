@@ -231,7 +231,7 @@ def spread_summary(results, metrics):
 
 
 def spread_scores(results, name, *, digits=2):
-    """Return one of Tables 1 to 3 as mean and standard deviation over runs, beside the paper's.
+    """Return one of Tables 1 to 3 as mean and standard deviation over runs, with the values of the paper.
 
     Parameters
     ----------

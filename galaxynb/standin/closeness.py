@@ -189,7 +189,7 @@ def measure_sample(sample, *, progress=False):
     >>> measure_sample(sample)[["label", "redshift"]].to_dict("list")
     {'label': [2], 'redshift': [0.1]}
     """
-    table = _measured(sample.images, progress)
+    table = _measure_or_nan(sample.images, progress)
     table.insert(0, "label", sample.labels.astype(int))
     table.insert(1, "redshift", sample.redshift)
     table.insert(2, "colour", table["centre_r"] / table["centre_b"].where(table["centre_b"] > 0))
@@ -227,7 +227,7 @@ def compare_sample(sample, table, *, seed=0, progress=False):
         drawn = draw_like(
             sample.labels, seed=seed, size=side if sample.kind == "real" else _PUBLISHED_SIDE, progress=progress
         )
-        ours = _measured(drawn, progress)
+        ours = _measure_or_nan(drawn, progress)
     else:
         ours = table
     if sample.kind == "real":
@@ -378,7 +378,7 @@ def closeness_verdict(closeness):
     return [first, f"Over all images, these quantities do not agree: {', '.join(_joined(missed))}."]
 
 
-def _measured(images, progress=False):
+def _measure_or_nan(images, progress=False):
     """Measure images after JPEG compression, or return NaN for images that are too small."""
     if images.shape[1] >= _SMALLEST:
         return measure_cutouts(as_jpeg(images), progress=progress)

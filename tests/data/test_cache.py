@@ -110,7 +110,7 @@ def test_preparing_replaces_a_cache_but_nothing_else(tmp_path, small):
     precious.mkdir()
     (precious / "thesis.txt").write_text("years")
     for target in (precious, precious / "thesis.txt"):
-        with pytest.raises(ValueError, match=r"is no earlier cache, but .* is needed: name another folder"):
+        with pytest.raises(ValueError, match=r"holds other files, but .* is needed: name another folder"):
             prepare_cache(small, target, image_size=32, progress=False)
     assert (precious / "thesis.txt").read_text() == "years"
 

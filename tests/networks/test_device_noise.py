@@ -311,7 +311,7 @@ def test_another_law_of_stars_would_be_seen(many_reference_stars, name, wrong):
 
 
 def test_numbers_of_stars_stay_in_their_range_and_reach_its_ends():
-    # The chance to miss any of four equally likely numbers in 200 images is 4 * 0.75**200, next to none.
+    # The chance to miss any of four equally likely numbers in 200 images is 4 * 0.75**200, about 4e-25.
     stars = drawn(DeviceNoise(NoiseModel(n_stars=(2, 5)), 32), 200)
     assert set(stars["present"].sum(axis=1)) == {2, 3, 4, 5}
     assert np.all(stars["present"][:, :2])  # present ones come first
