@@ -48,7 +48,7 @@ profile:
 test: $(VENV)/ready ## run the tests (under 5 minutes)
 	@"$(BIN)"/python -m pytest --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
 
-test-all: test test-slow check-reference test-slurm ## run all tests: also kills, full disks, another backend, Slurm and the kept results
+test-all: test test-slow check-reference test-slurm ## run all tests, with kills, full disks, another backend, Slurm and the kept results
 
 test-slow: $(VENV)/ready ## run only the tests that take minutes
 	@"$(BIN)"/python -m pytest --numprocesses 2 --dist loadfile tests/slow --ignore tests/slow/test_slurm.py $(PYTEST_ARGS)
@@ -70,7 +70,8 @@ kernel: $(VENV)/ready ## register a Jupyter kernel: galaxynb, or galaxynb-jax wi
 	@"$(BIN)"/python -m ipykernel install --user --name galaxynb$(patsubst %,-%,$(filter-out tensorflow,$(BACKEND))) \
 		--display-name "galaxynb ($(BACKEND))" --env TF_CPP_MIN_LOG_LEVEL 3 --env KERAS_BACKEND $(BACKEND)
 
-# Measure the stand-in first: the other two change tracked files, and its records would say "uncommitted changes".
+# Measure the stand-in first: the other two programs change tracked files, and its records would then say "uncommitted
+# changes".
 reference: $(VENV)/ready ## repeat the measurements in book/reference/ (after make book; REAL=file.h5 for real images)
 	@"$(BIN)"/python workflow/reference/standin_closeness.py book/reference/standin_closeness.csv --work "$(RUNS)/closeness" \
 		$(if $(REAL),--real "$(REAL)")
@@ -101,10 +102,10 @@ reference-bench: committed $(VENV)/ready ## run all benchmarks (an hour) and kee
 		rm -rf book/reference/benchmarks; mkdir book/reference/benchmarks; \
 		cp -R "$(RUNS)/benchmarks/parts" "$(RUNS)/benchmarks/study" book/reference/benchmarks/
 
-bench: $(VENV)/ready ## compare the speed of the study with other ways to do the same (BENCH="pairs start-up" for some rows)
+bench: $(VENV)/ready ## compare the speed of the study with other implementations (BENCH="pairs start-up" for some rows)
 	@TF_CPP_MIN_LOG_LEVEL=3 "$(BIN)"/python benchmarks/bench.py $(BENCH) --out "$(RUNS)/benchmarks"
 
-# Here, memory limits how many jobs run side by side; on a cluster the scheduler does that.
+# On this machine, memory limits the number of jobs at the same time. On a cluster, the scheduler does.
 sweep: $(VENV)/ready ## run SWEEP=config/sweeps/NAME.yaml (EXECUTOR=slurm for a cluster; DRY_RUN=1 only lists the jobs)
 	@$(SNAKEMAKE_SWEEP) $(if $(DRY_RUN),--dry-run --quiet rules) \
 		$(if $(filter local,$(EXECUTOR)),--cores $(CORES) --resources mem_mb=$$("$(BIN)"/python -c \

@@ -1,11 +1,11 @@
-"""Train and predict as the study does, with plain `fit` and `predict` on arrays in memory and nothing else.
+"""Train and predict as the study does, but only with plain `fit` and `predict` on arrays in memory.
 
 Usage: python benchmarks/bare.py classifier|autoencoder|evaluation PROFILE.yaml CACHE_FOLDER OUT_FOLDER
        python benchmarks/bare.py first-step SIDE BATCH [--small]
 
-Networks, epochs, batch sizes, losses, noise and split are the study's, and so is the precision that it chooses on this
-machine. This script writes no checkpoints, records, tables or figures. It does not stop early and does not rotate
-images. It saves each network as one file, because the next stage loads it.
+Networks, epochs, batch sizes, losses, noise, split and precision are those of the study on this machine. This script
+writes no checkpoints, records, tables or figures. It does not stop early and does not turn images.
+It saves each network as one file, because the next stage loads it.
 """
 
 import sys
@@ -28,10 +28,10 @@ def first_step(side, batch, small):
     rng = np.random.default_rng(0)
     images = rng.random((batch, side, side, 3), dtype=np.float32)
 
-    def say(batch, logs):
+    def report(batch, logs):
         print("first step done", time.time(), flush=True)
 
-    callback = keras.callbacks.LambdaCallback(on_train_batch_end=say)
+    callback = keras.callbacks.LambdaCallback(on_train_batch_end=report)
     model.fit(images, rng.integers(10, size=batch), batch_size=batch, verbose=0, callbacks=[callback])
 
 

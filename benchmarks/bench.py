@@ -3,7 +3,7 @@
 Usage: python benchmarks/bench.py [ROW ...] [--out FOLDER] [--quick] [--cores N]
 
 Each row of the table compares two sides: ours and a reference. They are measured alternately, in several rounds, on
-data made in a temporary folder; no results of earlier runs are used. The ratio of a row is the median over its rounds,
+data made in a temporary folder. Results of earlier runs are not used. The ratio of a row is the median over its rounds,
 and the spread gives the smallest and the largest ratio. `--quick` runs every row at tiny sizes, whose numbers mean
 nothing. `rows.py` says what each row measures.
 """
@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def measure(rows, sizes):
     """Measure rows by name; yield their results one by one."""
-    # Imported late: the processes that render galaxies import this file too, and do not need Keras.
+    # Import here: the processes that draw galaxies import this file too, and do not need Keras.
     from measuring import say
     from rows import ROWS
     from sample import Sample
@@ -46,7 +46,7 @@ def main(arguments=None):
     parser.add_argument("--quick", action="store_true", help="use tiny sizes, whose numbers mean nothing")
     chosen = parser.parse_args(arguments)
     if unknown := [row for row in chosen.rows if row not in ROWS]:
-        parser.error(f"no row {', '.join(unknown)}: choose from {', '.join(ROWS)}")
+        parser.error(f"ROW is {', '.join(unknown)}, but a known row is needed: choose from {', '.join(ROWS)}")
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: chosen.cores])
     results = []

@@ -25,7 +25,7 @@ class Result:
     against: str
     unit: str
     ours: float
-    theirs: float | None  # None without a reference
+    theirs: float | None  # None if there is no reference
     ratio: float | None
     low: float | None
     high: float | None
@@ -35,7 +35,7 @@ class Result:
 
     @property
     def met(self):
-        """Whether the ratio reaches the goal; None without a goal."""
+        """True if the ratio reaches the goal, False if not, None without a goal."""
         if not self.goal:
             return None
         sign, limit = self.goal.split()
@@ -66,7 +66,7 @@ def compare(row, what, against, unit, rounds, goal="", **notes):
 
 
 def in_turn(row, rounds, ours, theirs):
-    """Call two measurements in each round, swapping their order every round; return one pair of results per round."""
+    """Call two measurements in each round, in alternating order. Return one pair of results per round."""
     pairs = []
     for number in range(rounds):
         sides = {"ours": ours, "theirs": theirs}
@@ -119,8 +119,8 @@ def table(results):
 
 def write(results, out, quick):
     """Write the table, and a record of the machine, the commit and the parameters."""
-    with written_aside(Path(out) / "benchmarks.csv") as aside:
-        table(results).to_csv(aside, index=False, lineterminator="\n")
+    with written_aside(Path(out) / "benchmarks.csv") as temporary:
+        table(results).to_csv(temporary, index=False, lineterminator="\n")
     rows = [dataclasses.asdict(result) | {"met": result.met} for result in results]
     parameters = {"quick": quick, "rows": sorted({result.row for result in results})}
     write_record(

@@ -46,7 +46,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much each row measures; the defaults are those of a full run."""
+    """Number and size of the measurements of each row. The defaults are those of a full run."""
 
     rounds: int = 3
     small_networks: bool = False  # instead of DenseNet121, whose tracing takes a minute
@@ -55,7 +55,7 @@ class Sizes:
     short_rounds: int = 5  # for rows that take seconds
     epoch_rounds: int = 5  # goals of a few per cent are smaller than the scatter of three rounds
     autoencoder: tuple = ((64, 8, 240, 60), (128, 32, 40, 10))  # side, batch, steps and validation steps per epoch
-    classifier: tuple = (64, 16, 120, 8)  # as above; validation uses batches of 64
+    classifier: tuple = (64, 16, 120, 8)  # same order; validation uses batches of 64
     file_images: int = 2000
     file_side: int = 256
     large_file_images: int = 17736
@@ -338,7 +338,7 @@ def evaluate(sample):
 
 
 def _evaluation(cells, parameters, run, networks):
-    """Run the cells; return the seconds of all, of `predict` alone, and of each slow cell without `predict`."""
+    """Run the cells. Return the seconds of all cells, of `predict`, and of each slow cell without `predict`."""
     predicting = 0.0
     predict = keras.Model.predict
 
@@ -600,7 +600,7 @@ def _quietly(command, environment):
 
 
 def sweep(sample):
-    """Compare two sweep points at the same time, with one core each, with one after the other on all cores."""
+    """Compare two sweep points that run at the same time on one core each, with two in sequence on all cores."""
     sizes, seeds = sample.sizes, [1, 2]
     path = sample.folder / "throughput.yaml"
     axes = {"seed": seeds} | {name: [value] for name, value in sizes.sweep_point}
@@ -628,5 +628,5 @@ ROWS = {
     "study": study,
     "sweep": sweep,
 }
-#: Measured only if named: they take as long as all other rows together.
+#: Rows that are measured only if named, because they take as long as all others together.
 ON_REQUEST = ("study", "sweep")

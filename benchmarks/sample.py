@@ -1,4 +1,4 @@
-"""Make the data for the measurements: rendered galaxies, and files in the published layout."""
+"""Make the data for the measurements: stand-in galaxies, and files in the published layout."""
 
 import tempfile
 import zlib
@@ -13,7 +13,7 @@ from measuring import SEED, say
 from galaxynb.data.galaxy10 import FLOAT_COLUMNS, IMAGES, LABELS, TRUTH
 from galaxynb.standin.make import counts_per_class, make_standin
 
-#: The chunk shape that h5py chooses for (17736, 256, 256, 3) uint8: that of the published file if h5py chose it.
+#: Chunk shape that h5py chooses for (17736, 256, 256, 3) uint8, as it may have done for the published file.
 CHUNKS = (555, 16, 16, 1)
 
 

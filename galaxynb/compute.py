@@ -103,9 +103,9 @@ def cores():
     >>> 1 <= cores() <= os.cpu_count()
     True
     """
-    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    lent = os.environ.get("OMP_NUM_THREADS", "")
-    return min(there, int(lent)) if lent.isdigit() and int(lent) else there
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    granted = os.environ.get("OMP_NUM_THREADS", "")
+    return min(available, int(granted)) if granted.isdigit() and int(granted) else available
 
 
 def cpu_flags():
@@ -190,7 +190,7 @@ def _precision(backend, device):
     if backend == "tensorflow" and _BFLOAT16_FLAGS & cpu_flags():
         if limit := _onednn_limit():
             return "float32", f"Numbers are float32: {limit} keeps TensorFlow from this CPU's bfloat16 instructions."
-        return "mixed_bfloat16", "Convolutions run in bfloat16, for which this CPU has instructions of its own."
+        return "mixed_bfloat16", "Convolutions run in bfloat16, for which this CPU has its own instructions."
     return "float32", "Numbers are float32: on this CPU and backend fewer bits would not be faster."
 
 

@@ -45,14 +45,14 @@ def _remove_leftovers(path):
         rf"\.{re.escape(path.stem)}\.{re.escape(socket.gethostname())}-(\d+)\.(partial|old)"
         rf"{re.escape(path.suffix)}"
     )
-    for left in list(path.parent.iterdir()):
-        found = names.fullmatch(left.name)
+    for leftover in list(path.parent.iterdir()):
+        found = names.fullmatch(leftover.name)
         if found is None or _alive(int(found[1])):
             continue
         if found[2] == "old" and not path.exists():
-            left.rename(path)  # the process was killed between its two renames: restore the earlier result
+            leftover.rename(path)  # the process was killed between its two renames: restore the earlier result
         else:
-            _remove(left)
+            _remove(leftover)
 
 
 @contextlib.contextmanager
@@ -92,27 +92,27 @@ def written_aside(path):
     _remove_leftovers(path)
     # Keep the suffix, because some writers choose the file format by it. Add the name of the machine, because several
     # machines that share a disk may use the same process number.
-    mine = f".{path.stem}.{socket.gethostname()}-{os.getpid()}"
-    aside = path.with_name(f"{mine}.partial{path.suffix}")
-    _remove(aside)
+    prefix = f".{path.stem}.{socket.gethostname()}-{os.getpid()}"
+    temporary = path.with_name(f"{prefix}.partial{path.suffix}")
+    _remove(temporary)
     try:
-        yield aside
-        if not aside.exists():
+        yield temporary
+        if not temporary.exists():
             raise FileNotFoundError(f"nothing was written for {path}, but a file or folder is needed: write one")
         if path.is_dir():
             # Move the old folder away first: one rename cannot replace a folder that is not empty.
-            old = path.with_name(f"{mine}.old{path.suffix}")
+            old = path.with_name(f"{prefix}.old{path.suffix}")
             path.rename(old)
             try:
-                aside.rename(path)
+                temporary.rename(path)
             except OSError:
                 old.rename(path)
                 raise
             _remove(old)
         else:
-            aside.replace(path)
+            temporary.replace(path)
     finally:
-        _remove(aside)
+        _remove(temporary)
 
 
 def write_json(path, value):
@@ -142,8 +142,8 @@ def write_json(path, value):
     }
     """
     text = json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n"
-    with written_aside(path) as aside:
-        aside.write_text(text, encoding="utf-8")
+    with written_aside(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -172,7 +172,7 @@ def one_line(error):
 
 @contextlib.contextmanager
 def explain_full_disk(path, n_bytes):
-    """Explain the error of a full disk in a sentence that names the folder and the number of bytes.
+    """Replace the error of a full disk by a sentence that names the folder and the number of bytes.
 
     Parameters
     ----------
@@ -240,7 +240,7 @@ def save_table(frame, stem, *, decimals=2):
     frame = frame.reset_index() if frame.index.name else frame.reset_index(drop=True)
     frame = frame.replace([np.inf, -np.inf], np.nan)
     csv, json = (stem.with_name(stem.name + suffix) for suffix in (".csv", ".json"))
-    with written_aside(csv) as aside:
-        frame.to_csv(aside, index=False, float_format=f"%.{decimals}f", lineterminator="\n")
+    with written_aside(csv) as temporary:
+        frame.to_csv(temporary, index=False, float_format=f"%.{decimals}f", lineterminator="\n")
     write_json(json, frame.astype(object).where(frame.notna(), None).to_dict("records"))
     return csv, json

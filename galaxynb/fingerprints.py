@@ -1,4 +1,4 @@
-"""Which code a notebook or module uses, and a fingerprint of what that code does.
+"""List the code that a notebook or module uses, and fingerprint what that code does.
 
 A stage runs again, and a training starts anew, when the fingerprint of the code that it uses changes. Docstrings,
 comments and formatting are left out of fingerprints, so editing prose repeats no computation.
@@ -13,16 +13,15 @@ from pathlib import Path
 __all__ = ["cell_code", "code_digest", "code_used", "file_fingerprint", "files_used", "notebook_code"]
 
 _PACKAGE = Path(__file__).resolve().parent
-#: Modules that decide what runs again, never what comes out. `stages` orders records for display, so that adding a
-#: stage must not train the networks of the earlier ones anew.
+#: Modules that have no influence on results. If `stages` counted, adding a stage would repeat all earlier trainings.
 _LEFT_OUT = ("stages.py", "fingerprints.py")
 
 
 def files_used(start, *, package=_PACKAGE):
-    """List the package's files that a notebook, script or module uses, directly or through each other.
+    """List the package's files that a notebook, script or module uses, directly or through other modules.
 
-    Imports inside functions count, and so do the ``__init__.py`` of each package on the way, the data files that a
-    module names, and `start` itself where it is a module of the package.
+    The list includes imports inside functions, the ``__init__.py`` of each package that an import passes through, and
+    the data files that a module names. It includes `start` if that is a module of the package.
 
     Parameters
     ----------
@@ -63,8 +62,8 @@ def code_used(start, *, package=_PACKAGE):
     Returns
     -------
     dict of str
-        64 hexadecimal digits by the file's path. Those of a module do not change with its docstrings, comments and
-        formatting; those of a data file change with each byte.
+        Fingerprint, of 64 hexadecimal digits, by the path of the file. The fingerprint of a module leaves out
+        docstrings, comments and formatting. The fingerprint of a data file covers every byte.
     """
     parent = Path(package).resolve().parent
     return {name: file_fingerprint(parent / name) for name in files_used(start, package=package)}
@@ -107,7 +106,7 @@ def code_digest(*modules, package=_PACKAGE):
 
 
 def file_fingerprint(path):
-    """Return the fingerprint of one Python file, without docstrings and comments, or of the bytes of another file.
+    """Return the fingerprint of a file: of its code if it is a Python file, otherwise of its bytes.
 
     Parameters
     ----------
@@ -124,7 +123,7 @@ def file_fingerprint(path):
 
 
 def notebook_code(notebook):
-    """Return what decides the results of a notebook: the code of its cells, and which of them takes parameters.
+    """Return the parts of a notebook that decide its results, as text without comments.
 
     Parameters
     ----------
@@ -133,14 +132,15 @@ def notebook_code(notebook):
     Returns
     -------
     list of str
-        One text per code cell. Comments and all other metadata are left out: editors write metadata as they like.
+        One text per code cell, from `cell_code`. Metadata other than the tag ``parameters`` are left out, because
+        editors change them.
     """
     cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
     return [cell_code(cell) for cell in cells if cell["cell_type"] == "code"]
 
 
 def cell_code(cell):
-    """Return what a code cell does, as text without comments.
+    """Return the code of a cell as text in one formatting, without comments and docstrings.
 
     Parameters
     ----------
@@ -150,6 +150,7 @@ def cell_code(cell):
     Returns
     -------
     str
+        The text of the cell with the tag ``parameters`` begins with the line ``# parameters``.
 
     Examples
     --------
@@ -157,14 +158,14 @@ def cell_code(cell):
     'x = 1 + 2'
     """
     source = "".join(cell["source"])
-    # A cell with a magic of IPython's, say, counts as it is written.
+    # A cell that is not plain Python, such as one with an IPython magic, counts as it is written.
     with contextlib.suppress(SyntaxError):
         source = _without_docstrings(ast.parse(source))
     return ("# parameters\n" if "parameters" in cell["metadata"].get("tags", ()) else "") + source
 
 
 def _tree(path):
-    """Parse a Python file, or all code of a notebook as one."""
+    """Parse a Python file, or the joined code cells of a notebook."""
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".ipynb":
         cells = json.loads(text)["cells"]
@@ -180,32 +181,32 @@ def _imported(tree, path, package):
             names = [alias.name.split(".") for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = _base(node, path, package)
-            # What is imported from a package may be a module of it or something that its __init__ defines.
+            # The imported name may be a module of the package or a name that its __init__ defines.
             names = [base, *([*base, alias.name] for alias in node.names)] if base is not None else []
         else:
             continue
         for name in names:
             if name[:1] == [package.name]:
                 found.add(_module(name[1:], package))
-                # Of `import galaxynb.a.b` the packages on the way are imported too.
+                # `import galaxynb.a.b` also imports galaxynb and galaxynb.a.
                 found |= {_module(name[1:end], package) for end in range(1, len(name))}
     return found - {None}
 
 
 def _base(node, path, package):
-    """Return the dotted name that `from ... import` names, as a list with the package first; None outside it."""
+    """Return the parts of the absolute name in `from NAME import ...`; None for a relative name outside the package."""
     parts = node.module.split(".") if node.module else []
     if node.level == 0:
         return parts
     if not path.is_relative_to(package):
         return None
-    # One dot is the folder that the file lies in, each further dot the folder above.
+    # One dot stands for the folder of the file, and each further dot for one folder up.
     folder = path.relative_to(package.parent).parent.parts
     return [*folder[: len(folder) - node.level + 1], *parts]
 
 
 def _module(name, package):
-    """Return the file of a module or package, from its dotted name within `package` as a list; None without one."""
+    """Return the file of a module or package from the parts of its name within `package`; None if there is none."""
     path = package.joinpath(*name)
     if (path / "__init__.py").is_file():
         return path / "__init__.py"
@@ -220,20 +221,20 @@ def _packages(path, package):
 
 
 def _data_files(tree, package):
-    """Return the package's files other than modules that are named in a text of the code."""
+    """Return the package's data files whose names occur in a string of the code."""
     texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
     files = [path for path in package.rglob("*.*") if path.is_file() and path.suffix not in (".py", ".pyc")]
     return {path for path in files if any(text.endswith(path.name) for text in texts)}
 
 
 def _without_docstrings(tree):
-    """Return code as text in one formatting, without comments and without texts that stand alone, as docstrings do."""
+    """Return code as text in one formatting, without comments, docstrings and other strings that stand alone."""
     for node in ast.walk(tree):
         for name in ("body", "orelse", "finalbody"):
             statements = getattr(node, name, None)
             if isinstance(statements, list):
                 kept = [statement for statement in statements if not _is_text(statement)]
-                # A function whose docstring is all there is needs a body to be written out.
+                # Without its docstring, a function may have no statement left, but it needs one.
                 setattr(node, name, kept or ([ast.Pass()] if statements and not isinstance(node, ast.Module) else []))
     return ast.unparse(tree)
 

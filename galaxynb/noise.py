@@ -109,7 +109,7 @@ class NoiseModel:
     proportions: tuple[float, float, float] = (2.0, 1.0, 1.0)
 
     def __post_init__(self):
-        """Refuse a range that makes no sense, and name it."""
+        """Raise an error that names the first impossible range."""
         if not (np.isfinite(self.sigma) and self.sigma >= 0):
             raise ValueError(f"sigma is {self.sigma}, but 0 or more is needed for a standard deviation: change it")
         unit = {"radius": self.radius, "brightness": self.brightness, "blur": self.blur}
@@ -255,10 +255,12 @@ class NoiseModel:
             return cls(**{name: _as_tuples(value) for name, value in values.items()})
         except FileNotFoundError:
             raise FileNotFoundError(
-                f"{path} is missing: run notebooks/02_noise.ipynb, which makes it, or `make book`"
+                f"{path} is missing, but a noise model is needed: run notebooks/02_noise.ipynb or `make book`"
             ) from None
         except (TypeError, AttributeError, KeyError, ValueError) as error:
-            raise ValueError(f"{path} is not a noise model ({error}): run notebooks/02_noise.ipynb again") from error
+            raise ValueError(
+                f"{path} is not a noise model ({error}), but one is needed: run notebooks/02_noise.ipynb again"
+            ) from error
 
     def _draw_stars(self, generators, side):
         """Draw the stars of images of `side` pixels, each from its own generator; return one array for each image."""
@@ -284,8 +286,8 @@ class NoiseModel:
     def _add_gaussian(self, image, rng, added):
         """Add Gaussian noise to a float32 image in place; the noise overwrites `added`."""
         if self.sigma > 0:
-            # OpenCV's generator is several times faster than NumPy's, and each thread has its own. Seeds are negative
-            # as often as positive, because the first number that it draws has the sign of the seed.
+            # OpenCV's generator is several times faster than NumPy's, and each thread has its own. Draw seeds of both
+            # signs, because the first number that OpenCV draws has the sign of the seed.
             cv2.setRNGSeed(int(rng.integers(-(2**31), 2**31)))
             cv2.add(image, cv2.randn(added, (0, 0, 0), (self.sigma,) * 3), dst=image)
 

@@ -27,7 +27,7 @@ _PROFILES = {
 
 
 def notebook_times(notebook, *, seconds=None):
-    """Return how the time of an executed notebook divides into parts.
+    """Return the time that each part of an executed notebook took.
 
     A cell's tag names its part: ``part-`` followed by one of `TIME_PARTS`. The tag ``part-training`` marks the cell
     that calls `fit`, whose time is divided further. Cells without such a tag count as ``rest``.
@@ -69,14 +69,14 @@ def notebook_times(notebook, *, seconds=None):
         ]
         parts["kernel"] = whole - sum(duration for _, duration in ran)
     except (KeyError, TypeError) as error:
-        raise ValueError("the notebook holds no times of cells: run it with papermill, as `make book` does") from error
+        raise ValueError("the notebook holds no times of cells, but they are needed: run it with papermill") from error
     for tags, duration in ran:
         (part,) = [tag.removeprefix("part-") for tag in tags if tag.startswith("part-")] or ["rest"]
         if part == "training":
-            told = seconds or {}
-            for here, there in (("networks", "epochs"), ("start", "start"), ("checkpoints", "checkpoints")):
-                parts[here] += told.get(there, 0.0)
-                duration -= told.get(there, 0.0)
+            spent = seconds or {}
+            for name, key in (("networks", "epochs"), ("start", "start"), ("checkpoints", "checkpoints")):
+                parts[name] += spent.get(key, 0.0)
+                duration -= spent.get(key, 0.0)
             part = "rest"
         if part not in parts:
             raise ValueError(

@@ -65,7 +65,7 @@ PACKAGES = (
 )
 
 
-#: Kinds of images: simulated stand-ins, or real images. `galaxynb.data` reads the kind from the data file.
+#: Kinds of images: simulated stand-ins, or real images. `galaxynb.data.catalog` reads the kind from the data file.
 KINDS = ("standin", "real")
 
 
@@ -78,7 +78,7 @@ def write_record(stage, run_dir, *, parameters, seeds, data, extra=None, profile
     Parameters
     ----------
     stage : str
-        One of `stages.SECTIONS`, or another name of letters, digits, ``_`` and ``-``.
+        One of `galaxynb.stages.SECTIONS`, or another name of letters, digits, ``_`` and ``-``.
     run_dir : str or os.PathLike
         Folder of the run.
     parameters : dict
@@ -185,14 +185,16 @@ def load_records(run_dir):
     # A name that starts with a dot belongs to a temporary file.
     paths = [path for path in sorted(folder.glob("*.json")) if not path.name.startswith(".")]
     if not paths:
-        raise FileNotFoundError(f"{folder} holds no provenance records: run the notebooks of this study first")
+        raise FileNotFoundError(
+            f"{folder} holds no provenance records, but one per stage is needed: run the notebooks first"
+        )
     records = {}
     for path in paths:
         try:
             entry = json.loads(path.read_text(encoding="utf-8"))
             records[entry["stage"]] = entry
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is not a provenance record: run its stage again") from error
+            raise ValueError(f"{path} is not a provenance record, but one is needed: run its stage again") from error
 
     def place(stage):
         known = SECTIONS.index(stage) if stage in SECTIONS else len(SECTIONS)
@@ -243,7 +245,7 @@ def records_table(records):
 
 
 def record_summary(record):
-    """Return a record as a table of two columns, for the end of a notebook.
+    """Return a table with the entries of a record, for the end of a notebook.
 
     Parameters
     ----------
@@ -288,7 +290,7 @@ def record_summary(record):
 def checkout_state():
     """Return the commit of the checkout that holds this package.
 
-    Programs that write files of their own, not records of stages, use it.
+    Programs whose files are not records of stages use this function.
 
     Returns
     -------

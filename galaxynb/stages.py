@@ -6,15 +6,15 @@ __all__ = ["SECTIONS", "STAGES", "Stage"]
 
 
 class Stage(NamedTuple):
-    """What the workflow needs to know about a stage. Files lie in the folder of the run unless stated otherwise."""
+    """Description of a stage. Paths are relative to the folder of the run unless stated otherwise."""
 
-    #: What the stage does, for the terminal.
+    #: Activity of the stage, in words for the terminal.
     doing: str
-    #: The section of a profile that holds the stage's parameters. It also names the stage's record.
+    #: Section of a profile that holds the parameters of the stage. The record of the stage has the same name.
     section: str
-    #: Stages whose results the notebook reads, by their notebooks. Whatever those need is named too.
+    #: Notebooks of the stages that this stage needs, directly or through other stages.
     needs: tuple[str, ...]
-    #: The file without which the stage counts as not made.
+    #: Result file. If it is missing, the stage counts as not made.
     result: str
     #: Files and folders that later stages read.
     passes_on: tuple[str, ...] = ()
@@ -52,5 +52,5 @@ STAGES = {
     ),
 }
 
-#: Sections of a profile, which are the names of the stages' records too, in the order of the study.
+#: Sections of a profile, in the order of the study. The records of the stages have the same names.
 SECTIONS = tuple(stage.section for stage in STAGES.values())

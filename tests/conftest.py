@@ -43,7 +43,7 @@ def write_galaxy10(path, n=20, size=64, truth=False, standin=None, seed=0, label
 
 
 def pytest_collection_modifyitems(items):
-    """Begin with the study, which takes as long as all the rest: of two processes one runs it beside the other."""
+    """Put the study first: it takes as long as all other tests, which the second process runs meanwhile."""
     items.sort(key=lambda item: item.get_closest_marker("study") is None)
 
 
@@ -55,7 +55,7 @@ def tiny_galaxy10():
 
 @pytest.fixture(scope="session")
 def real_sample():
-    """Return the path of the 60 genuine images, or skip where they are not at hand."""
+    """Return the path of the 60 genuine images, or skip the test if they are missing."""
     if not REAL_SAMPLE.is_file():
         pytest.skip(f"needs 60 real images, which this repository does not hold: put them at {REAL_SAMPLE}")
     return REAL_SAMPLE
@@ -63,7 +63,7 @@ def real_sample():
 
 @pytest.fixture(scope="session")
 def real_coordinates():
-    """Return the published file's labels, ra and dec, in its order, or skip where they are not at hand."""
+    """Return labels, ra and dec of the published file, in its order, or skip the test if they are missing."""
     if not REAL_COORDINATES.is_file():
         pytest.skip(f"needs the published table of coordinates: put it at {REAL_COORDINATES}")
     table = pd.read_csv(REAL_COORDINATES)

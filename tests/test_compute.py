@@ -1,4 +1,4 @@
-"""How networks run: what is chosen on which backend and device, and that it can be overruled."""
+"""The choice of execution follows from backend and device, and can be overruled."""
 
 import os
 import sys
@@ -16,7 +16,7 @@ from galaxynb.networks.models import in_float32
 
 @pytest.fixture
 def machine(monkeypatch):
-    """Return a function that pretends to be on a backend with or without a GPU."""
+    """Return a function that imitates a backend with or without a GPU."""
 
     def pretend(backend, gpus, flags=()):
         monkeypatch.setattr(compute, "cpu_flags", lambda: set(flags))
@@ -150,7 +150,7 @@ def test_a_network_of_any_precision_is_kept_in_float32():
 
 @pytest.mark.skipif(
     not {"ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"}.isdisjoint(os.environ),
-    # TensorFlow looks at the CPU, not at the limit, and asks oneDNN for what it may not use.
+    # TensorFlow checks the CPU but not the limit, and then asks oneDNN for instructions that it may not use.
     reason="TensorFlow fails in bfloat16 where oneDNN is limited: unset ONEDNN_MAX_CPU_ISA and DNNL_MAX_CPU_ISA",
 )
 def test_predictions_in_bfloat16_are_near_those_in_float32():

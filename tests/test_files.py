@@ -29,10 +29,10 @@ def names(folder):
 
 def test_a_file_appears_only_when_complete(tmp_path):
     target = tmp_path / "deep" / "table.csv"
-    with written_aside(target) as aside:
-        aside.write_text("new")
-        assert aside.parent == target.parent
-        assert aside.suffix == ".csv"
+    with written_aside(target) as temporary:
+        temporary.write_text("new")
+        assert temporary.parent == target.parent
+        assert temporary.suffix == ".csv"
         assert not target.exists()
     assert target.read_text() == "new"
     assert names(target.parent) == ["table.csv"]
@@ -41,9 +41,9 @@ def test_a_file_appears_only_when_complete(tmp_path):
 def test_a_folder_replaces_an_earlier_one(tmp_path):
     target = tmp_path / "cache"
     for text in ("old", "new"):
-        with written_aside(target) as aside:
-            aside.mkdir()
-            (aside / text).write_text(text)
+        with written_aside(target) as temporary:
+            temporary.mkdir()
+            (temporary / text).write_text(text)
     assert names(target) == ["new"]
     assert names(tmp_path) == ["cache"]
 
@@ -58,10 +58,10 @@ def test_a_failure_leaves_the_earlier_result_and_nothing_else(tmp_path, kind):
             path = path / "inner"
         path.write_text(text)
 
-    with written_aside(target) as aside:
-        write(aside, "old")
-    with pytest.raises(RuntimeError, match="stop"), written_aside(target) as aside:  # noqa: PT012
-        write(aside, "half")
+    with written_aside(target) as temporary:
+        write(temporary, "old")
+    with pytest.raises(RuntimeError, match="stop"), written_aside(target) as temporary:  # noqa: PT012
+        write(temporary, "half")
         raise RuntimeError("stop")
     assert names(tmp_path) == ["result"]
     assert (target / "inner" if kind == "folder" else target).read_text() == "old"
@@ -79,8 +79,8 @@ def test_a_folder_that_cannot_be_renamed_brings_the_earlier_one_back(tmp_path, m
         return rename(path, to)
 
     monkeypatch.setattr(type(target), "rename", refuse)
-    with pytest.raises(PermissionError, match="not now"), written_aside(target) as aside:
-        aside.mkdir()
+    with pytest.raises(PermissionError, match="not now"), written_aside(target) as temporary:
+        temporary.mkdir()
     assert names(tmp_path) == ["cache"]
     assert names(target) == ["old"]
 
@@ -98,13 +98,13 @@ class TestKilledProcess:
         target = tmp_path / "cache"
         for name in ("cache", "other"):
             killed(
-                f"with files.written_aside({str(tmp_path / name)!r}) as aside:\n"
-                "    aside.mkdir(); (aside / 'half').touch(); die()\n"
+                f"with files.written_aside({str(tmp_path / name)!r}) as temporary:\n"
+                "    temporary.mkdir(); (temporary / 'half').touch(); die()\n"
             )
         assert len(names(tmp_path)) == 2
         assert not target.exists()
-        with written_aside(target) as aside:
-            aside.mkdir()
+        with written_aside(target) as temporary:
+            temporary.mkdir()
         left = names(tmp_path)
         assert "cache" in left
         assert len(left) == 2
@@ -117,8 +117,8 @@ class TestKilledProcess:
         killed(
             "rename = Path.rename\n"
             "Path.rename = lambda path, to: die() if '.partial' in path.name else rename(path, to)\n"
-            f"with files.written_aside({str(target)!r}) as aside:\n"
-            "    aside.mkdir()\n"
+            f"with files.written_aside({str(target)!r}) as temporary:\n"
+            "    temporary.mkdir()\n"
         )
         assert not target.exists()
         with pytest.raises(RuntimeError, match="stop"), written_aside(target):
@@ -130,15 +130,15 @@ class TestKilledProcess:
         target = tmp_path / "table.csv"
         code = (
             "import sys; from galaxynb import files\n"
-            f"with files.written_aside({str(target)!r}) as aside:\n"
-            "    aside.write_text('theirs'); print('ready', flush=True); sys.stdin.readline()\n"
+            f"with files.written_aside({str(target)!r}) as temporary:\n"
+            "    temporary.write_text('theirs'); print('ready', flush=True); sys.stdin.readline()\n"
         )
         with subprocess.Popen(
             [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         ) as other:
             assert other.stdout.readline() == "ready\n"
-            with written_aside(target) as aside:
-                aside.write_text("ours")
+            with written_aside(target) as temporary:
+                temporary.write_text("ours")
             assert target.read_text() == "ours"
             other.communicate("\n")
         assert other.returncode == 0

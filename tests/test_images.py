@@ -1,4 +1,4 @@
-"""Images are scaled to floats from 0 to 1."""
+"""8-bit images are scaled to floats from 0 to 1."""
 
 import numpy as np
 import pytest

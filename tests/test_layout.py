@@ -1,4 +1,4 @@
-"""The package's rooms: which may import which, and what importing them loads."""
+"""The order of the package's parts: which may import which, and what importing them loads."""
 
 import ast
 import importlib
@@ -12,8 +12,8 @@ from paths import ROOT
 
 from galaxynb.fingerprints import files_used
 
-#: Rooms in the order the data flow. A module imports from its own room and from earlier ones only.
-ROOMS = (
+#: Parts in the order of the data flow. A module imports only from its own part and from earlier ones.
+PARTS = (
     ("files", "images", "compute", "stages", "fingerprints"),
     ("provenance", "pages"),
     ("data",),
@@ -23,17 +23,17 @@ ROOMS = (
     ("results",),
     ("figures",),
 )
-#: The layout of a Galaxy10 file is only names and numbers, which records quote too.
+#: This module holds only names and numbers, so modules of earlier parts may import it.
 CONSTANTS = "galaxynb/data/galaxy10.py"
 MODULES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts) for path in (ROOT / "galaxynb").rglob("[a-z]*.py")
 )
 
 
-def room(path):
-    """Number of the room that a module's path or dotted name lies in."""
+def part_number(path):
+    """Return the number of the part to which the path or dotted name of a module belongs."""
     name = path.replace("/", ".").removesuffix(".py").split(".")[1]
-    return next(number for number, names in enumerate(ROOMS) if name in names)
+    return next(number for number, names in enumerate(PARTS) if name in names)
 
 
 def path_of(module):
@@ -41,14 +41,14 @@ def path_of(module):
 
 
 def imported(module):
-    """Paths of the modules that a module needs, directly or through each other, without itself."""
+    """Return the paths of the other modules that a module needs, directly or through other modules."""
     used = files_used(ROOT / path_of(module), package=ROOT / "galaxynb")
     return {name for name in used if name.endswith(".py") and not name.endswith("__init__.py")} - {path_of(module)}
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_no_module_imports_a_later_room(module):
-    later = {name for name in imported(module) - {CONSTANTS} if room(name) > room(path_of(module))}
+def test_no_module_imports_a_later_part(module):
+    later = {name for name in imported(module) - {CONSTANTS} if part_number(name) > part_number(path_of(module))}
     assert not later
 
 
@@ -65,7 +65,7 @@ def test_a_folder_exports_nothing():
 
 
 def public(module):
-    """Return the public functions of a module and the classes' initializers, by name."""
+    """Return the public functions and the initializers of public classes of a module, by name."""
     names = {name: thing for name, thing in vars(module).items() if not name.startswith("_")}
     return {
         f"{module.__name__}.{name}": thing
@@ -79,7 +79,7 @@ def test_public_functions_take_three_positional_arguments_at_most(module):
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     for name, thing in public(importlib.import_module(module)).items():
         if isinstance(thing, type) and issubclass(thing, tuple):
-            continue  # a named tuple is its fields
+            continue  # the arguments of a named tuple are its fields
         parameters = inspect.signature(thing).parameters.values()
         assert sum(parameter.kind in positional for parameter in parameters) <= 3, name
 
@@ -90,7 +90,7 @@ def test_public_names_are_defined_once():
 
 
 def loaded_by(*modules):
-    """Names of the modules that a fresh Python holds after importing `modules`."""
+    """Return the names of the modules that a new Python process has loaded after importing `modules`."""
     program = f"import json, sys, {', '.join(modules)}; print(json.dumps(list(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
     return set(json.loads(done.stdout))

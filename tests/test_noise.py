@@ -1,4 +1,4 @@
-"""The two noise steps: determinism, ranges, stars where they are said to be, and clear refusals."""
+"""The two noise steps are deterministic and in range, stars are in their places, and bad input is refused."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -70,13 +70,13 @@ def test_noise_differs_by_seed_epoch_and_index():
     results = [MODEL.apply(images, seed, [index], epoch=epoch) for seed, epoch, index in keys]
     for i in range(len(keys)):
         for j in range(i):
-            # Both steps differ, not the stars alone: next to no pixel is the same where none is clipped.
+            # Both steps differ, not only the stars: hardly any pixel is equal, because none is clipped.
             same = np.mean((results[i] == results[j])[(results[i] > 0) & (results[i] < 1)])
             assert same < 0.01, (keys[i], keys[j])
 
 
 def test_the_two_steps_can_be_told_apart():
-    """The Gaussian noise comes on top of the stars: either alone is what the other leaves out."""
+    """Gaussian noise is added to the stars, so each step alone gives the rest of the sum."""
     images = np.full((1, 64, 64, 3), 0.3, np.float32)
     model = NoiseModel(sigma=0.01, n_stars=(3, 3), brightness=(0.1, 0.2))
     both, stars = model.apply(images, 5, [7], return_stars=True)
@@ -188,7 +188,7 @@ def test_returned_stars_match_the_pixels():
             x = np.clip(np.rint(drawn["x"]).astype(int), 0, side - 1)
             y = np.clip(np.rint(drawn["y"]).astype(int), 0, side - 1)
             assert np.all(image[y, x].max(axis=1) > 0.1)
-            # And nowhere else: beyond the disk, its soft edge and the blur kernel nothing is added.
+            # Stars change no other pixels: beyond the disk, its soft edge and the blur kernel nothing is added.
             yy, xx = np.mgrid[:side, :side]
             reach = np.zeros((side, side), bool)
             for star in drawn:
@@ -256,7 +256,7 @@ def test_colours_come_at_two_to_one_to_one():
     wanted = np.array([2, 1, 1]) / 4
     number, level = counts.sum(), 1e-3
     critical = stats.chi2.ppf(1 - level, df=2)
-    # The test tells 2:1:1 from 1:1:1, and even from 1.7:1:1, with a power above 0.9.
+    # The test distinguishes 2:1:1 from 1:1:1, and even from 1.7:1:1, with a power above 0.9.
     for other in ([1, 1, 1], [1.7, 1, 1]):
         off = np.array(other) / sum(other)
         assert stats.ncx2.sf(critical, 2, number * np.sum((off - wanted) ** 2 / wanted)) > 0.9
@@ -278,7 +278,7 @@ def test_lengths_scale_with_the_image():
     np.testing.assert_allclose(large["radius"], 2 * small["radius"], rtol=1e-5)
     for axis in "xy":
         np.testing.assert_allclose(large[axis] + 0.5, 2 * (small[axis] + 0.5), atol=1e-3)
-    wide = small["kernel"] > 3  # the least a kernel can be
+    wide = small["kernel"] > 3  # the smallest kernel
     assert np.all(abs(large["kernel"] - 2 * small["kernel"])[wide] <= 3)
     for name in ("brightness", "rgb", "colour"):
         np.testing.assert_array_equal(large[name], small[name])
@@ -294,11 +294,11 @@ def test_gaussian_noise_has_its_sigma_on_mid_grey(sigma):
     images = np.full((20, 64, 64, 3), 0.5, np.float32)
     residual = NoiseModel(sigma=sigma, n_stars=(0, 0)).apply(images, 0, np.arange(20)) - images
     n = residual.size
-    # Five standard errors: of a mean, and of a standard deviation.
+    # Limits are five standard errors, of a mean and of a standard deviation.
     assert abs(residual.mean()) < 5 * sigma / np.sqrt(n)
     assert abs(residual.std() - sigma) < 5 * sigma / np.sqrt(2 * n)
     assert stats.kstest(residual.ravel()[::16] / sigma, "norm").pvalue > 0.001
-    # Independent from pixel to pixel, channel to channel and image to image.
+    # Noise is independent between pixels, channels and images.
     pairs = [
         (residual[:, :, 1:], residual[:, :, :-1]),
         (residual[:, 1:], residual[:, :-1]),
@@ -310,7 +310,7 @@ def test_gaussian_noise_has_its_sigma_on_mid_grey(sigma):
 
 
 def test_the_first_pixel_is_as_random_as_any():
-    """A generator seeded anew for each image must not show its seeds in the first numbers."""
+    """Each image seeds the generator anew, and the first numbers must not correlate with the seeds."""
     images = np.full((2000, 2, 2, 3), 0.5, np.float32)
     first = GAUSSIAN_ONLY.apply(images, 0, np.arange(2000))[:, 0, 0, 0] - 0.5
     assert stats.kstest(first / GAUSSIAN_ONLY.sigma, "norm").pvalue > 0.001
@@ -396,7 +396,7 @@ def test_a_model_written_is_read_back_the_same(tmp_path):
 
 
 def test_a_missing_model_names_the_notebook(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"noise\.json is missing: .*02_noise\.ipynb"):
+    with pytest.raises(FileNotFoundError, match=r"noise\.json is missing, .*02_noise\.ipynb"):
         NoiseModel.read(tmp_path / "noise.json")
 
 

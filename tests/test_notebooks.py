@@ -73,7 +73,7 @@ WRITES = ("save_figure(", "save_table(", "save_model(", "write_json(", "model.wr
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_writes_results_only_in_its_last_cells(path):
-    """A stage that fails half-way must leave the results of the run before it as they were."""
+    """If a stage fails half-way, the results of the earlier run must stay unchanged."""
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     writing = [number for number, text in enumerate(code) if any(write in text for write in WRITES)]

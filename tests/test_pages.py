@@ -1,4 +1,4 @@
-"""What the pages of the book say: they exist, and they state the settings as they are."""
+"""The pages of the book exist, and they state the current settings."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Records of runs: complete, publishable, readable, and honest about what is not known."""
+"""Records of runs are complete, publishable and readable, and do not invent unknown entries."""
 
 import dataclasses
 import json
@@ -32,7 +32,7 @@ def git(folder, *arguments):
 
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
-    """A committed checkout that tracks the package, as the package's own and the working folder."""
+    """Return a committed checkout that tracks the package. It is also the working folder."""
     root = tmp_path / "checkout"
     package = root / "galaxynb"
     package.mkdir(parents=True)
@@ -214,7 +214,9 @@ def test_load_says_what_is_wrong(tmp_path):
     folder.mkdir()
     for text in ('{"stage": "da', "[]", "{}"):
         (folder / "data.json").write_text(text)
-        with pytest.raises(ValueError, match=r"data\.json is not a provenance record: run its stage again"):
+        with pytest.raises(
+            ValueError, match=r"data\.json is not a provenance record, but one is needed: run its stage"
+        ):
             load_records(tmp_path)
 
 
@@ -275,11 +277,11 @@ def test_glue_writes_what_myst_nb_would(monkeypatch):
     assert calls[:2] == calls[2:]
 
 
-# Where the time goes -------------------------------------------------------------------------------
+# Times of notebooks -------------------------------------------------------------------------------
 
 
 def timed(*cells):
-    """Return a notebook as papermill leaves it: (tags, seconds) a cell, and a second and a half between them all."""
+    """Return an executed notebook with one cell per (tags, seconds), and 1.5 s outside all cells."""
     cells = [
         {"cell_type": "code", "metadata": {"tags": list(tags), "papermill": {"duration": duration}}}
         for tags, duration in cells

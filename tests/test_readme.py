@@ -16,7 +16,7 @@ from galaxynb.results.paper import paper_summary
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 KEPT = REFERENCE / "run"
-#: First words of the table's rows, and the names of the numbers in the kept run's metrics.
+#: First words of the rows of the table, and the names of their numbers in the metrics of the kept run.
 QUANTITIES = {
     "accuracy on clean images": "clean",
     "accuracy on noisy images": "noisy",
@@ -34,7 +34,7 @@ def estimates():
 
 
 def rows(text):
-    """The cells of each row of the Markdown tables in a text."""
+    """Return the cells of each row of the Markdown tables in a text."""
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
 
 
@@ -68,7 +68,7 @@ def test_readme_says_of_the_kept_run_what_its_records_and_metrics_say(estimates)
     assert "recovers about four fifths of the lost accuracy here, and nine tenths in the paper" in said
     assert round(5 * estimates["recovery"].value) == 4
     assert round(10 * paper_summary()["recovery"]) == 9
-    # The best guess is to name the most frequent class every time.
+    # The best constant guess is the most frequent class.
     assert "no better than guessing" in said
     assert estimates["noisy"].value <= support.filter(regex=r"^\d").max() / support["Accuracy"]
 
@@ -91,7 +91,7 @@ def test_the_example_denoises_an_image(tmp_path, monkeypatch):
     picture = np.zeros((128, 128, 3), np.uint8)
     picture[..., 0] = 200  # blue, as OpenCV orders channels: a mix-up of blue and red would show
     cv2.imwrite("galaxy.jpg", picture)
-    # Stands in for the trained network: it halves what it is given.
+    # This network replaces the trained one: it halves its input.
     network = keras.Sequential([keras.Input((64, 64, 3)), keras.layers.Rescaling(0.5)])
     Path("runs/quick-standin/models").mkdir(parents=True)
     network.save("runs/quick-standin/models/autoencoder.keras")

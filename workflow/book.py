@@ -1,10 +1,9 @@
-"""Gather a run's executed notebooks, tables and figures with the prose, and build the book strictly.
+"""Copy a run's executed notebooks, tables and figures next to the prose, and build the book strictly.
 
 Usage: python workflow/book.py runs/quick-standin
 
-The sources are laid out under the run, so that two runs never share a build; the finished pages
-replace the earlier ones only if the build succeeds. `jupyter-book -nW` lets a notebook pass whose
-execution failed elsewhere, so a gate of our own comes first.
+The sources are copied to the folder of the run, so two runs never share a build. The new pages replace the earlier ones
+only if the build succeeds. `jupyter-book -nW` accepts notebooks whose execution failed, so `gate` checks them first.
 """
 
 import json
@@ -26,14 +25,14 @@ from galaxynb.provenance import load_records, record_summary, records_table
 from galaxynb.stages import STAGES
 
 ROOT = Path(__file__).resolve().parents[1]
-#: What was measured once and is shown in every book.
+#: Results that were measured once and are shown in every book.
 KEPT = ROOT / "book" / "reference"
 _KEPT_ONCE = (
     "These runs were made once and are kept with the book. They are not part of the run that the line at the top of "
     "the page describes. One of them has the parameters of `make book` with the profile quick: the chapters of that "
     "book show such a run in full."
 )
-#: For each kept sweep: how its page opens, and the tag of the cells that do not apply to it.
+#: For each kept sweep: the opening of its page, and the tag of the cells to leave out.
 SWEEPS = {
     "seeds": (
         "Other seeds\n\n*Would another run show the same?*\n\n"
@@ -50,12 +49,12 @@ SWEEPS = {
         "over-seeds",
     ),
 }
-#: A line of a cell of parameters: `name: kind = value  # comment`.
+#: A line of the parameters cell: `name: kind = value  # comment`.
 _PARAMETER = re.compile(r"(?P<name>\w+)(?P<kind>: [^=]+?)? = .*?(?P<comment>  # .*)?")
 
 
 def gate(path):
-    """Refuse a notebook that was not executed to its end without an error.
+    """Raise an error unless a notebook was executed to its end without an error.
 
     Raises
     ------
@@ -64,30 +63,36 @@ def gate(path):
     """
     notebook = json.loads(Path(path).read_text(encoding="utf-8"))
     if notebook["metadata"].get("papermill", {}).get("exception"):
-        raise ValueError(f"{path}: papermill recorded an exception; run its stage again before building the book")
+        raise ValueError(f"{path}: papermill recorded an exception, but the book needs all cells: run the stage again")
     for number, cell in enumerate(notebook["cells"], start=1):
         if cell["cell_type"] != "code" or not "".join(cell["source"]).strip():
             continue
         if any(output["output_type"] == "error" for output in cell["outputs"]):
-            raise ValueError(f"{path}: cell {number} holds an error output; run its stage again")
+            raise ValueError(
+                f"{path}: cell {number} holds an error output, but the book needs its result: run the stage again"
+            )
         if cell["execution_count"] is None:
-            raise ValueError(f"{path}: cell {number} was not executed; run its stage again")
+            raise ValueError(
+                f"{path}: cell {number} was not executed, but the book needs its result: run the stage again"
+            )
 
 
 def with_current_prose(executed, current):
-    """Return the notebook as it is now, with the outputs of the executed one.
+    """Return the current notebook with the outputs of the executed one.
 
-    The workflow runs a stage again when its code changes, but neither for its prose, its comments nor the metadata
-    that decides how a cell is shown.
+    The workflow runs a stage again only if its code changes. Prose, comments and metadata, which decide how a cell is
+    shown, may therefore be newer than the execution.
 
     Raises
     ------
     ValueError
-        If the code of the two differs, so that the outputs are of something else.
+        If the two notebooks differ in their code, because the outputs then belong to other code.
     """
     ran = [cell for cell in executed["cells"] if cell["cell_type"] == "code" and not _is(cell, "injected-parameters")]
     if [cell_code(cell) for cell in ran] != [cell_code(cell) for cell in _code_cells(current)]:
-        raise ValueError("the code of a notebook is not the code that has run: run `make book` again")
+        raise ValueError(
+            "the code of a notebook is not the code that has run, but both must agree: run `make book` again"
+        )
     given = executed["metadata"].get("papermill", {}).get("parameters", {})
     outputs = iter(ran)
     cells = []
@@ -110,10 +115,10 @@ def _is(cell, tag):
 
 
 def as_given(source, given):
-    """Return the code of a cell of parameters with the values it was given in place of its defaults.
+    """Return the code of the parameters cell with the given values in place of the defaults.
 
-    A reader would take defaults for what made the page; papermill's own cell with the values says nothing of what they
-    mean.
+    Readers would assume that the defaults made the page. Papermill's own cell has the given values, but does not
+    explain them.
     """
     lines = []
     for line in source.splitlines():
@@ -139,7 +144,7 @@ PARTS = {
 
 
 def times(run, records):
-    """Return where each stage's time went: a row a stage, seconds in a column a part."""
+    """Return the time of each stage: one row per stage, and one column per part, in seconds."""
     rows = []
     for name, stage in STAGES.items():
         notebook = json.loads((Path(run) / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))
@@ -149,9 +154,9 @@ def times(run, records):
 
 
 def benchmarks(folder):
-    """Return the kept benchmarks, few columns for a phone, and what made them: a column a call of `make bench`.
+    """Return the kept benchmarks, in few columns for phones, and their provenance: one column per call of `make bench`.
 
-    Of a row that several calls measured, the latest counts.
+    If several calls measured the same row, the latest call counts.
     """
     calls = sorted(path.parent for path in Path(folder).glob("*/benchmarks.csv"))
     records = {call: load_records(call)["benchmarks"] for call in calls}
@@ -161,7 +166,7 @@ def benchmarks(folder):
     read = {"dtype": str, "keep_default_na": False}
     tables = {call: pd.read_csv(call / "benchmarks.csv", **read) for call in calls}
     measured = pd.concat([table[table["Row"].map(latest) == call] for call, table in tables.items()], ignore_index=True)
-    # A cell that began with > would be a quotation.
+    # Markdown would show a cell that begins with > as a quotation.
     goal = measured["Goal"].str.replace(">=", "≥").str.replace("<=", "≤")
     table = pd.DataFrame(
         {
@@ -182,30 +187,30 @@ def benchmarks(folder):
 
 
 def gather(run, source):
-    """Lay out the book's sources for one run in folder `source`."""
+    """Write the sources of the book of one run to the folder `source`."""
     run, source = Path(run), Path(source)
     shutil.copytree(ROOT / "book", source / "book")
     shutil.copy(ROOT / "_toc.yml", source)
     for name in STAGES:
         path = run / "notebooks" / f"{name}.ipynb"
         if not path.is_file():
-            raise FileNotFoundError(f"{path} is missing: `make book` makes it")
+            raise FileNotFoundError(f"{path} is missing, but the book needs it: run `make book`")
         gate(path)
         (source / "book" / "notebooks").mkdir(exist_ok=True)
         executed = json.loads(path.read_text(encoding="utf-8"))
         current = json.loads((ROOT / "notebooks" / path.name).read_text(encoding="utf-8"))
         text = json.dumps(with_current_prose(executed, current), indent=1)
         (source / "book" / "notebooks" / path.name).write_text(text, encoding="utf-8")
-    (source / "book" / "sweep.ipynb").unlink()  # the kept sweeps' pages are its executed copies
-    for name, (opening, unasked) in SWEEPS.items():
+    (source / "book" / "sweep.ipynb").unlink()  # only its executed copies, the pages of kept sweeps, are in the book
+    for name, (opening, tag_left_out) in SWEEPS.items():
         path = run / "sweeps" / f"{name}.ipynb"
         if not (KEPT / "sweeps" / name).is_dir():
-            continue  # the contents name the page, and say so if it should be there
+            continue  # if the table of contents names this page, the build reports that it is missing
         gate(path)
         executed = json.loads(path.read_text(encoding="utf-8"))
         current = json.loads((ROOT / "book" / "sweep.ipynb").read_text(encoding="utf-8"))
         executed = with_current_prose(executed, current)
-        executed["cells"] = [cell for cell in executed["cells"] if unasked not in cell["metadata"].get("tags", ())]
+        executed["cells"] = [cell for cell in executed["cells"] if tag_left_out not in cell["metadata"].get("tags", ())]
         executed["cells"][0]["source"] = f"# {opening}"
         (source / "book" / "sweeps").mkdir(exist_ok=True)
         (source / "book" / "sweeps" / path.name).write_text(json.dumps(executed, indent=1), encoding="utf-8")
@@ -215,7 +220,7 @@ def gather(run, source):
     # Notebook 05 keeps this table too, but an earlier stage can run again without it.
     save_table(records_table(records), source / "book" / "tables" / "stages")
     spent = times(run, records)
-    # Stages side by side: few narrow columns fit a phone.
+    # One column per stage: few narrow columns fit a phone.
     table = spent.set_index("Stage").T.rename_axis("Part")
     save_table(table, source / "book" / "tables" / "times", decimals=1)
     save_figure(stage_times(spent), source / "book" / "figures" / "times.png")
@@ -229,7 +234,7 @@ def gather(run, source):
 
 
 def build(run):
-    """Build the book of one run; return the path of its first page."""
+    """Build the book of one run, and return the path of its first page."""
     run = Path(run)
     source = run / "book_source"
     shutil.rmtree(source, ignore_errors=True)
@@ -238,9 +243,11 @@ def build(run):
     jupyter_book = str(Path(sys.executable).with_name("jupyter-book"))
     command = [jupyter_book, "build", str(source), "-n", "-W", "--keep-going"]
     if subprocess.run(command, check=False).returncode:
-        raise RuntimeError(f"the book of {run} has warnings or errors; they are listed in the lines above")
-    with written_aside(run / "book") as aside:
-        shutil.copytree(source / "_build" / "html", aside)
+        raise RuntimeError(
+            f"the book of {run} has warnings or errors, but none are allowed: correct those in the lines above"
+        )
+    with written_aside(run / "book") as temporary:
+        shutil.copytree(source / "_build" / "html", temporary)
     return run / "book" / "index.html"
 
 

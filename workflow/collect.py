@@ -1,7 +1,7 @@
-"""Gather what a sweep's runs found into one tidy table, and say which points are missing and why.
+"""Collect the results of a sweep in one tidy table, and explain which points are missing.
 
-A row a run and metric: all parameters, what made it, the number. Written after each run of the workflow, whether or
-not it finished, so that the table is readable when half the points are missing.
+The table has one row per run and metric, with all parameters, the provenance and the value. It is written at the end of
+each workflow, even one that failed, so it can be read when half the points are missing.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from galaxynb.provenance import device_text, load_records
 from galaxynb.stages import SECTIONS, STAGES
 
 DONE, FAILED, MISSING = "done", "failed", "missing"
-#: What a sweep's folder holds of the sweep's own.
+#: Files in a sweep's folder: the sweep that the folder belongs to, and a digest of the points in the table.
 CLAIM, COLLECTED = "sweep.json", "collected.json"
 _EFFECT = ("drop", "gain", "recovery")
 _LEAST = ["sweep", "point", "profile", "data kind", "commit", "device", "metric", "value", "low", "high"]
@@ -30,7 +30,7 @@ _TABLES = ("table1_clean", "table2_noisy", "table3_denoised")
 
 
 def metrics(folder):
-    """Return the results of a run by name: each a dict of ``value`` and, for an interval, ``low`` and ``high``."""
+    """Return the metrics of a run by name, as dicts of ``value`` and, with an interval, ``low`` and ``high``."""
     found = {}
     whole = json.loads(Path(folder, "metrics.json").read_text(encoding="utf-8"))
     for name, estimate in whole["estimates"].items():
@@ -72,48 +72,48 @@ def made_by(folder):
 
 
 def state(root, point):
-    """Return what became of a point: ``state``, ``reason`` and ``notebook``, the executed or the partial one."""
+    """Return the ``state`` of a point, the ``reason``, and the path of the executed or partial ``notebook``."""
     folders = {stage: Path(sweeps.folder_of(root, stage, point["config"])) for stage in STAGES}
     for stage, folder in folders.items():
         if (folder / "marks" / stage).exists():
             continue
         log = folder / "logs" / f"{stage}.ipynb"
         if not log.is_file():
-            said = _last_line(log.with_suffix(".txt"))
-            reason = f"{stage} did not begin: {said}" if said else f"{stage} has not run yet"
+            message = _last_line(log.with_suffix(".txt"))
+            reason = f"{stage} did not begin: {message}" if message else f"{stage} has not run yet"
             return {"state": MISSING, "reason": reason, "notebook": ""}
-        # A training that was killed leaves no error: its last cells just have not run.
-        reason = notebook_failure(log) or "it was ended from outside"
+        # A killed notebook holds no error. Its last cells have not run.
+        reason = notebook_failure(log) or "it was killed"
         return {"state": FAILED, "reason": f"{stage}: {reason}", "notebook": str(log.relative_to(root))}
     notebook = folders["05_evaluation"] / "notebooks" / "05_evaluation.ipynb"
     return {"state": DONE, "reason": "", "notebook": str(notebook.relative_to(root))}
 
 
 def gather(root, name, settings, points):
-    """Return the tidy table, and the points with what became of them.
+    """Return the tidy table, and the state of each point.
 
     Returns
     -------
     results : pandas.DataFrame
-        A row a finished run and metric.
-    told : pandas.DataFrame
-        A row a point.
+        One row per finished run and metric.
+    states : pandas.DataFrame
+        One row per point.
     """
-    rows, told = [], []
+    rows, states = [], []
     names = list(dict.fromkeys(name for point in points for name in point["axes"]))
     for point in points:
         folder = Path(sweeps.folder_of(root, "05_evaluation", point["config"]))
         found = state(root, point)
         parameters = _flat(point["config"])
-        # A point beside the axes may leave some of them to the profile.
+        # A single point may not set all axes. The others then have the values of the profile.
         axes = {name: point["axes"].get(name, parameters.get(name, "")) for name in names}
-        told.append({"point": sweeps.label(point)} | axes | found | {"folder": folder.name})
+        states.append({"point": sweeps.label(point)} | axes | found | {"folder": folder.name})
         if found["state"] != DONE:
             continue
         try:
             numbers, made = metrics(folder), made_by(folder)
         except (OSError, ValueError, KeyError) as error:
-            told[-1] |= {"state": FAILED, "reason": f"its results cannot be read: {type(error).__name__}: {error}"}
+            states[-1] |= {"state": FAILED, "reason": f"its results cannot be read: {type(error).__name__}: {error}"}
             continue
         run = {"sweep": name, "point": sweeps.label(point)} | axes | parameters | made
         run |= {"profile": settings["profile"], "notebook": found["notebook"]}
@@ -121,12 +121,12 @@ def gather(root, name, settings, points):
         for metric, number in numbers.items():
             if any(fnmatch.fnmatchcase(metric, pattern) for pattern in wanted):
                 rows.append(run | {"metric": metric} | {key: number.get(key) for key in ("value", "low", "high")})
-    # Without a row there would be no columns either, and nobody could read the table.
-    return _of_one_kind(pd.DataFrame(rows, columns=None if rows else _LEAST)), pd.DataFrame(told)
+    # Without rows, the table would have no columns, and readers of the table would fail.
+    return _of_one_kind(pd.DataFrame(rows, columns=None if rows else _LEAST)), pd.DataFrame(states)
 
 
 def claim(root, path):
-    """Enter a sweep's file as the one that its folder belongs to.
+    """Record that the folder `root` belongs to the sweep's file `path`.
 
     Raises
     ------
@@ -137,13 +137,16 @@ def claim(root, path):
     with contextlib.suppress(FileNotFoundError):
         owner = json.loads(Path(root, CLAIM).read_text(encoding="utf-8"))["file"]
         if owner != mine:
-            raise sweeps.SweepError(f"{root} holds the sweep of {owner}: give {mine} another name, or remove {root}")
+            raise sweeps.SweepError(
+                f"{root} holds the sweep of {owner}, but a separate folder is needed: give {mine} another name, or "
+                f"remove {root}"
+            )
         return
     write_json(Path(root, CLAIM), {"file": mine})
 
 
 def is_stale(root, settings, points):
-    """Whether every point is done but the table is missing or is not of these points as they are now."""
+    """Return whether all points are done, but the table is missing, older than a run, or of other points."""
     made = sweeps.jobs(root, points)
     marks = [Path(folder, "marks", stage) for stage, folders in made.items() for folder in folders]
     if not all(mark.exists() for mark in marks):
@@ -160,17 +163,17 @@ def _digest(settings, points):
 
 
 def summarize(root, path, settings, points, kernel):
-    """Write the table as parquet and CSV, the points as CSV and the report; return a summary for the terminal."""
+    """Write the table (parquet and CSV), the points (CSV) and the report. Return a summary for the terminal."""
     root, name = Path(root), Path(path).stem
-    results, told = gather(root, name, settings, points)
-    for stem, table in (("results", results), ("points", told)):
-        with written_aside(root / f"{stem}.csv") as aside:
-            table.to_csv(aside, index=False, lineterminator="\n")
-    with written_aside(root / "results.parquet") as aside:
-        results.to_parquet(aside, index=False)
-    done = (told["state"] == DONE).sum()
-    lines = [f"{name}: {done} of {len(told)} points are done; table: {root}/results.csv (and .parquet)"]
-    for row in told[told["state"] != DONE].to_dict("records"):
+    results, states = gather(root, name, settings, points)
+    for stem, table in (("results", results), ("points", states)):
+        with written_aside(root / f"{stem}.csv") as temporary:
+            table.to_csv(temporary, index=False, lineterminator="\n")
+    with written_aside(root / "results.parquet") as temporary:
+        results.to_parquet(temporary, index=False)
+    done = (states["state"] == DONE).sum()
+    lines = [f"{name}: {done} of {len(states)} points are done; table: {root}/results.csv (and .parquet)"]
+    for row in states[states["state"] != DONE].to_dict("records"):
         where = f" (partial notebook: {root}/{row['notebook']})" if row["notebook"] else ""
         lines.append(f"  {row['point']} {row['state']}: {row['reason']}{where}")
     lines.append(report(root, kernel))
@@ -179,32 +182,40 @@ def summarize(root, path, settings, points, kernel):
 
 
 def report(root, kernel):
-    """Run the sweep's notebook on the table and render it beside it; return where it is."""
+    """Execute the notebook on sweeps, render it as HTML in `root`, and return a line that names the page."""
     root = Path(root)
     here = Path(sys.executable).parent
     executed = root / "sweep.ipynb"
     page = root / "report.html"
-    aside = root / f".report.{os.getpid()}.html"
+    temporary = root / f".report.{os.getpid()}.html"
     try:
         run = [here / "papermill", "book/sweep.ipynb", executed, "-p", "sweep_dir", os.path.relpath(root, "notebooks")]
         run += ["-k", kernel]
-        render = [here / "jupyter", "nbconvert", "--to", "html", "--no-input", "--output-dir", aside.parent.resolve()]
+        render = [
+            here / "jupyter",
+            "nbconvert",
+            "--to",
+            "html",
+            "--no-input",
+            "--output-dir",
+            temporary.parent.resolve(),
+        ]
         for command in (
             [*run, "--cwd", "notebooks", "--no-progress-bar", "--log-level", "ERROR"],
-            [*render, "--output", aside.name, "--log-level", "ERROR", executed],
+            [*render, "--output", temporary.name, "--log-level", "ERROR", executed],
         ):
-            # What a kernel says of itself on the terminal is of no use to whoever waits for a sweep.
+            # Hide the output: users who wait for a sweep have no use for the messages of a kernel.
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
-                return f"no report: {(done.stderr.strip() or 'no word of why').splitlines()[-1]}"
-        aside.replace(page)
+                return f"no report: {(done.stderr.strip() or 'no output').splitlines()[-1]}"
+        temporary.replace(page)
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
     return f"report: {page}"
 
 
 def _of_one_kind(table):
-    """Turn columns of several kinds of values, which parquet does not hold, into text."""
+    """Convert columns that mix types, which parquet cannot hold, to text."""
     for name in table.columns:
         kinds = {type(value) for value in table[name] if value is not None}
         if len(kinds) > 1 and not kinds <= {int, float}:
@@ -213,7 +224,7 @@ def _of_one_kind(table):
 
 
 def _last_line(path):
-    """Return the last line of a text file that says something, or nothing."""
+    """Return the last line of a text file that is not blank, or an empty string."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Read the profiles of config/: what a profile extends, what it may hold, and which values are left to defaults."""
+"""Read the profiles in config/: resolve the profiles that they extend, check them, and fill in defaults."""
 
 import copy
 from pathlib import Path
@@ -8,11 +8,11 @@ from failures import schema_faults
 
 
 class ConfigurationError(ValueError):
-    """What is wrong with a profile or a sweep's file, in one sentence."""
+    """A fault of a profile or of a sweep's file, in one sentence."""
 
 
 def read_profile(name, folder):
-    """Return a profile of config/ with all values of those that it extends.
+    """Return a profile in config/, completed with the values of the profiles that it extends.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def read_profile(name, folder):
     ------
     ConfigurationError
         If the profile or one that it extends is missing, cannot be read or extends itself, or if the resolved profile
-        is not what config/schema.yaml describes.
+        does not match config/schema.yaml.
     """
     profile = resolved(_read(name, folder), name=name, folder=folder)
     check(profile, name=name, folder=folder)
@@ -37,7 +37,7 @@ def read_profile(name, folder):
 
 
 def resolved(profile, *, name, folder):
-    """Return a profile with the values of the profile that it extends in place of those that it lacks.
+    """Return a profile completed with the values of the profiles that it extends.
 
     Sections are merged key by key; a list replaces a list. The result has no key ``extends``.
     """
@@ -60,7 +60,7 @@ def resolved(profile, *, name, folder):
 
 
 def merged(base, changes):
-    """Return nested settings with `changes` in place of values of `base`."""
+    """Return the nested settings `base`, with the values in `changes` replaced."""
     whole = copy.deepcopy(base)
     for key, value in changes.items():
         both = isinstance(value, dict) and isinstance(whole.get(key), dict)
@@ -69,7 +69,7 @@ def merged(base, changes):
 
 
 def with_defaults(settings, schema):
-    """Return settings with the schema's defaults where they have no value."""
+    """Return settings completed with the defaults of the schema."""
     whole = dict(settings)
     for key, described in schema.get("properties", {}).items():
         if key in whole and isinstance(whole[key], dict):
@@ -80,12 +80,12 @@ def with_defaults(settings, schema):
 
 
 def read_schema(folder):
-    """Return what a profile may hold, as config/schema.yaml describes it."""
+    """Return the schema of a profile, from config/schema.yaml."""
     return yaml.safe_load(Path(folder, "schema.yaml").read_text(encoding="utf-8"))
 
 
 def check(profile, *, name, folder):
-    """Raise `ConfigurationError` if a resolved profile is not what config/schema.yaml describes."""
+    """Raise `ConfigurationError` if a resolved profile does not match config/schema.yaml."""
     if faults := schema_faults(profile, Path(folder, "schema.yaml")):
         raise ConfigurationError(f"config/{name}.yaml: {faults}; see config/schema.yaml for what it may hold")
 
@@ -95,7 +95,11 @@ def _read(name, folder):
     try:
         profile = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
-        raise ConfigurationError(f"config/{name}.yaml is no YAML ({' '.join(str(error).split())})") from None
+        raise ConfigurationError(
+            f"config/{name}.yaml is no YAML ({' '.join(str(error).split())}), but valid YAML is needed: correct it"
+        ) from None
     if not isinstance(profile, dict):
-        raise ConfigurationError(f"config/{name}.yaml holds no keys, but those of config/schema.yaml are needed")
+        raise ConfigurationError(
+            f"config/{name}.yaml holds no keys, but those of config/schema.yaml are needed: add them"
+        )
     return profile

@@ -1,4 +1,4 @@
-"""What files hold: checksums of inputs and results, and text that is written only where it differs."""
+"""Checksums of inputs and results, and text files that are written only if their content changes."""
 
 import hashlib
 import os
@@ -10,11 +10,11 @@ from galaxynb.stages import STAGES
 
 
 def write_if_changed(path, text):
-    """Write a text file unless it holds this text already."""
+    """Write a text file, unless it already holds this text."""
     path = Path(path)
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
-        with written_aside(path) as aside:
-            aside.write_text(text, encoding="utf-8")
+        with written_aside(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
 
 def checksums(paths):
@@ -25,8 +25,8 @@ def checksums(paths):
 def checksums_of_results(stage, folder):
     """Return checksums of the files that later stages read, by their paths within the folder.
 
-    Equal results have equal checksums whenever they are made, so a stage that makes the same again repeats nothing
-    after it.
+    Checksums do not depend on the time at which results were made. So if a stage runs again with the same results, no
+    later stage has to run again.
     """
     found = {}
     for name in STAGES[stage].passes_on:
@@ -44,7 +44,7 @@ def _checksum(path):
 
 
 def _network_checksum(path):
-    """Hash what a saved network holds; the archive also holds the times of its members and the date of saving."""
+    """Hash the content of a saved network, without the times that the archive also records."""
     digest = hashlib.sha256()
     with zipfile.ZipFile(path) as archive:
         for name in sorted(archive.namelist()):

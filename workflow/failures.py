@@ -1,4 +1,4 @@
-"""Say in one sentence why a run failed."""
+"""Explain in one sentence why a run failed."""
 
 import json
 import re
@@ -11,7 +11,7 @@ _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def schema_faults(config, schema):
-    """Say what in a profile a JSON schema does not allow, each fault with the section it is in."""
+    """Return the faults that a JSON schema finds in a profile or sweep as text, each with its section."""
     validator = Draft202012Validator(yaml.safe_load(Path(schema).read_text(encoding="utf-8")))
     faults = sorted(validator.iter_errors(dict(config)), key=lambda fault: fault.json_path)
     return "; ".join(
@@ -31,17 +31,17 @@ def notebook_failure(path):
                 return _ANSI.sub("", f"{output['ename']}: {output['evalue']}").split("\n")[0]
     code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     if code and all(cell["execution_count"] is None for cell in code):
-        return "its kernel did not start: `jupyter kernelspec list` names those there are; give make KERNEL=one of them"
+        return "its kernel did not start: choose one that `jupyter kernelspec list` names, and give make KERNEL=NAME"
     for number, cell in enumerate(notebook["cells"], start=1):
-        # papermill records nothing of a kernel that died, and calls every cell completed.
+        # papermill does not record that a kernel died, and marks every cell as completed.
         if cell["cell_type"] == "code" and "".join(cell["source"]).strip() and cell["execution_count"] is None:
-            return f"the kernel died in cell {number}; run again, with more memory if it was killed for that"
+            return f"the kernel died in cell {number}: run again, with more memory if it had too little"
     return None
 
 
 def _made(run, name):
-    """Return what the job whose log is called `name` makes."""
-    # The page of a sweep is made in another place than the stages' marks.
+    """Return the output of the job whose log has the name `name`."""
+    # The page of a kept sweep is in sweeps/, and all other outputs are stamp files.
     sweep = name.removeprefix("sweep-")
     return Path(run, "marks", name) if sweep == name else Path(run, "sweeps", f"{sweep}.ipynb")
 
@@ -49,7 +49,7 @@ def _made(run, name):
 def explanation(run, since=0.0, names=None):
     """Explain the failures of a run's jobs that wrote their logs after `since` (seconds of the epoch).
 
-    `names` says what paths are called where the user stands: notebooks see them from their own folder.
+    `names` maps paths as notebooks give them, relative to their folder, to paths as the user gave them.
     """
     sentences = []
     for log in sorted(Path(run, "logs").glob("*")):
@@ -63,6 +63,6 @@ def explanation(run, since=0.0, names=None):
             lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
             sentences.append(f"{log.stem} failed: {lines[-1] if lines else 'no output'} (log: {log})")
     text = "\n".join(sentences)
-    for there, here in (names or {}).items():
-        text = text.replace(there, here)
-    return text or f"The run stopped before a notebook could say why; see {run}/logs and .snakemake/log."
+    for notebook_path, user_path in (names or {}).items():
+        text = text.replace(notebook_path, user_path)
+    return text or f"The run stopped, and no log says why: see {run}/logs and .snakemake/log."

@@ -1,9 +1,9 @@
-"""Run one stage of a study in its folder: bring in what it needs, call papermill, leave its stamp file.
+"""Run one stage of a study in its folder: link the results that it needs, call papermill, write the stamp file.
 
 Usage: python workflow/stage.py --help
 
 papermill writes into the folder's logs/, which survives a failure: a partial notebook shows where it stopped.
-`study.py` says which files a stage leaves beside its results, and how they decide what runs again.
+`study.py` lists the files that a stage writes besides its results, and explains how they decide what runs again.
 """
 
 import argparse
@@ -24,27 +24,27 @@ from content import checksums, checksums_of_results, write_if_changed
 from galaxynb.files import write_json, written_aside
 from galaxynb.stages import STAGES
 
-#: What a stage leaves in its folder for later ones. `data` is large and is linked as a whole.
+#: Files and folders that later stages may read. `data` is large, so it is linked as a whole.
 _PASSED_ON = ("data", "noise.json", "models", "tables", "figures", "notebooks", "provenance")
 
 
 def link(origin, folder):
-    """Link what the stage of folder `origin` made into `folder`: relative links, which a moved checkout keeps."""
+    """Link the results in folder `origin` into `folder`. Links are relative, so they survive moving the checkout."""
     for name in _PASSED_ON:
         made = Path(origin, name)
         for path in [made] if name == "data" or made.is_file() else sorted(made.glob("*")):
-            # What is itself a link came from a stage before; a name with a dot in front is still being written.
+            # Skip symlinks (results of an earlier stage) and dot files (still being written).
             if not path.exists() or path.is_symlink() or path.name.startswith("."):
                 continue
-            there = Path(folder) / path.relative_to(origin)
-            there.parent.mkdir(parents=True, exist_ok=True)
-            aside = there.with_name(f".{there.name}.{os.getpid()}.link")
-            aside.symlink_to(os.path.relpath(path.resolve(), there.parent.resolve()))
-            aside.replace(there)
+            target = Path(folder) / path.relative_to(origin)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary = target.with_name(f".{target.name}.{os.getpid()}.link")
+            temporary.symlink_to(os.path.relpath(path.resolve(), target.parent.resolve()))
+            temporary.replace(target)
 
 
 def has_begun(log, since=0.0):
-    """Whether a notebook ran any cell after `since`: what fails after that fails for a reason of its own."""
+    """Return whether a notebook ran any cell after `since`. If so, a failure is its own, and a retry would not help."""
     try:
         if Path(log).stat().st_mtime < since:
             return False
@@ -57,15 +57,16 @@ def has_begun(log, since=0.0):
 def environment(threads, scratch):
     """Return the environment for a notebook on `threads` cores, whatever its backend."""
     names = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OPENCV_FOR_THREADS_NUM", "NPROC")
-    # IPython's history is a database in the home folder, which jobs on a network file system would lock for each other.
+    # IPython keeps its history in a database in the home folder. On a network file system, jobs would block each other.
     return os.environ | dict.fromkeys(names, str(threads)) | {"IPYTHONDIR": scratch}
 
 
 def work_as_a_batch():
-    """Let what this process starts not be interrupted by the threads that it wakes, where the system can.
+    """Use the scheduling policy SCHED_BATCH, if the system has it, for this process and those that it starts.
 
-    At an epoch's end TensorFlow wakes a thread of its input pipeline and tells it to stop a moment later. Woken in
-    between, as on cores that are all busy, that thread sleeps for up to a minute more, and the training waits for it.
+    With this policy, a thread that wakes another one is not interrupted by it. At the end of an epoch, TensorFlow wakes
+    a thread of its input pipeline and tells it to stop a moment later. If the thread runs in between, as it may when
+    all cores are busy, it sleeps for up to another minute, and the training waits for it.
     """
     if hasattr(os, "SCHED_BATCH"):
         with contextlib.suppress(OSError):
@@ -73,7 +74,7 @@ def work_as_a_batch():
 
 
 def holder_lives(holder):
-    """Whether the process that a record of `itself` names still runs, as far as can be told from here."""
+    """Return whether the process that `itself` described still runs, as far as this machine can find out."""
     if holder["slurm"] not in ("", os.environ.get("SLURM_JOB_ID")):
         asked = ["squeue", "--noheader", "--jobs", holder["slurm"], "--states", "RUNNING,COMPLETING"]
         with contextlib.suppress(OSError):
@@ -87,7 +88,7 @@ def holder_lives(holder):
 
 
 def itself():
-    """Return what names this process."""
+    """Return the identity of this process: host, process id, start time and Slurm job."""
     return {
         "host": socket.gethostname(),
         "pid": os.getpid(),
@@ -97,11 +98,11 @@ def itself():
 
 
 def wait_for_holder(path, poll=2.0):
-    """Wait until nobody else works on a stage, then enter ourselves in the file `path`.
+    """Wait until no other process works on a stage, then write the identity of this process to the file `path`.
 
-    A workflow that was killed leaves its stages running, here or on a cluster, and the next one starts them again.
+    The stages of a killed workflow go on running, here or on a cluster, and the next workflow starts them again.
     """
-    told = False
+    announced = False
     while True:
         try:
             holder = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -109,9 +110,11 @@ def wait_for_holder(path, poll=2.0):
             holder = None
         if holder is None or not holder_lives(holder):
             break
-        if not told:
-            print(f"{path} is held by a process of a workflow that was killed: waiting for its end", file=sys.stderr)
-            told = True
+        if not announced:
+            print(
+                f"a process of a killed workflow still runs the stage of {path}: waiting for its end", file=sys.stderr
+            )
+            announced = True
         time.sleep(poll)
     write_json(path, itself())
 
@@ -133,13 +136,13 @@ def run(given):
     stage, folder = Path(given.notebook).stem, Path(given.folder)
     log = folder / "logs" / f"{stage}.ipynb"
     if given.attempt > 1 and has_begun(log, since=Path(given.began).stat().st_mtime):
-        # A stage that had begun is not tried again. Its log stays as the first attempt left it.
+        # Do not repeat a notebook that had begun, and keep the log of the first attempt.
         return 1
     log.parent.mkdir(parents=True, exist_ok=True)
     start = folder / "parameters" / stage
     wait_for_holder(f"{start}.holder.json")
     log.unlink(missing_ok=True)
-    # Before the notebook runs: what changes while it runs must run it again.
+    # Compute checksums before the notebook runs: an input that changes meanwhile must make the stage run again.
     inputs = checksums(given.files)
     for origin in given.needed:
         if Path(origin) != folder:
@@ -157,14 +160,14 @@ def run(given):
         made = json.dumps(checksums_of_results(stage, folder), indent=1, sort_keys=True) + "\n"
         write_if_changed(f"{start}.made.json", made)
         write_json(f"{start}.ran.json", inputs)
-        # The stamp last: it says that all else is there.
+        # Write the stamp file last: it states that all other files are complete.
         _copy(folder / "provenance" / f"{STAGES[stage].section}.json", given.mark)
     return status
 
 
-def _copy(path, kept):
-    with written_aside(kept) as aside:
-        shutil.copyfile(path, aside)
+def _copy(path, target):
+    with written_aside(target) as temporary:
+        shutil.copyfile(path, temporary)
 
 
 def arguments(texts=None):
@@ -172,12 +175,12 @@ def arguments(texts=None):
     parser = argparse.ArgumentParser(description="Run one stage of a study in its folder, from the checkout.")
     parser.add_argument("--notebook", required=True, help="notebook of the stage, such as notebooks/01_data.ipynb")
     parser.add_argument("--folder", required=True, help="folder of the run, or the stage's own folder in a sweep")
-    parser.add_argument("--mark", required=True, help="stamp file to leave: a copy of the stage's record")
+    parser.add_argument("--mark", required=True, help="stamp file to write: a copy of the stage's record")
     parser.add_argument("--kernel", required=True, help="name of the Jupyter kernel")
     parser.add_argument("--threads", required=True, type=int, help="cores that the notebook may use")
-    parser.add_argument("--began", required=True, help="file whose time is that of the workflow's start")
-    parser.add_argument("--attempt", default=1, type=int, help="number of times that the workflow tried this stage")
-    parser.add_argument("--files", nargs="*", default=[], help="files that decide what the stage makes")
+    parser.add_argument("--began", required=True, help="file whose modification time is the start of the workflow")
+    parser.add_argument("--attempt", default=1, type=int, help="number of this attempt, counted from 1")
+    parser.add_argument("--files", nargs="*", default=[], help="files that decide the results of the stage")
     parser.add_argument("--needed", nargs="*", default=[], help="folders of the stages whose results it reads")
     return parser.parse_args(texts)
 

@@ -1,13 +1,13 @@
-"""What workflow/Snakefile needs to know while it is read: what to make, in which folders, and what is out of date.
+"""Everything that workflow/Snakefile computes while it is parsed: results to make, their folders, outdated stages.
 
-As a script, print where a run's results lie:
+As a script, this file prints where the results of a run are:
 
     python workflow/study.py --runs runs --profile quick --data standin          the run's folder
     python workflow/study.py --runs runs --profile quick --data standin --book   its rendered book
 
 How the workflow decides what runs again
 ----------------------------------------
-Each stage has these files beside its results. Except for the stamp file, none is an output of a rule.
+Each stage has these files in the folder of its results. Only the stamp file is an output of a rule.
 
 marks/STAGE                   the stamp file: a copy of the stage's record, written last by workflow/stage.py
 parameters/STAGE.yaml         the parameters of the notebook
@@ -15,9 +15,9 @@ parameters/STAGE.code.json    fingerprints of the notebook's code and of all mod
 parameters/STAGE.made.json    checksums of the files that later stages read
 parameters/STAGE.ran.json     checksums of the inputs that the results were made from
 
-A stage depends on the parameters of the stages before it and on *what they made*, not on their running. So a stage that
-ran again and made the same repeats nothing after it. Snakemake plans before it runs, so stages are checkpoints: after
-each, Snakemake looks again at what is out of date.
+A stage depends on the parameters and the *results* of the stages that it needs. If one of these runs again and gives
+the same results, the stage does not run again. Snakemake normally plans all jobs before the first one. Stages are
+checkpoints, so Snakemake plans anew after each stage.
 """
 
 import argparse
@@ -39,19 +39,20 @@ from galaxynb.stages import STAGES
 CHECKOUT = Path(__file__).resolve().parents[1]
 CONFIG = CHECKOUT / "config"
 NAMED_SOURCES = ("standin", "galaxy10")
-#: Pages of kept sweeps are executed copies of this notebook, and this program builds the book.
+#: Notebook whose executed copies are the pages of kept sweeps, and program that builds the book.
 SWEEP_PAGE, BOOK_PROGRAM = "book/sweep.ipynb", "workflow/book.py"
 
 
 class Study:
-    """A study to make, or a sweep: many studies that share the stages that their parameters leave alone.
+    """A study, or a sweep: many studies that share each stage whose parameters agree.
 
     Parameters
     ----------
     config : dict
-        Snakemake's: a profile and what `make` gives beside it, or a sweep's file as ``sweep``.
+        Snakemake's configuration. It holds a profile and the settings that `make` adds, or the path of a sweep's file
+        as ``sweep``.
     cores : int or None
-        Cores of the workflow.
+        Number of cores of the workflow.
     folder : os.PathLike, optional
         The folder config/.
 
@@ -60,13 +61,13 @@ class Study:
     root : str
         The folder of the run or the sweep.
     jobs : dict of dict
-        By stage the folders that it is made in, each with the whole configuration of its study. A study has one
-        folder; a sweep has one folder per stage for all points that agree on what decides the stage.
+        For each stage, its folders, each with the whole configuration of its study. A study has one folder for all
+        stages. A sweep has a separate folder per stage, which all points with the same relevant parameters share.
 
     Raises
     ------
     ConfigurationError
-        If the profile or the sweep is not what its schema describes, or the file of the data is missing.
+        If the profile or the sweep does not match its schema, or the data file is missing.
     """
 
     def __init__(self, config, *, cores=None, folder=CONFIG):
@@ -103,34 +104,34 @@ class Study:
                     "give one of them."
                 )
 
-    # What rules ask for
+    # Used by the rules
 
     @property
     def folders(self):
-        """All folders that something is made in."""
+        """All folders of the study or sweep."""
         return sorted({self.root} | {folder for folders in self.jobs.values() for folder in folders})
 
     @property
     def marks(self):
-        """The stamp files of all stages."""
+        """Paths of the stamp files of all stages."""
         return [f"{folder}/marks/{stage}" for stage, folders in self.jobs.items() for folder in folders]
 
     @property
     def began_file(self):
-        """A file whose time is that of the workflow's start: what is older is no attempt of this workflow's."""
+        """A file whose modification time is the start of this workflow. Older logs are those of earlier workflows."""
         return f"{self.root}/parameters/began"
 
     def folder_of(self, stage, settings):
-        """Return the folder in which a stage of a configuration is made."""
+        """Return the folder of a stage, for a configuration."""
         return sweeps.folder_of(self.root, stage, settings) if self.sweep else self.root
 
     def needed(self, stage, folder):
-        """Return the folders of the stages that a stage needs, in the order of `Stage.needs`."""
+        """Return the folders of the stages in `Stage.needs`, in the same order."""
         settings = self.jobs[stage][folder]
         return [self.folder_of(name, settings) for name in STAGES[stage].needs]
 
     def files(self, stage, folder):
-        """Return the files that decide what a stage makes, except for the notebook and a data file of the user's."""
+        """Return the files that decide the results of a stage, except for the notebook and the user's data file."""
         files = [f"{folder}/parameters/{stage}.yaml", f"{folder}/parameters/{stage}.code.json", *STAGES[stage].reads]
         for name, origin in zip(STAGES[stage].needs, self.needed(stage, folder), strict=True):
             files += [f"{origin}/parameters/{name}.yaml", f"{origin}/parameters/{name}.made.json"]
@@ -146,13 +147,13 @@ class Study:
                 f"{origin}/marks/{name}"
                 for name, origin in zip(STAGES[stage].needs, self.needed(stage, folder), strict=True)
             ]
-            # An `ancient` stamp file gives the order alone. Snakemake looks at no other reason for a job to run once
-            # a job before it has one; so where this stage has to run in any case, its stamp files say so.
+            # An `ancient` stamp file only puts stages in order. Once an earlier job has to run, Snakemake checks no
+            # other reason to run a later one. So if this stage is outdated anyway, let the stamp files trigger it.
             return marks if self.is_outdated(stage, folder) else [ancient(mark) for mark in marks]
 
         return {
             "before": before,
-            # The prose of a notebook may change without the stage being run again; its code may not.
+            # The stage must not run again if only the prose of the notebook changes. Fingerprints cover the code.
             "notebook": ancient(f"notebooks/{stage}.ipynb"),
             "files": lambda wildcards: self.files(stage, wildcards.folder),
             "source": lambda wildcards: [
@@ -163,7 +164,7 @@ class Study:
         }
 
     def is_outdated(self, stage, folder):
-        """Whether a stage has no results, or results of other inputs than there are now."""
+        """Return whether a stage has no results, or its results come from other inputs than the present ones."""
         try:
             ran = json.loads(Path(folder, "parameters", f"{stage}.ran.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -171,7 +172,7 @@ class Study:
         return not Path(folder, "marks", stage).exists() or ran != checksums(self.files(stage, folder))
 
     def parameters(self, stage, folder):
-        """Return the parameters of a notebook: what all notebooks share, and the profile's section."""
+        """Return the parameters of a notebook: those of all notebooks, and those in its section of the profile."""
         settings, section = self.jobs[stage][folder], STAGES[stage].section
         shared = {"run_dir": _from_notebooks(folder), "profile": self.name, "seed": settings["seed"]}
         if section == "data":
@@ -180,10 +181,10 @@ class Study:
             shared["downloads"] = _from_notebooks(self.downloads)
         return shared | dict(settings[section])
 
-    # What happens before the first job, in the process that the user started
+    # Before the first job, in the main process
 
     def prepare(self, *, dry_run=False):
-        """Write what rules take as inputs, and take back stamp files whose results are gone.
+        """Write the inputs of the rules, and remove the stamp files of deleted results.
 
         Cluster jobs read the Snakefile too, perhaps with outdated files in view, so only the main process may call
         this.
@@ -194,7 +195,7 @@ class Study:
             If the sweep's folder belongs to another file, or a module that a stage uses cannot be read as Python.
         """
         if self.sweep:
-            import collect  # pandas takes a second that other runs need not wait
+            import collect  # imported here, because importing pandas takes a second that only sweeps need
 
             collect.claim(self.root, self.sweep)
             if self.downloaded and not dry_run:
@@ -208,13 +209,13 @@ class Study:
         Path(self.began_file).parent.mkdir(parents=True, exist_ok=True)
         Path(self.began_file).touch()
         if self.sweep and collect.is_stale(self.root, self.settings, self.points):
-            # Every point is there, so there is nothing to run at whose end the table would be written.
+            # All points are done, so no job will run, and the table would not be written at the end of the workflow.
             print(self.summary())
 
     def take_back_stamps(self):
-        """Remove the stamp file of each stage whose results were deleted, and the book's where a stage has none.
+        """Remove the stamp file of each stage whose results were deleted. If any stage has none, remove the book's.
 
-        Snakemake makes nothing again that no unfinished job asks for; the unfinished book does.
+        Snakemake makes a missing file only if an unfinished job needs it. The book, now unfinished, needs all stages.
         """
         for stage, folders in self.jobs.items():
             for folder in folders:
@@ -225,9 +226,9 @@ class Study:
             Path(self.root, "marks", "book").unlink(missing_ok=True)
 
     def write_inputs(self):
-        """Write parameters and fingerprints of code, each only where it differs from what is there.
+        """Write parameters and fingerprints of code. Write a file only if its content changes.
 
-        As outputs of rules they would count as changed whenever they were made, and every stage would run again.
+        If rules made these files, they would count as changed each time, and every stage would run again.
         """
         for stage, folders in self.jobs.items():
             code = _code_of(f"notebooks/{stage}.ipynb")
@@ -236,13 +237,13 @@ class Study:
                 write_if_changed(f"{start}.yaml", yaml.safe_dump(self.parameters(stage, folder)))
                 write_if_changed(f"{start}.code.json", code)
                 if not Path(f"{start}.made.json").exists():
-                    # Snakemake wants every input that no rule makes to be there; the stage writes over it.
+                    # Snakemake requires an input that no rule makes to exist. The stage overwrites it.
                     write_if_changed(f"{start}.made.json", "{}\n")
         if not self.sweep:
             write_if_changed(f"{self.root}/parameters/sweep_page.code.json", _code_of(SWEEP_PAGE))
             write_if_changed(f"{self.root}/parameters/book.code.json", _code_of(BOOK_PROGRAM))
 
-    # What is said at the end
+    # After the last job
 
     def summary(self):
         """Write a sweep's table and report; return a summary for the terminal."""
@@ -251,7 +252,7 @@ class Study:
         return collect.summarize(self.root, self.sweep, self.settings, self.points, self.kernel)
 
     def failure(self):
-        """Say what failed, in one sentence, and where to look."""
+        """Return a sentence for each failure, which names the log to read."""
         if self.sweep:
             return self.summary()
         names = {_from_notebooks(path): path for path in self.source_files}
@@ -259,42 +260,44 @@ class Study:
 
 
 def run_folder(runs, profile, source):
-    """Return the folder of the run of `profile` on `source`, a name of `NAMED_SOURCES` or a file's path."""
+    """Return the folder of the run of `profile` on `source`, which is one of `NAMED_SOURCES` or the path of a file."""
     label = source
     if source not in NAMED_SOURCES:
         label = re.sub(r"[^A-Za-z0-9_.-]+", "-", Path(source).stem)
-        # A file that happens to be called standin.h5 must not share the default's folder.
+        # A file named standin.h5 must not share the folder of the source standin.
         label += "-file" if label in NAMED_SOURCES else ""
     return f"{runs}/{profile}-{label}"
 
 
 def kept_sweeps(folder="book/reference/sweeps"):
-    """Return the names of the sweeps whose tables are kept for every book."""
+    """Return the names of the sweeps whose tables are kept with the book."""
     return sorted(path.parent.name for path in Path(folder).glob("*/results.parquet"))
 
 
 def is_dry_run(arguments):
-    """Whether Snakemake's arguments make it run nothing; it does not know that yet while it reads the Snakefile."""
+    """Return whether Snakemake's arguments ask for no jobs. Snakemake itself does not tell the Snakefile."""
     return any(re.fullmatch(r"--dry-?run|--unlock|-[a-zA-Z]*n[a-zA-Z]*", argument) for argument in arguments)
 
 
 def _code_of(path):
-    """Return fingerprints of a notebook or program and of the modules that it uses, as JSON text."""
+    """Return the fingerprints of a notebook or program and of the modules that it uses, as JSON text."""
     try:
         own = notebook_code(path) if path.endswith(".ipynb") else file_fingerprint(path)
         return json.dumps({path: own, "modules": code_used(path)}, indent=1, sort_keys=True) + "\n"
     except SyntaxError as error:
         where = f"{os.path.relpath(error.filename)}, line {error.lineno}"
-        raise ConfigurationError(f"{where}, is no Python ({error.msg}): correct it, then run this again") from None
+        raise ConfigurationError(
+            f"{where}, is no Python ({error.msg}), but valid Python is needed: correct it and run again"
+        ) from None
 
 
 def _from_notebooks(path):
-    """Return a path as notebooks see it from their folder, where they run; so parameters name no machine."""
+    """Return a path relative to notebooks/, where notebooks run. Relative parameters hold no path of this machine."""
     return os.path.relpath(path, "notebooks")
 
 
 def _main():
-    parser = argparse.ArgumentParser(description="Print where a run's results lie.")
+    parser = argparse.ArgumentParser(description="Print where the results of a run are.")
     for name in ("runs", "profile", "data"):
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--book", action="store_true", help="print the path of the rendered book instead")

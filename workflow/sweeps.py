@@ -1,8 +1,7 @@
-"""Sweeps: many runs of the study that differ in parameters and share the stages that those do not touch.
+"""Sweeps: many runs of the study with different parameters, which share each stage whose parameters agree.
 
-A sweep is a file of config/sweeps/. Each of its points is a whole configuration of the study; each stage of a point
-is made in a folder of its own, named after all that decides the stage's results, so that points which agree on these
-share the folder.
+A sweep is a file in config/sweeps/. Each point is a whole configuration of the study. The folder of a stage is named
+after a digest of all parameters that decide its results, so points with the same values of these share the folder.
 """
 
 import copy
@@ -17,9 +16,9 @@ from failures import schema_faults
 
 from galaxynb.stages import SECTIONS, STAGES
 
-#: Parameters that are in no section of a profile.
+#: Parameters outside the sections of a profile.
 SHARED = ("seed", "source")
-#: Columns of the tables that are no parameters.
+#: Columns of the tables other than parameters.
 RESERVED = {
     *("sweep", "point", "state", "reason", "notebook", "folder", "profile", "data kind", "data sha256", "data images"),
     *("commit", "backend", "device", "versions", "jobs", "seconds", "ended", "metric", "value", "low", "high"),
@@ -27,31 +26,33 @@ RESERVED = {
 
 
 class SweepError(ConfigurationError):
-    """What is wrong with a sweep's file, in one sentence."""
+    """A fault of a sweep's file, in one sentence."""
 
 
 def points(sweep, profile, schema):
-    """Return a sweep's points: each a dict of ``axes``, what sets it apart, and ``config``, the whole configuration.
+    """Return the points of a sweep. Each is a dict of ``axes`` (its values) and ``config`` (the whole configuration).
 
     Parameters
     ----------
     sweep, profile : dict
         As config/sweep.schema.yaml and config/schema.yaml describe them.
     schema : dict
-        The latter, for the names of parameters. Values are not checked here: one that a stage refuses costs that
-        point alone.
+        Content of config/schema.yaml, for the names of parameters. Values are not checked here: if a stage refuses a
+        value, only that point fails.
 
     Raises
     ------
     SweepError
-        If an axis or point names something that a profile does not have, or two points are the same.
+        If an axis or point names an unknown parameter, or two points are the same.
     """
     if taken := sorted(RESERVED & sweep.get("axes", {}).keys()):
-        raise SweepError(f"an axis is called {taken[0]}, as a column of the table is: give it another name")
+        raise SweepError(f"an axis is called {taken[0]}, but this is a column of the table: give the axis another name")
     axes = {name: [_assignment(name, value) for value in values] for name, values in sweep.get("axes", {}).items()}
     if sweep.get("combine") == "zip" and len({len(values) for values in axes.values()}) > 1:
         lengths = ", ".join(f"{name} {len(values)}" for name, values in axes.items())
-        raise SweepError(f"combine is zip, but the axes differ in how many values they have ({lengths}): give as many")
+        raise SweepError(
+            f"combine is zip, but the lengths of the axes differ ({lengths}): give each the same number of values"
+        )
     combined = zip(*axes.values(), strict=True) if sweep.get("combine") == "zip" else itertools.product(*axes.values())
     chosen = [dict(zip(axes, values, strict=True)) for values in combined] if axes else []
     chosen += [{name: (value, {name: value}) for name, value in point.items()} for point in sweep.get("points", [])]
@@ -64,29 +65,29 @@ def points(sweep, profile, schema):
         point = {"axes": {name: value for name, (value, _) in choice.items()}, "config": config}
         identity = digest(config)
         if identity in seen:
-            raise SweepError(f"the point {label(point)} is there twice: leave one out")
+            raise SweepError(f"the point {label(point)} is there twice, but points must differ: leave one out")
         seen.add(identity)
         found.append(point)
     return found
 
 
 def label(point):
-    """Return what sets a point apart, for reading: ``seed=42, noise.sigma=0.15``."""
+    """Return the values of a point on the axes as text, such as ``seed=42, noise.sigma=0.15``."""
     return ", ".join(f"{name}={value}" for name, value in point["axes"].items())
 
 
 def digest(value):
-    """Return ten hexadecimal digits that stand for a JSON-like value."""
+    """Return a hash of ten hexadecimal digits of a value that JSON can hold."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:10]
 
 
 def folder_of(root, stage, config):
-    """Return the folder in which a stage of a configuration is made."""
+    """Return the folder of a stage, for a configuration."""
     return f"{root}/{STAGES[stage].section}-{digest(_decides(stage, config))}"
 
 
 def jobs(root, found):
-    """Return the folders that points need, by stage, each with the configuration it is made of."""
+    """Return for each stage the folders that the points `found` need, each with a configuration."""
     return {stage: {folder_of(root, stage, point["config"]): point["config"] for point in found} for stage in STAGES}
 
 
@@ -102,37 +103,45 @@ def read(path, *, folder):
     Returns
     -------
     sweep, profile : dict
-        The profile with the values of those that it extends.
+        The profile includes the values of the profiles that it extends.
 
     Raises
     ------
     SweepError
-        If the sweep is not what its schema describes.
+        If the sweep does not match its schema.
     ConfigurationError
-        If the profile is not.
+        If the profile does not match its schema.
     """
     path, folder = Path(path), Path(folder)
     try:
         sweep = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         known = ", ".join(str(other) for other in sorted(folder.glob("sweeps/*.yaml")))
-        raise SweepError(f"{path} is missing: give one of {known}, or write your own") from None
+        raise SweepError(
+            f"{path} is missing, but a sweep's file is needed: give one of {known}, or write your own"
+        ) from None
     except yaml.YAMLError as error:
-        raise SweepError(f"{path} is no YAML ({' '.join(str(error).split())})") from None
+        raise SweepError(
+            f"{path} is no YAML ({' '.join(str(error).split())}), but valid YAML is needed: correct it"
+        ) from None
     if not isinstance(sweep, dict):
-        raise SweepError(f"{path} holds no keys, but profile, and axes or points, are needed")
+        raise SweepError(f"{path} holds no keys, but profile, and axes or points, are needed: add them")
     if faults := schema_faults(sweep, folder / "sweep.schema.yaml"):
         raise SweepError(f"{path}: {faults}; see config/sweep.schema.yaml for what it may hold")
     if not sweep.keys() & {"axes", "points"}:
-        raise SweepError(f"{path} names no axes and no points: give one of them, as the other files there do")
+        raise SweepError(
+            f"{path} names no axes and no points, but one of them is needed: add it, as in config/sweeps/seeds.yaml"
+        )
     profile_path = folder / f"{sweep['profile']}.yaml"
     if not profile_path.is_file():
-        raise SweepError(f"{path}: profile is {sweep['profile']}, but there is no {profile_path}")
+        raise SweepError(
+            f"{path}: profile is {sweep['profile']}, but there is no {profile_path}: choose another profile"
+        )
     return sweep, read_profile(sweep["profile"], folder)
 
 
 def _decides(stage, config):
-    """Return all parameters that a stage's results follow from: its own and those of the stages it needs."""
+    """Return all parameters that decide the results of a stage: its own, and those of the stages that it needs."""
     decides = {"seed": config["seed"], "source": config["source"]}
     for name in (stage, *STAGES[stage].needs):
         section = STAGES[name].section
@@ -141,11 +150,11 @@ def _decides(stage, config):
 
 
 def _assignment(name, value):
-    """Return an axis's value for reading and the parameters that it sets."""
+    """Return the value that names a point on an axis, and the parameters that it sets."""
     if not isinstance(value, dict):
         return value, {name: value}
     if "value" not in value:
-        raise SweepError(f"axis {name}: {value} has no key value, which is needed to name it")
+        raise SweepError(f"axis {name}: {value} has no key value, but one is needed to name the point: add it")
     return value["value"], {key: setting for key, setting in value.items() if key != "value"}
 
 
@@ -159,4 +168,4 @@ def _set(config, name, value, schema):
         known = SECTIONS if section not in SECTIONS else schema["properties"][section]["properties"]
         prefix = "" if section not in SECTIONS else f"{section}."
         names = ", ".join([*SHARED, *(f"{prefix}{one}{'' if prefix else '.<parameter>'}" for one in known)])
-        raise SweepError(f"{name} is no parameter: expected one of {names}")
+        raise SweepError(f"{name} is no parameter, but one is needed: choose from {names}")

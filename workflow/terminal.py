@@ -1,4 +1,4 @@
-"""What `make book` and `make sweep` print while stages run.
+"""The lines that `make book` and `make sweep` print while stages run.
 
 Snakemake reports which jobs start and end (see `snakemake_logger_plugin_galaxynb`), and each stage writes all of its
 output to a log file. A `Board` turns both into a few lines: on a terminal one line per stage, which is rewritten until
@@ -17,14 +17,14 @@ from statistics import mean, median
 
 from galaxynb.stages import STAGES
 
-#: What each stage does, in words.
+#: Activity of each stage, in words.
 DOING = {name: stage.doing for name, stage in STAGES.items()} | {"book": "building the book"}
 _DOING_BY_RULE = {"sweep_page": "drawing the results of a kept sweep"}
 _KINDS = {"standin": "stand-in", "galaxy10": "Galaxy10 DECaLS"}
 _EPOCH = re.compile(r"epoch +(\d+)/(\d+) \S+ ((?: \w+ \S+ )+) (\d+) s")
 _MEASURE = re.compile(r" (\w+) (\S+) ")
 _BAR = re.compile(r"(?P<what>[^|]+?): +(?P<percent>\d+)%\|.*\[[\d:]+<(?P<left>[\d:]+|\?),")
-# Lines of a training that say more than an epoch's numbers.
+# Beginnings of the lines of a training, other than epochs, that are shown too.
 _NOTES = ("going on after epoch", "stopped early")
 
 
@@ -35,7 +35,7 @@ class Epoch:
     Attributes
     ----------
     number, of : int
-        The epoch, counted from 1, and how many there are at most.
+        Number of the epoch, counted from 1, and the largest number of epochs.
     measures : dict of float
         Losses and metrics by name.
     seconds : float
@@ -48,7 +48,7 @@ class Epoch:
 
 
 def parse_epoch(line):
-    """Return the epoch that a line of a training reports, or None if it reports none."""
+    """Return the epoch that a line of a training reports, or None for other lines."""
     found = _EPOCH.fullmatch(line.strip())
     if not found:
         return None
@@ -57,7 +57,7 @@ def parse_epoch(line):
 
 
 def parse_bar(line):
-    """Return what a line of a progress bar says ("drawing 45%, 12 s left"), or None if it is none."""
+    """Return the text for a line of a progress bar, such as "drawing 45%, 12 s left"; None for other lines."""
     found = _BAR.match(line.strip())
     if not found:
         return None
@@ -85,7 +85,7 @@ def duration(seconds):
 def epochs_left(seconds, count):
     """Estimate the seconds that `count` more epochs take, from the `seconds` of each epoch so far.
 
-    The first epoch also compiles the network, so it counts only while there is no other.
+    The first epoch includes the compilation of the network, so it counts only if it is the only one.
     """
     return count * median((seconds[1:] or seconds)[-5:])
 
@@ -96,18 +96,18 @@ def stages_left(planned, took, running, *, at_once):
     Parameters
     ----------
     planned : dict of int
-        How many jobs of each kind have not ended, running ones among them.
+        Number of jobs of each kind that have not ended, including running ones.
     took : dict of list of float
         Seconds of the jobs that have ended, by kind.
     running : list of (str, float)
         Kind and seconds so far of each running job.
     at_once : int
-        How many jobs run side by side.
+        Number of jobs that run at the same time.
 
     Returns
     -------
     seconds : float or None
-        None if no job that is still to come is of a kind that has been timed.
+        None if no remaining job is of a kind that has been timed.
     complete : bool
         Whether all kinds have been timed; if not, `seconds` is too low.
     """
@@ -121,7 +121,7 @@ def stages_left(planned, took, running, *, at_once):
 
 
 def epoch_text(epoch):
-    """Return an epoch's loss and accuracy in words: those of the validation images where there are any."""
+    """Return the loss and the accuracy of an epoch in words, those of the validation images if there are any."""
     on_validation = "val_loss" in epoch.measures
     prefix = "val_" if on_validation else ""
     shown = []
@@ -132,7 +132,7 @@ def epoch_text(epoch):
 
 
 def result(stage, folder):
-    """Say in a few words what a stage found, from what it left in `folder`; nothing if that cannot be read."""
+    """Return the main result of a stage in a few words, from its files in `folder`; "" if they cannot be read."""
     try:
         return _RESULTS[stage](Path(folder)) if stage in _RESULTS else ""
     except (OSError, ValueError, KeyError, TypeError, IndexError):
@@ -169,7 +169,7 @@ def _evaluation_result(folder):
     estimates = _read(folder / "metrics.json")["estimates"]
     accuracies = ", ".join(f"{name} {estimates[name]['value']:.1%}" for name in ("clean", "noisy", "denoised"))
     recovery = estimates["recovery"]
-    # There is no recovery where noise cost no accuracy.
+    # The recovery is undefined if noise cost no accuracy.
     if not _is_number(recovery["value"]):
         return f"accuracy {accuracies}"
     interval = ""
@@ -193,13 +193,13 @@ _RESULTS = {
 
 
 class Screen:
-    """Lines that stay and, on a terminal, one last line that is rewritten.
+    """Print lines that stay and, on a terminal, a last line that is rewritten (the status).
 
     Parameters
     ----------
     stream : file
     columns : int or None
-        Width of the terminal; None asks it before each line.
+        Width of the terminal. If None, the width is read before each line.
     """
 
     def __init__(self, stream, *, columns=None):
@@ -214,7 +214,7 @@ class Screen:
         self._stream.flush()
 
     def status(self, text):
-        """Show `text` in place of the last status, cut to one line; nothing where lines cannot be rewritten."""
+        """Replace the status by `text`, cut to one line. Without a terminal, do nothing."""
         text = fit(text, self._columns or self._width())
         if self.rewrites and text != self._shown:
             # The escape sequence erases the line.
@@ -237,22 +237,22 @@ class Screen:
 
 
 def fit(text, columns):
-    """Cut `text` to one line of a terminal: its last column stays free, since some terminals wrap there."""
-    columns = max(columns or 80, 20) - 1  # a terminal that does not know its width says 0
+    """Cut `text` to one line of a terminal. Leave the last column free, because some terminals wrap there."""
+    columns = max(columns or 80, 20) - 1  # terminals report 0 if they do not know their width
     return text if len(text) <= columns else f"{text[: columns - 3]}..."
 
 
 @dataclass
 class Job:
-    """A running job: what it is and how far it is.
+    """A running job and its progress.
 
     Attributes
     ----------
     rule, stage, folder : str
     log : pathlib.Path
-        Where its output goes.
+        File that receives its output.
     local : bool
-        Whether it runs on this machine, so that it begins at once.
+        Whether it runs on this machine. Such jobs begin at once.
     """
 
     rule: str
@@ -270,7 +270,7 @@ class Job:
     _offset: int = 0
 
     def __post_init__(self):
-        """Remember the log of an earlier run, which is not this job's."""
+        """Remember size and time of an existing log, which belongs to an earlier run."""
         self._before = self._signature()
 
     def _signature(self):
@@ -300,56 +300,56 @@ class Job:
 
     @property
     def doing(self):
-        """What the job does, in words."""
+        """Activity of the job, in words."""
         return DOING.get(self.stage) or _DOING_BY_RULE.get(self.rule, "running")
 
     @property
     def name(self):
-        """What the job is called."""
+        """Name of the job for users."""
         return self.stage if self.stage in DOING else f"{self.rule.replace('_', ' ')} {self.stage}"
 
 
 class Board:
-    """Turn what Snakemake and the stages report into lines.
+    """Print lines about the events that Snakemake and the stages report.
 
     Parameters
     ----------
     screen : Screen
     clock : callable
-        Gives seconds.
+        Returns the time in seconds.
     snakemake_log : callable
-        Gives the path of Snakemake's own log, or None.
+        Returns the path of Snakemake's own log, or None.
     """
 
     def __init__(self, screen, *, clock=time.monotonic, snakemake_log=lambda: None):
         self._screen, self._clock, self._snakemake_log = screen, clock, snakemake_log
         self._planned, self._took, self._running, self._failed = {}, {}, {}, {}
         self._counts = False
-        self._to_say = []
+        self._finished = []
         self._at_once = 1
         self._named_logs = False
         self._begin = clock()
 
     @property
     def has_failed(self):
-        """Whether a job has failed and has not succeeded since."""
+        """True if a job has failed and has not succeeded since."""
         return bool(self._failed)
 
     @property
     def is_running(self):
-        """Whether a job is running or in a cluster's queue."""
+        """True if a job is running or waits in the queue of a cluster."""
         return bool(self._running)
 
     def plan(self, jobs):
-        """Take note of how many jobs of each rule there will be."""
+        """Record the number of planned jobs of each rule."""
         self._planned = {
             rule: count for rule, count in jobs.items() if rule not in ("all", "stages", "total") and count
         }
-        # The pages of kept sweeps have one rule and several jobs in every study.
+        # Every study has several jobs of the rule sweep_page, so this rule does not make it a sweep.
         self._counts = any(count > 1 for rule, count in self._planned.items() if rule != "sweep_page")
 
     def start(self, number, job):
-        """Take note that job `number` was started or handed to a cluster."""
+        """Record that job `number` was started or submitted to a cluster."""
         job.since = self._clock()
         again = self._failed.get(number)
         self._running[number] = job
@@ -363,7 +363,7 @@ class Board:
         self._show()
 
     def finish(self, number):
-        """Take note that a job succeeded."""
+        """Record that a job succeeded."""
         job = self._end(number)
         if job is None:
             return
@@ -374,15 +374,15 @@ class Board:
             found = result(job.stage, job.folder)
             self._screen.line(f"{job.name}: done in {duration(took)}{': ' if found else ''}{found}")
         elif self._done == self._total:
-            self._to_say.clear()
+            self._finished.clear()
             self._screen.line(f"{self._done} of {self._total} steps done in {duration(self._clock() - self._begin)}")
         elif not self._screen.rewrites:
-            # Said at the next tick, when Snakemake has started what comes next.
-            self._to_say.append(f"{job.name} took {duration(took)}")
+            # Print this at the next tick, when Snakemake has started the next jobs.
+            self._finished.append(f"{job.name} took {duration(took)}")
         self._show()
 
     def fail(self, number):
-        """Take note that a job failed. A second failure of the same job, tried again, is not told again."""
+        """Record that a job failed. If the job is tried again and fails again, print nothing."""
         job = self._end(number)
         if job is None:
             return
@@ -398,12 +398,12 @@ class Board:
         self._show()
 
     def tick(self):
-        """Read what running stages have written since, and show how far they are."""
+        """Read the new output of running stages, and show their progress."""
         for job in list(self._running.values()):
             self._read(job)
-        if self._to_say:
-            self._screen.line(f"{self._summary()} ({', '.join(self._to_say)})")
-            self._to_say.clear()
+        if self._finished:
+            self._screen.line(f"{self._summary()} ({', '.join(self._finished)})")
+            self._finished.clear()
         self._show()
 
     def close(self):
@@ -448,7 +448,7 @@ class Board:
             else:
                 job.bar = parse_bar(line) or (job.bar if line.strip() else None)
         if waited and job.began and not job.local:
-            job.since = self._clock()  # its time in the cluster's queue is not its own
+            job.since = self._clock()  # do not count the time in the queue of the cluster
 
     def _text(self, job):
         if job.epoch is None:
@@ -477,7 +477,7 @@ class Board:
 
     def _show(self):
         if not self._running:
-            # Whatever prints next, the workflow's last words among it, begins on a line of its own.
+            # Erase the status, so that the next output begins on a new line.
             self._screen.clear()
         elif self._counts:
             self._screen.status(f"{self._summary()}, {duration(self._clock() - self._begin)} so far")

@@ -124,7 +124,7 @@ def prepare_cache(path, out, *, image_size=128, progress=True):
         )
     if out.exists() and not (out.is_dir() and ((out / "cache.json").exists() or not any(out.iterdir()))):
         raise ValueError(
-            f"{out} is no earlier cache, but a new folder or an earlier cache is needed: name another folder"
+            f"{out} holds other files, but a new folder or an earlier cache is needed: name another folder"
         )
 
     columns = {"images.npy": IMAGES}
@@ -132,10 +132,10 @@ def prepare_cache(path, out, *, image_size=128, progress=True):
         columns["truth.npy"] = TRUTH
     shape = (catalog.n_images, image_size, image_size, 3)
     with (
-        # Hash the file in a thread of its own: this takes about a tenth as long as shrinking the images.
+        # Hash the file in a separate thread: this takes about a tenth as long as shrinking the images.
         ThreadPoolExecutor(1) as pool,
         explain_full_disk(out, math.prod(shape) * len(columns)),
-        written_aside(out) as aside,
+        written_aside(out) as temporary,
         tqdm(
             total=catalog.n_images * len(columns),
             desc=f"preparing {catalog.path.name}",
@@ -143,14 +143,14 @@ def prepare_cache(path, out, *, image_size=128, progress=True):
             disable=not progress,
         ) as bar,
     ):
-        aside.mkdir()
+        temporary.mkdir()
         digest = pool.submit(pooch.file_hash, str(catalog.path))
         for name, column in columns.items():
-            _write_npy(aside / name, shape, _shrunk(catalog.batches(column), image_size, bar))
-        _write_npy(aside / "labels.npy", catalog.labels.shape, [catalog.labels])
-        np.savez(aside / "columns.npz", **{name: getattr(catalog, name) for name in FLOAT_COLUMNS})
+            _write_npy(temporary / name, shape, _shrunk(catalog.batches(column), image_size, bar))
+        _write_npy(temporary / "labels.npy", catalog.labels.shape, [catalog.labels])
+        np.savez(temporary / "columns.npz", **{name: getattr(catalog, name) for name in FLOAT_COLUMNS})
         write_json(
-            aside / "cache.json",
+            temporary / "cache.json",
             {
                 "has_truth": catalog.has_truth,
                 "image_size": image_size,
@@ -219,7 +219,7 @@ def open_cache(out):
 
 
 def _shrunk(batches, image_size, bar):
-    """Yield the shrunk images of each batch, in one buffer that all batches share to bound the peak memory."""
+    """Yield the shrunk images of each batch. All batches share one buffer, which limits the peak memory."""
     memory = np.empty((0, image_size, image_size, 3), np.uint8)
     for rows, images in batches:
         if len(memory) < len(images):
@@ -235,8 +235,8 @@ def _shrunk(batches, image_size, bar):
 def _write_npy(path, shape, arrays):
     """Write a sequence of uint8 arrays to one .npy file.
 
-    A memory map is no alternative: its pages would count as memory of this process. `ndarray.tofile` is none either:
-    its error on a full disk does not say that the disk is full.
+    Two simpler ways have faults. The pages of a memory map would count as memory of this process. The error of
+    `ndarray.tofile` on a full disk does not say that the disk is full.
     """
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(
@@ -254,7 +254,7 @@ def _write_npy(path, shape, arrays):
 def _read_info(out):
     info = json.loads((out / "cache.json").read_text(encoding="utf-8"))
     if info["kind"] not in ("real", "standin") or not (out / "columns.npz").is_file():
-        raise ValueError("cache.json gives no known kind, or columns.npz is missing")
+        raise ValueError("cache.json names no known kind of images, or columns.npz is missing")
     return info
 
 

@@ -128,9 +128,9 @@ class Catalog:
             dataset = file[column]
             step = _rows_at_once(dataset)
             for start in np.unique(rows // step) * step:
-                here = rows // step * step == start
+                in_batch = rows // step * step == start
                 images = _read(dataset, slice(int(start), min(int(start) + step, len(dataset))), self.path)
-                taken[here] = images[rows[here] - start]
+                taken[in_batch] = images[rows[in_batch] - start]
         return taken
 
 
@@ -314,11 +314,11 @@ def _read(dataset, rows, path):
         return dataset[rows]
     except OSError as error:
         if isinstance(rows, tuple):
-            where = f" in row {rows[0] % len(dataset)}"
+            place = f" in row {rows[0] % len(dataset)}"
         else:
-            where = "" if rows.start is None else f" in rows {rows.start} to {rows.stop - 1}"
+            place = "" if rows.start is None else f" in rows {rows.start} to {rows.stop - 1}"
         raise ValueError(
-            f"'{dataset.name.strip('/')}' of {path} is damaged{where} ({one_line(error)}), but an intact file is "
+            f"'{dataset.name.strip('/')}' of {path} is damaged{place} ({one_line(error)}), but an intact file is "
             f"needed: download or make it again"
         ) from error
 

@@ -177,7 +177,7 @@ def close_pairs(ra, dec, radius):
     rows = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec))
     sky = SkyCoord(ra[rows], dec[rows], unit=units.deg)
     one, other, separation, _ = sky.search_around_sky(sky, radius * units.arcsec)
-    once = one < other  # the search returns each row with itself, and each pair twice
+    once = one < other  # the search also pairs each row with itself, and returns each pair twice
     return rows[np.stack([one[once], other[once]], axis=1)], separation.arcsec[once]
 
 
@@ -200,7 +200,7 @@ def audit_catalog(labels, ra, dec, *, split=None, radii=(1, 2, 5, 10)):
     labels : array_like, shape (N,)
         Labels in file order.
     ra, dec : array_like of float, shape (N,)
-        Right ascension and declination in degrees. Each row with NaN is a group of its own.
+        Right ascension and declination in degrees. Each row with NaN forms a group alone.
     split : Split, optional
         Row numbers of the parts. The default is `paper_split(labels)`.
     radii : sequence of float, optional
@@ -257,10 +257,10 @@ def audit_catalog(labels, ra, dec, *, split=None, radii=(1, 2, 5, 10)):
 
 
 def leak_free(labels, ra, dec, *, split=None, radius=5.0):
-    """Mark the test rows that neither leak nor carry conflicting labels.
+    """Return which test rows neither leak nor carry conflicting labels.
 
     This function serves models that were trained on all training and validation rows of `split`: of a pair that
-    straddles the test set, it marks the test row as spoilt. `paper_split` with `drop_duplicates` keeps more test
+    straddles the test set, it marks the test row as False. `paper_split` with `drop_duplicates` keeps more test
     rows, but needs a new training.
 
     Parameters

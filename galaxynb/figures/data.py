@@ -1,4 +1,4 @@
-"""Figures of the data: samples and counts of each class, distributions, and the stand-in beside real images."""
+"""Figures of the data: samples and counts of each class, distributions, and stand-ins next to real images."""
 
 import textwrap
 
@@ -163,15 +163,15 @@ def class_distributions(frame):
             ax.set_xticks([])
             continue
         for k, colour in zip(classes, sns.color_palette("colorblind", len(classes)), strict=True):
-            here = values[known & (labels == k)]
-            if here.size == 0:
+            members = values[known & (labels == k)]
+            if members.size == 0:
                 continue
-            low, *box, high = np.quantile(here, [0.05, 0.25, 0.5, 0.75, 0.95])
+            low, *box, high = np.quantile(members, [0.05, 0.25, 0.5, 0.75, 0.95])
             ax.plot([low, high], [k, k], color="0.25", linewidth=1.2, zorder=2)
             ax.barh(k, box[2] - box[0], 0.62, left=box[0], color=colour, edgecolor="0.25", linewidth=0.8, zorder=3)
             ax.plot([box[1], box[1]], [k - 0.31, k + 0.31], color="black", linewidth=2.2, zorder=4)
-            spread = k + rng.uniform(-0.26, 0.26, here.size)
-            ax.plot(here, spread, linestyle="none", marker="o", markersize=1.8, color="0.15", alpha=0.45, zorder=5)
+            spread = k + rng.uniform(-0.26, 0.26, members.size)
+            ax.plot(members, spread, linestyle="none", marker="o", markersize=1.8, color="0.15", alpha=0.45, zorder=5)
         if logarithmic:
             ax.set_xscale("log")
             _plain_log_ticks(ax.xaxis, *ax.get_xlim())
@@ -195,7 +195,7 @@ def _plain_log_ticks(axis, low, high):
 
 @styled
 def side_by_side(standin, real, labels, *, real_labels=None, n=3, names=("Stand-in", "Real"), seed=0):
-    """Show cutouts of a stand-in beside real ones, in one row per class.
+    """Show cutouts of a stand-in next to real ones, in one row per class.
 
     Parameters
     ----------

@@ -131,7 +131,7 @@ def save_figure(figure, path):
     path = Path(path)
     if path.suffix != ".png":
         raise ValueError(f"the figure's name is {path.name}, but one that ends in .png is needed: change its suffix")
-    with written_aside(path) as aside:
+    with written_aside(path) as temporary:
         # By default the entry Software names matplotlib's version, which would change the bytes with every version.
-        figure.savefig(aside, dpi=300, format="png", metadata={"Software": None})
+        figure.savefig(temporary, dpi=300, format="png", metadata={"Software": None})
     return path

@@ -22,18 +22,18 @@ def sweep_curves(curves, x, *, panels=None, paper=None):
     Parameters
     ----------
     curves : dict of str to pandas.DataFrame
-        By name, from `metric_series`: the columns of the axes, ``value``, ``low`` and ``high``.
+        A table from `metric_series` for each curve, by name.
     x : str
-        The horizontal axis, whose values are numbers.
+        Name of the axis of the sweep to draw horizontally. Its values are numbers.
     panels : str, optional
-        Another axis: each of its values gets a panel.
+        Name of another axis. Each of its values has a panel.
     paper : dict of str to float, optional
         The paper's values by the names of curves, drawn as dotted lines.
 
     Returns
     -------
     matplotlib.figure.Figure
-        Points without a value are left out.
+        One panel, or one per value of `panels`. Points without a value are not drawn.
 
     Examples
     --------
@@ -87,11 +87,11 @@ def sweep_map(series, x, y, *, title, missing=()):
     series : pandas.DataFrame
         From `metric_series`: the columns of the axes and ``value``, NaN where undefined.
     x, y : str
-        The axes.
+        Names of the horizontal and the vertical axis.
     title : str
         Title of the colour bar.
     missing : sequence of tuple
-        Points (x, y) without a run, which are marked.
+        Points (x, y) without a run. Their cells say "missing".
 
     Returns
     -------
@@ -106,8 +106,8 @@ def sweep_map(series, x, y, *, title, missing=()):
     """
     grid = series.pivot_table(index=y, columns=x, values="value", dropna=False)
     grid = grid.reindex(
-        index=sorted({*grid.index, *(there for _, there in missing)}, reverse=True),
-        columns=sorted({*grid.columns, *(here for here, _ in missing)}),
+        index=sorted({*grid.index, *(y_value for _, y_value in missing)}, reverse=True),
+        columns=sorted({*grid.columns, *(x_value for x_value, _ in missing)}),
     )
     figure, ax = plt.subplots(figsize=(WIDTH, 1.4 + 0.62 * len(grid)))
     sns.heatmap(
@@ -122,13 +122,13 @@ def sweep_map(series, x, y, *, title, missing=()):
         cbar_kws={"label": title},
     )
     ax.set_facecolor("0.92")
-    ax.set_xticklabels([f"{here:g}" for here in grid.columns])
-    ax.set_yticklabels([f"{there:g}" for there in grid.index], rotation=0)
-    for column, here in enumerate(grid.columns):
-        for row, there in enumerate(grid.index):
-            if np.isnan(grid.loc[there, here]):
-                said = "missing" if (here, there) in set(missing) else "undefined"
-                ax.text(column + 0.5, row + 0.5, said, ha="center", va="center", color="0.35", fontsize=10)
+    ax.set_xticklabels([f"{x_value:g}" for x_value in grid.columns])
+    ax.set_yticklabels([f"{y_value:g}" for y_value in grid.index], rotation=0)
+    for column, x_value in enumerate(grid.columns):
+        for row, y_value in enumerate(grid.index):
+            if np.isnan(grid.loc[y_value, x_value]):
+                label = "missing" if (x_value, y_value) in set(missing) else "undefined"
+                ax.text(column + 0.5, row + 0.5, label, ha="center", va="center", color="0.35", fontsize=10)
     ax.tick_params(length=0)
     ax.set(xlabel=parameter_words(x, capital=True), ylabel=parameter_words(y, capital=True))
     return figure

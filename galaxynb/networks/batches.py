@@ -26,13 +26,13 @@ __all__ = [
 
 _MOST_KEPT = 256 * 2**20  # bytes of validation images whose noise is kept in memory
 
-_MOST_THREADS = 2  # threads that add noise to a batch: with more, they wait for each other when they draw stars
+_MOST_THREADS = 2  # threads that add noise to a batch: more would wait for each other when they draw stars
 
 _ALIGNMENT = 64  # bytes: TensorFlow reads an array in place only if its address is a multiple of this; else it copies
 
 
 class ShuffledBatches(keras.utils.PyDataset):
-    """Rows in batches, shuffled anew in each epoch; `fit` sets `epoch`, which counts from 1.
+    """Batches of rows, shuffled anew in each epoch. `fit` calls `set_epoch` with epochs counted from 1.
 
     Use it with one worker only. With several, on backends other than TensorFlow, Keras's threads make some batches of
     an epoch before `fit` calls `set_epoch`.
@@ -192,7 +192,7 @@ class DenoisingBatches(ShuffledBatches):
         return self.kept[number], raw
 
     def _noisy(self, images, rows, out):
-        """Write a noisy batch to `out`, each thread a part of it; return `out`."""
+        """Write a noisy batch to `out`, with one part per thread, and return `out`."""
         epoch = self.epoch if self.training else 0
         bounds = np.linspace(0, len(images), self.threads + 1).astype(int)
         parts = [slice(*ends) for ends in pairwise(bounds)]

@@ -91,7 +91,7 @@ class DeviceFeed:
         self.set_epoch(0)
 
     def set_epoch(self, epoch):
-        """Fix the noise of one epoch, which depends on the seed, the epoch and the number of the batch."""
+        """Set the random state of one epoch, so that noise depends on the seed, the epoch and the batch number."""
         state = np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0] >> 1  # 31 bits fit on every backend
         self.generator.state.assign(np.array([state, 0]))
 

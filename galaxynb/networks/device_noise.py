@@ -6,8 +6,8 @@ their blur, drawn once by OpenCV for a model and an image side. The noise depend
 belong to an image, as in tests and validation, use `NoiseModel.apply`.
 
 Pixels with stars differ from OpenCV's, which are rounded to 8 bits, by one or two levels of 255. They differ more where
-the edge of the image cuts a disk: OpenCV draws the pixels along the cut too faint, most of all at the left and upper
-edges, whereas here they are those of the whole disk.
+the edge of the image cuts a disk. OpenCV draws the pixels along the cut too faint, most of all at the left and upper
+edges. This module draws them as bright as in the whole disk.
 """
 
 import cv2
@@ -37,7 +37,7 @@ _MOST_BYTES = 2**28  # size of the table of disks
 class DeviceNoise:
     """Add the stars and the Gaussian noise of a `NoiseModel`, in Keras operations.
 
-    Calls can be traced and compiled on every backend, with a number of images that is unknown while tracing. They
+    Every backend can trace and compile a call without knowing the number of images. Calls
     compute in float32, whatever the dtype policy. The tables of the default model take 4 MB at 128 px and 20 MB at
     256 px.
 
@@ -250,7 +250,7 @@ def _whole(number):
 
 
 def _on_grid(position):
-    """Round positions to 1/16 px, as OpenCV does; return the pixel and the remaining sixteenths (the phase)."""
+    """Round positions to 1/16 px, as OpenCV does. Return the pixel and the remaining sixteenths (the phase)."""
     steps = _whole(ops.round(position * _SCALE))
     pixel = steps // _SCALE
     return pixel, steps - pixel * _SCALE
@@ -304,7 +304,7 @@ def _draw_stamps(radii):
 
 
 def _blur_lines(kernel, side):
-    """Blur a line with one lit pixel, for each position of that pixel; return an ndarray, shape (side, side)."""
+    """Blur a line with one lit pixel, for each position of that pixel. Return an ndarray, shape (side, side)."""
     # OpenCV's weights for uint8 are multiples of 1/256. A pixel of 255 times a weight below 1/2 rounds to 256 times
     # that weight, so the division gives the weight exactly.
     return cv2.GaussianBlur(255 * np.eye(side, dtype=np.uint8), (kernel, 1), 0) / np.float32(256)

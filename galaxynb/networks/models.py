@@ -145,7 +145,7 @@ def predict_classes(model, images):
 def in_float32(model):
     """Return a copy of a network that computes in float32, not compiled.
 
-    bfloat16 speeds up training on some devices. A network that is kept should predict alike on all devices, so it
+    bfloat16 speeds up training on some devices. A saved network should predict the same on all devices, so it
     computes in float32.
 
     Parameters
@@ -197,8 +197,8 @@ def save_model(model, path):
     """
     if Path(path).suffix != ".keras":
         raise ValueError(f"model path is {path}, but a name that ends in .keras is needed: rename it")
-    with written_aside(path) as aside:
-        model.save(aside)
+    with written_aside(path) as temporary:
+        model.save(temporary)
 
 
 def load_model(path, made_by):
@@ -236,12 +236,13 @@ def load_model(path, made_by):
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: run {made_by}, which makes it, or `make book`")
+        raise FileNotFoundError(f"{path} is missing, but a trained model is needed: run {made_by} or `make book`")
     try:
         return keras.models.load_model(path, safe_mode=True)
     except DAMAGE as error:
         raise ValueError(
-            f"{path} is not a readable Keras model ({type(error).__name__}): delete it and run {made_by} again"
+            f"{path} is not a readable Keras model ({type(error).__name__}), but one is needed: delete it and run "
+            f"{made_by} again"
         ) from error
 
 

@@ -67,7 +67,7 @@ class Phase:
     feed: DeviceFeed | None = field(default=None, repr=False, kw_only=True)
 
     def __post_init__(self):
-        """Refuse a negative number of epochs."""
+        """Raise ValueError if the number of epochs is negative."""
         if self.epochs < 0:
             raise ValueError(f"epochs of phase {self.name!r} is {self.epochs}, but 0 or more is needed: change it")
 
@@ -195,21 +195,21 @@ def fit(model, phases, folder, *, digest, patience=None, monitor="val_loss", log
     if resumed is not None:
         log(f"going on after epoch {len(rows)} of {total}, from {folder / _checkpoint_name(len(rows))}")
         model = resumed
-    keeper = _Checkpoints(model, folder, digest, rows, total, patience, monitor, log)
+    checkpoints = _Checkpoints(model, folder, digest, rows, total, patience, monitor, log)
     begun = len(rows)
     end = 0
     for phase in phases:
         end += phase.epochs
-        if len(rows) < end and not keeper.has_stopped():
-            _train_phase(model, phase, keeper, end)
-    keeper.clear_up()  # an earlier run may have been killed before it could
+        if len(rows) < end and not checkpoints.has_stopped():
+            _train_phase(model, phase, checkpoints, end)
+    checkpoints.clear_up()  # an earlier run may have been killed before it removed old checkpoints
     if patience is not None:
         _restore_best(model, folder, rows, monitor, log)
-    return model, _history_table(rows, begun, keeper.saving)
+    return model, _history_table(rows, begun, checkpoints.saving)
 
 
 def _total_epochs(phases, patience):
-    """Return the number of epochs in all phases; refuse a plan that trains nothing or a patience below 1."""
+    """Return the number of epochs in all phases. Raise ValueError if it is 0 or if `patience` is below 1."""
     total = sum(phase.epochs for phase in phases)
     if total == 0:
         raise ValueError("the sum of all phases' epochs is 0, but 1 or more is needed: raise one of them")
@@ -220,24 +220,24 @@ def _total_epochs(phases, patience):
     return total
 
 
-def _train_phase(model, phase, keeper, end):
-    """Train `model` in `phase`, from the epoch after the last one in `keeper.rows` to epoch `end`."""
-    keeper.phase = phase
+def _train_phase(model, phase, checkpoints, end):
+    """Train `model` in `phase`, from the epoch after the last one in `checkpoints.rows` to epoch `end`."""
+    checkpoints.phase = phase
     trainer = model if phase.feed is None else phase.feed.trainer(model)
     with one_opencv_thread():
         _make_variables(trainer, model, phase.validation)
         trainer.fit(
             phase.training,
             validation_data=phase.validation,
-            initial_epoch=len(keeper.rows),
+            initial_epoch=len(checkpoints.rows),
             epochs=end,
             shuffle=False,  # Keras would shuffle the batches with Python's global generator
-            callbacks=[keeper],
+            callbacks=[checkpoints],
             verbose=0,
         )
     if phase.feed is not None:
         # Free the images on the device: the next phase copies them there again.
-        keeper.set_model(model)
+        checkpoints.set_model(model)
         del trainer
         gc.collect()
 
@@ -253,12 +253,13 @@ def _restore_best(model, folder, rows, monitor, log):
         model.load_weights(path)
     except DAMAGE as error:
         raise ValueError(
-            f"{path}, the checkpoint of the best epoch, is missing or damaged: delete {folder} and run again"
+            f"{path}, the checkpoint of the best epoch, is missing or damaged, but it is needed: delete "
+            f"{folder} and run again"
         ) from error
 
 
 def _history_table(rows, begun, saving):
-    """Return the history as a table; this call trained the epochs after `begun` and spent `saving` seconds on files."""
+    """Return the history as a table. This call trained the epochs after `begun` and spent `saving` seconds on files."""
     history = pd.DataFrame(rows)
     history.attrs["seconds"] = _spent(rows[begun:], saving)
     # Sort the losses and metrics, because a history that is read back from JSON has sorted keys.
@@ -303,7 +304,7 @@ class _Checkpoints(keras.callbacks.Callback):
         self.saving = 0.0  # seconds
 
     def has_stopped(self):
-        """Return whether training has stopped early; this depends only on the history, so a restart does not matter."""
+        """Return whether training has stopped early. Only the history decides this, so a restart changes nothing."""
         return self.patience is not None and len(self.rows) - best_epoch(self.rows, self.monitor) >= self.patience
 
     def on_epoch_begin(self, epoch, logs=None):

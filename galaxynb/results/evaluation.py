@@ -301,7 +301,8 @@ def recovery_verdict(accuracy, effect):
     -------
     list of str
         The sentences give the accuracy lost to noise, the accuracy gained by denoising, and the share recovered
-        beside the paper's. If the interval of a change includes 0, its sentence says "does not measurably change".
+        compared with the paper's. If the interval of a change includes 0, its sentence says "does not measurably
+        change".
 
     Examples
     --------
@@ -315,17 +316,17 @@ def recovery_verdict(accuracy, effect):
     drop, gain, share = effect["drop"], effect["gain"], effect["recovery"]
     if math.isnan(share.value):
         recovered = "Noise cost no accuracy, so there was nothing to recover"
-        beside = f"the paper's is {paper:.2f}"
+        comparison = f"the paper's is {paper:.2f}"
     else:
         recovered = f"The share of the drop recovered is {share.text()}"
-        beside = (
+        comparison = (
             f"the paper's {paper:.2f} is {'inside' if share.low <= paper <= share.high else 'outside'} this interval"
         )
     return [
         f"Noise {_changes(drop, 'lowers', 'raises')} the accuracy: {clean.value:.2f} becomes {noisy.value:.2f}.",
         f"Denoising {_changes(gain, 'raises', 'lowers')} the accuracy on noisy images: "
         f"{noisy.value:.2f} becomes {denoised.value:.2f}.",
-        f"{recovered}; {beside}.",
+        f"{recovered}; {comparison}.",
     ]
 
 

@@ -37,7 +37,7 @@ def psnr(reference, images):
     """
     _check_pairs(reference, images)
     pairs = zip(reference, images, strict=True)
-    # The error of identical images is 0, and its logarithm the infinity that the docstring promises.
+    # The error of identical images is 0, so their PSNR is infinite, as documented: silence the warning.
     with np.errstate(divide="ignore"):
         return np.array([peak_signal_noise_ratio(one, other, data_range=1.0) for one, other in pairs], dtype=float)
 
@@ -111,8 +111,8 @@ def _similarity(one, other):
 def _window_means(images):
     """Return the mean over each window that lies inside the image.
 
-    OpenCV's running sums would carry a NaN of one image into the images below it in one tall array, so each image has
-    its own call.
+    Blur each image in its own call: in a stack of images, OpenCV's running sums would carry a NaN of one image into the
+    next ones.
     """
     means = np.empty_like(images, order="C")
     for image, mean in zip(images, means, strict=True):

@@ -1,8 +1,8 @@
 """Mean and spread over many runs: from the table of a sweep to tables, curves and sentences.
 
-``make sweep`` writes a tidy table: one row per run and metric. Further columns hold the run's parameters and what made
-it. Intervals over seeds are standard deviations of runs, so they include what another training or another stand-in
-changes. The interval of a single run comes from its test images alone. Nothing here draws or trains.
+``make sweep`` writes a tidy table: one row per run and metric. Further columns hold the run's parameters and its
+provenance. Intervals over seeds are standard deviations over runs, so they include the scatter of trainings and
+stand-ins. The interval of a single run comes from its test images alone. This module draws and trains nothing.
 """
 
 import json
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 
-#: The axis along which runs repeat each other, which gives the spread.
+#: Axis whose runs are repetitions: the spread is computed over it.
 REPEATS = "seed"
 
 
@@ -71,7 +71,7 @@ _WORDS = {
 
 
 def parameter_words(name, *, capital=False):
-    """Say in words what a parameter or an axis of a sweep is.
+    """Return the name of a parameter, or of an axis of a sweep, in words.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def parameter_words(name, *, capital=False):
     Returns
     -------
     str
-        `name` itself, unchanged, where no words are known.
+        The words, or `name` unchanged if it has none.
 
     Examples
     --------
@@ -111,11 +111,11 @@ def read_sweep(folder):
     Returns
     -------
     results : pandas.DataFrame
-        One row per finished run and metric: ``point``, one column per parameter, what made the run, ``metric`` and
-        ``value``. ``low`` and ``high`` are the run's own interval, or NaN where it gives none.
+        One row per finished run and metric: ``point``, one column per parameter, columns of provenance from
+        ``commit`` on, ``metric`` and ``value``. ``low`` and ``high`` are the interval of the run, or NaN without one.
     points : pandas.DataFrame
         One row per point: ``point``, one column per axis, ``state`` (done, failed or missing), ``reason``, ``folder``
-        and, where the sweep was run, ``notebook``.
+        and ``notebook``. Kept sweeps lack ``notebook``.
 
     Raises
     ------
@@ -141,12 +141,12 @@ def read_sweep(folder):
 
 
 def sweep_axes(points):
-    """Return the axes along which the points of a sweep differ, other than the seed.
+    """Return the axes in which the points of a sweep differ, without the seed.
 
     Parameters
     ----------
     points : pandas.DataFrame
-        From `read`: the columns of the axes stand between ``point`` and ``state``.
+        From `read_sweep`: the columns of the axes stand between ``point`` and ``state``.
 
     Returns
     -------
@@ -163,12 +163,12 @@ def sweep_axes(points):
 
 
 def sweep_text(results, points):
-    """Say what the points of a sweep are, what made them, and in what they differ.
+    """Describe the points of a sweep in sentences: their number, their provenance, and their differences.
 
     Parameters
     ----------
     results, points : pandas.DataFrame
-        From `read`.
+        From `read_sweep`.
 
     Returns
     -------
@@ -203,15 +203,15 @@ def spread_summary(results, metrics):
     Parameters
     ----------
     results : pandas.DataFrame
-        From `read`.
+        From `read_sweep`.
     metrics : dict of str to str
         Titles of metrics by their names.
 
     Returns
     -------
     pandas.DataFrame
-        ``Quantity``, ``Runs``, ``Mean``, ``Std`` (over runs, with n - 1; NaN for one), ``Lowest``, ``Highest``. A
-        metric that no run has is left out.
+        One row per metric that a run has: ``Quantity``, ``Runs``, ``Mean``, ``Std`` (over runs, with n - 1; NaN for
+        one run), ``Lowest``, ``Highest``.
 
     Examples
     --------
@@ -231,12 +231,12 @@ def spread_summary(results, metrics):
 
 
 def spread_scores(results, name, *, digits=2):
-    """Return one of Tables 1 to 3 as mean and standard deviation over runs, beside the paper's.
+    """Return one of Tables 1 to 3 as mean and standard deviation over runs, with the values of the paper.
 
     Parameters
     ----------
     results : pandas.DataFrame
-        From `read`, with the metrics ``table/<name>/<class>/<column>``.
+        From `read_sweep`, with the metrics ``table/<name>/<class>/<column>``.
     name : {"clean", "noisy", "denoised"}
         The paper's table.
     digits : int
@@ -298,12 +298,12 @@ def spread_text(values, *, digits=2):
 
 
 def metric_series(results, metric, by):
-    """Return a metric along axes, averaged over runs that differ in the seed alone.
+    """Return the values of a metric along axes, averaged over runs that differ only in the seed.
 
     Parameters
     ----------
     results : pandas.DataFrame
-        From `read`.
+        From `read_sweep`.
     metric : str
         Such as ``accuracy/noisy``.
     by : list of str
@@ -342,19 +342,19 @@ def metric_series(results, metric, by):
 
 
 def point_table(results, points):
-    """Return the points of a sweep with their most important numbers, for reading.
+    """Return a table of the points of a sweep, with their main results as text.
 
     Parameters
     ----------
     results, points : pandas.DataFrame
-        From `read`.
+        From `read_sweep`.
 
     Returns
     -------
     pandas.DataFrame
         Text, one row per point: the axes in words, ``State`` unless all are done, ``Clean``, ``Noisy`` and
-        ``Denoised`` (accuracies), ``Recovery``, and ``Key``, the end of the name of the point's folder. A number that
-        a point lacks is empty.
+        ``Denoised`` (accuracies), ``Recovery``, and ``Key``, the end of the name of the point's folder. The cell of a
+        missing number is empty.
 
     Examples
     --------
@@ -383,20 +383,20 @@ def point_table(results, points):
 
 
 def sweep_provenance(results, *, stages=None):
-    """Return what made the runs of a sweep, with what all runs share given once.
+    """Return the provenance of the runs of a sweep. Entries that all runs share are given once.
 
     Parameters
     ----------
     results : pandas.DataFrame
-        From `read`.
+        From `read_sweep`.
     stages : dict of str to dict, optional
-        What each stage of each point cost, by point: added to its run as ``stages``.
+        Costs of the stages of each point, by point. They become the entry ``stages`` of the point.
 
     Returns
     -------
     dict
-        ``shared`` holds what is the same for all points: ``parameters``, ``versions``, ``commit``, ``device`` and so
-        on. ``points`` holds the rest for each point. JSON can hold all of it.
+        ``shared`` holds the entries that are the same for all points: ``parameters``, ``versions``, ``commit``,
+        ``device`` and so on. ``points`` holds the other entries of each point. JSON can hold all values.
 
     Examples
     --------
@@ -408,7 +408,7 @@ def sweep_provenance(results, *, stages=None):
     >>> made["points"]
     {'a': {'parameters': {'seed': 1}}, 'b': {'parameters': {'seed': 2}}}
     """
-    # The table's columns: sweep and point, parameters, what made the run from its commit on, and the metric.
+    # Columns in order: sweep and point, parameters, provenance (from the commit on), and the metric.
     columns = [name for name in results if name not in {"sweep", "point", "notebook", "metric", "value", "low", "high"}]
     parameters = set(columns[: columns.index("commit")])
     records = {}
@@ -423,7 +423,7 @@ def sweep_provenance(results, *, stages=None):
 
 
 def provenance_table(provenance):
-    """Return what all runs of a sweep share as two columns, for reading.
+    """Return a table of the provenance that all runs of a sweep share, as text.
 
     Parameters
     ----------
@@ -433,7 +433,7 @@ def provenance_table(provenance):
     Returns
     -------
     pandas.DataFrame
-        ``What`` and ``Value``, both text. The costs of stages are left out, and checksums are shortened.
+        Columns ``What`` and ``Value``. Costs of stages are left out, and checksums are shortened.
 
     Examples
     --------
@@ -450,7 +450,7 @@ def provenance_table(provenance):
         if isinstance(value, dict):
             value = ", ".join(f"{key} {'none' if item is None else item}" for key, item in value.items())
         if name.endswith("sha256"):
-            value = f"{value[:16]}…"  # whole, it would be wider than a phone
+            value = f"{value[:16]}…"  # the whole checksum would be wider than a phone
         rows.append({"What": name[0].upper() + name[1:], "Value": str(value)})
     return pd.DataFrame(rows, columns=["What", "Value"])
 
@@ -461,7 +461,7 @@ def _all_axes(points):
 
 
 def _shared(records):
-    """Return the entries that all of several nested dicts have in common."""
+    """Return the entries that all nested dicts in `records` share."""
     shared = {}
     for name, value in records[0].items() if records else ():
         values = [record.get(name) for record in records]

@@ -40,7 +40,7 @@ _NEAR = 0.2  # medians are near if they differ by at most this share of the medi
 
 _BANDS = ("r", "g", "b")
 
-_OWN_STREAM = 2  # spawn key of the random stream, which no stand-in file uses
+_OWN_STREAM = 2  # first spawn key of the random streams, which differ from those of stand-in files
 
 
 class Sample(NamedTuple):
@@ -121,12 +121,12 @@ def choose_sample(catalog, n, *, seed=0):
     if n < 1:
         raise ValueError(f"n is {n}, but at least one image is needed: give 1 or more")
     rng = np.random.default_rng(seed)
-    turn = np.empty(len(catalog.labels), int)
+    rank = np.empty(len(catalog.labels), int)  # within the class
     for k in range(len(CLASS_NAMES)):
         members = np.flatnonzero(catalog.labels == k)
-        turn[members] = rng.permutation(len(members))
+        rank[members] = rng.permutation(len(members))
     # Take one image of each class, then a second one of each, and so on.
-    rows = np.sort(np.argsort(turn, kind="stable")[:n])
+    rows = np.sort(np.argsort(rank, kind="stable")[:n])
     return Sample(catalog.take(rows), catalog.labels[rows], catalog.redshift[rows], catalog.kind)
 
 
@@ -189,7 +189,7 @@ def measure_sample(sample, *, progress=False):
     >>> measure_sample(sample)[["label", "redshift"]].to_dict("list")
     {'label': [2], 'redshift': [0.1]}
     """
-    table = _cutouts(sample.images, progress)
+    table = _measure_or_nan(sample.images, progress)
     table.insert(0, "label", sample.labels.astype(int))
     table.insert(1, "redshift", sample.redshift)
     table.insert(2, "colour", table["centre_r"] / table["centre_b"].where(table["centre_b"] > 0))
@@ -227,7 +227,7 @@ def compare_sample(sample, table, *, seed=0, progress=False):
         drawn = draw_like(
             sample.labels, seed=seed, size=side if sample.kind == "real" else _PUBLISHED_SIDE, progress=progress
         )
-        ours = _cutouts(drawn, progress)
+        ours = _measure_or_nan(drawn, progress)
     else:
         ours = table
     if sample.kind == "real":
@@ -355,30 +355,31 @@ def closeness_verdict(closeness):
     """
     table = closeness.table
     if "Met" in table:
-        asked = table[table["Met"].notna()]
-        near = asked["Met"].astype(bool)
-        how = "meets {} of the {} targets from the published figures"
+        compared = table[table["Met"].notna()]
+        near = compared["Met"].astype(bool)
+        statement = "meets {} of the {} targets from the published figures"
     else:
-        asked = table[np.isfinite(table["50% (stand-in)"]) & np.isfinite(table[f"50% ({closeness.other})"])]
-        off = abs(asked["50% (stand-in)"] - asked[f"50% ({closeness.other})"])
-        spread = asked[f"90% ({closeness.other})"] - asked[f"10% ({closeness.other})"]
+        compared = table[np.isfinite(table["50% (stand-in)"]) & np.isfinite(table[f"50% ({closeness.other})"])]
+        off = abs(compared["50% (stand-in)"] - compared[f"50% ({closeness.other})"])
+        spread = compared[f"90% ({closeness.other})"] - compared[f"10% ({closeness.other})"]
         # A quantity such as asymmetry can be 0, where a ratio means nothing: the range is then the scale.
-        near = off <= _NEAR * np.maximum(abs(asked[f"50% ({closeness.other})"]), spread)
-        where = f"that of {closeness.other}, within {_NEAR:.0%} of the median or of the range"
-        how = f"has a median near {where}, in {{}} of {{}} quantities"
-    if asked.empty:
+        near = off <= _NEAR * np.maximum(abs(compared[f"50% ({closeness.other})"]), spread)
+        target = f"that of {closeness.other}, within {_NEAR:.0%} of the median or of the range"
+        statement = f"has a median near {target}, in {{}} of {{}} quantities"
+    if compared.empty:
         return [
             "The closeness of the stand-in is unknown.",
             f"Images of under {_SMALLEST} px are too small to measure.",
         ]
-    first = f"The stand-in {how.format(int(near.sum()), len(asked))}."
-    missed = asked.loc[~near & (asked["Class"] == "all"), "Quantity"].tolist()
+    first = f"The stand-in {statement.format(int(near.sum()), len(compared))}."
+    missed = compared.loc[~near & (compared["Class"] == "all"), "Quantity"].tolist()
     if not missed:
         return [first, "All quantities over all images agree."]
     return [first, f"Over all images, these quantities do not agree: {', '.join(_joined(missed))}."]
 
 
-def _cutouts(images, progress=False):
+def _measure_or_nan(images, progress=False):
+    """Measure images after JPEG compression, or return NaN for images that are too small."""
     if images.shape[1] >= _SMALLEST:
         return measure_cutouts(as_jpeg(images), progress=progress)
     none = measure_cutouts(np.zeros((0, _SMALLEST, _SMALLEST, 3), np.uint8)).reindex(range(len(images)))

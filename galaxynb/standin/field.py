@@ -199,7 +199,7 @@ def _add_stars(frame, rng, pixel, seeing, crowd):
 
 
 def _add_glow(frame, rng):
-    """Add, seldom, the glow of a bright star, often outside the frame, with another strength in each band."""
+    """Rarely, add the glow of a bright star, often outside the frame. Its strength differs between bands."""
     if rng.random() >= SURVEY.glow:
         return
     size = frame.shape[-1]
@@ -232,7 +232,7 @@ def _add_noise(frame, rng, noise, pixel):
 
 
 def _add_faults(frame, rng, pixel):
-    """Add, seldom, a satellite trail in one band, or a chip edge beyond which one band is missing."""
+    """Rarely, add a satellite trail in one band, or a chip edge beyond which one band is missing."""
     size = frame.shape[-1]
     if rng.random() < SURVEY.trail:
         angle, offset = rng.uniform(0, math.pi), rng.uniform(-0.4, 0.4) * size

@@ -280,7 +280,7 @@ def _draw_one(rng, ranges, form, radius=None):
 
 
 def _draw_pair(rng, ranges):
-    """Draw two galaxies, seldom three, that merge: spheroids in a common halo, or discs with tails between them."""
+    """Draw two, rarely three, galaxies that merge: spheroids in a common halo, or discs with tails between them."""
     first = _draw_one(rng, ranges, "spheroid" if rng.random() < 0.6 else "disc")
     members = [first]
     for _ in range(1 + (rng.random() < 0.12)):
@@ -520,7 +520,7 @@ def _draw_arms(plane, galaxy, rng):
 
 
 def _old_disc(plane, arms, side, grid, galaxy, rng):
-    """Return the profile of the old stars, of total 1, which follow arms and lopsidedness by half."""
+    """Return the profile of the old stars, of total 1. Arms and lopsidedness have half their strength in it."""
     disc = whole = _exponential(plane.r, plane.scale, galaxy.axis_ratio, soft=0.5 * grid.pixel)
     if rng.random() < 0.6:  # most discs break to a steeper fall at 2 to 4 scale lengths
         fall = np.maximum(plane.r * np.float32(1 / plane.scale) - np.float32(rng.uniform(2.0, 4.0)), 0)
@@ -529,7 +529,7 @@ def _old_disc(plane, arms, side, grid, galaxy, rng):
 
 
 def _young_disc(plane, arms, side, clumps, light, grid, galaxy, rng):
-    """Return the profile of the young stars, of total 1, with a ring that takes its share of all light from it."""
+    """Return the profile of the young stars, of total 1. It includes the ring, which holds its share of all light."""
     # Young stars reach further out than the old disc.
     wide = _exponential(plane.r, 1.3 * plane.scale, galaxy.axis_ratio, soft=0.5 * grid.pixel)
     ridges = 1 + np.float32(galaxy.arms) * arms.crest

@@ -143,8 +143,8 @@ def make_standin(path, n_images, *, image_size=256, seed=0, workers=None, progre
     path = Path(path)
     labels = np.repeat(np.arange(len(counts), dtype=np.uint8), counts)
     try:
-        with written_aside(path) as aside:
-            _write(aside, labels, int(image_size), int(seed), workers, progress)
+        with written_aside(path) as temporary:
+            _write(temporary, labels, int(image_size), int(seed), workers, progress)
     except OSError as error:
         reason = error.strerror or error
         raise OSError(
@@ -258,7 +258,7 @@ def _exit_with_parent():
 
 
 class _Row(NamedTuple):
-    """Index and label that an image is drawn from: those of its own row, or of another row that it repeats."""
+    """Index and label that an image is drawn from: those of its own row, or of the row that it repeats."""
 
     index: int
     label: int
@@ -268,7 +268,7 @@ class _Row(NamedTuple):
 
 
 def _rows(labels, seed):
-    """Return the source of each row: mostly itself, and at the rate of the published catalogue another row."""
+    """Return the source of each row: the row itself, or another row as often as in the published catalogue."""
     rows = [_Row(index, int(label)) for index, label in enumerate(labels)]
     rng = np.random.Generator(np.random.SFC64(np.random.SeedSequence(seed, spawn_key=(0, 1))))
     free = {label: list(rng.permutation(np.flatnonzero(labels == label))) for label in range(len(CLASS_NAMES))}

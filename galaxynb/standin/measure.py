@@ -446,7 +446,7 @@ def _measure(image):
 
 
 def _clipped(counts):
-    """Return mean and standard deviation of whole numbers >= 0 after 3-sigma clipping about the median.
+    """Return the mean and standard deviation of whole numbers >= 0 after 3-sigma clipping about the median.
 
     The function works on a histogram, which reduces a 256-px image to 256 numbers. This is ten times as fast as the
     function of astropy.
@@ -614,10 +614,10 @@ def _asymmetry_about(light, segment, twice_x, twice_y, noise):
         for twice, side in zip((twice_y, twice_x), light.shape, strict=True)
     )
     light, segment = light[window], segment[window]
-    here = segment | segment[::-1, ::-1]
-    difference = abs(light - light[::-1, ::-1])[here].sum()
+    both = segment | segment[::-1, ::-1]
+    difference = abs(light - light[::-1, ::-1])[both].sum()
     # The mean absolute difference of two pixels of Gaussian noise is 2 sigma / sqrt(pi).
-    return float((difference - here.sum() * 2 * noise / np.sqrt(np.pi)) / abs(light[here]).sum())
+    return float((difference - both.sum() * 2 * noise / np.sqrt(np.pi)) / abs(light[both]).sum())
 
 
 def _plain(values):

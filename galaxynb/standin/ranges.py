@@ -143,7 +143,7 @@ class ClassRanges:
                 or not all(isinstance(number, numbers.Integral) and number >= 0 for number in choices)
             ):
                 raise ValueError(
-                    f"{name} is {choices!r}, but a tuple of whole numbers is needed: give one or more, none below 0"
+                    f"{name} is {choices!r}, but a tuple of whole numbers of at least 0 is needed: give one or more"
                 )
 
 
@@ -541,7 +541,7 @@ def forms_table():
 
 
 def ranges_digest():
-    """Return a hash of all ranges. A record keeps it to show whether the ranges have changed since.
+    """Return a hash of the ranges that a single image is drawn from. Records keep it, to show later changes of ranges.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""The catalogue audit: small skies made by hand, properties of any sky, and the published coordinates."""
+"""Audits of small skies with known answers, of random skies, and of the published coordinates."""
 
 import json
 import subprocess
@@ -23,7 +23,7 @@ quickly = settings(deadline=None, max_examples=30)  # the machine may be busy
 
 
 def paired(n, *pairs, apart=1.0):
-    """Return ra and dec of `n` rows, a degree apart but for `pairs`, which are `apart` arcsec in declination."""
+    """Return ra and dec of `n` rows, a degree apart, except for `pairs`, which are `apart` arcsec apart in dec."""
     ra, dec = 10.0 + np.arange(n), np.zeros(n)
     for one, other in pairs:
         ra[other], dec[other] = ra[one], dec[one] + apart * ARCSEC
@@ -144,7 +144,7 @@ def test_an_audit_by_hand():
         "Label ceiling": pytest.approx([0.9, 0.8]),
         "Label ceiling, test": [1, 1],
     }
-    # With the whole of the first place in the test set, one of its three rows is out of reach.
+    # If the test set holds all rows of the first place, a classifier cannot match one of these three.
     split = Split(np.array([2, 3, 4, 5]), np.array([6, 7]), np.array([0, 1, 8, 9]))
     table = audit_catalog(labels, ra, dec, split=split, radii=(2,))
     assert table.loc[0, "Straddling"] == 0
@@ -152,7 +152,7 @@ def test_an_audit_by_hand():
 
 
 def test_a_chain_of_pairs_is_one_group():
-    labels = np.arange(10) // 5  # the two ends of the chain differ and are no pair themselves
+    labels = np.arange(10) // 5  # the two ends of the chain have different labels and form no pair
     ra, dec = paired(10)
     ra[3:7], dec[3:7] = 50, np.arange(4) * ARCSEC
     table = audit_catalog(labels, ra, dec, radii=(1.5,))
@@ -223,7 +223,7 @@ def test_what_is_dropped_by_hand():
     assert set(train) - set(kept.train) == {train[2], train[3], train[4]}
     assert set(validation) - set(kept.validation) == {validation[1]}
     assert set(test) - set(kept.test) == {test[2], test[3], test[4]}
-    # Without a new training it is the test rows of the straddling pairs that go.
+    # Without a new training, the test rows of straddling pairs are dropped.
     free = leak_free(labels, ra, dec)
     assert set(test[~free]) == {test[0], test[1], test[2], test[3], test[4]}
     np.testing.assert_array_equal(free, leak_free(labels, ra, dec, split=split))
@@ -254,7 +254,7 @@ def test_a_split_without_duplicates_does_not_leak(sky, radius):
     table = audit_catalog(labels, ra, dec, split=split, radii=(radius,))
     assert table.loc[0, "Straddling"] == 0
     assert len(split.test) == 0 or table.loc[0, "Label ceiling, test"] == 1
-    # What is leak-free after training on the paper's split is so after training on less.
+    # Rows that are leak-free after training on the paper's split stay so after training on fewer rows.
     free = whole.test[leak_free(labels, ra, dec, radius=radius)]
     assert np.isin(free, split.test).all()
 

@@ -110,7 +110,7 @@ def test_preparing_replaces_a_cache_but_nothing_else(tmp_path, small):
     precious.mkdir()
     (precious / "thesis.txt").write_text("years")
     for target in (precious, precious / "thesis.txt"):
-        with pytest.raises(ValueError, match=r"is no earlier cache, but .* is needed: name another folder"):
+        with pytest.raises(ValueError, match=r"holds other files, but .* is needed: name another folder"):
             prepare_cache(small, target, image_size=32, progress=False)
     assert (precious / "thesis.txt").read_text() == "years"
 
@@ -122,7 +122,7 @@ def test_a_full_disk_while_preparing(tmp_path, small, monkeypatch, code):
     write = _write_npy
 
     def fail(path, shape, arrays):
-        write(path, shape, arrays)  # the images are there when the labels find no room
+        write(path, shape, arrays)  # the disk has room for the images, but not for the labels
         if path.name == "labels.npy":
             raise OSError(code, "No space left on device")
 
@@ -174,7 +174,7 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path, tiny_galaxy10)
             )
             for row in range(n):
                 images.id.write_direct_chunk((row, 0, 0, 0), compressed)
-    # VmHWM is the peak of this process alone; ru_maxrss may carry over that of its parent.
+    # VmHWM is the peak of this process alone; ru_maxrss may include the peak of its parent.
     code = (
         "import sys; from pathlib import Path; from galaxynb.data.cache import prepare_cache\n"
         "for path in sys.argv[1:]:\n"

@@ -1,4 +1,4 @@
-"""Files are checked before use: what they hold, how they are damaged, and reading in bounded memory."""
+"""Files are checked for missing content and damage before use, and read in bounded memory."""
 
 import os
 import subprocess

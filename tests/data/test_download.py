@@ -22,7 +22,7 @@ def names(folder):
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves `body` on loopback; `plan` holds what to do to the next requests."""
+    """Serve `body` on this machine. `plan` lists how to answer the next requests."""
 
     def __init__(self, body):
         super().__init__(("127.0.0.1", 0), Handler)

@@ -1,4 +1,4 @@
-"""Batches made on the device: the same symmetries, the same training, noise that follows from seed and epoch."""
+"""Batches made on the device have the same symmetries and train the same; noise depends on seed and epoch."""
 
 import keras
 import numpy as np
@@ -46,9 +46,9 @@ def denoiser():
 def smooth(network, loss, learning_rate, **options):
     """Compile a network for a comparison of trained weights.
 
-    The compiled division by 255 differs from NumPy's in the last bit. Where the training is a smooth function of the
-    images, the weights differ as little. A kink (ReLU, clip, absolute error) between two such values changes a
-    gradient by far more, and Adam's first steps have the length of the learning rate however small a gradient is.
+    The compiled division by 255 differs from NumPy's in the last bit. If training is a smooth function of the
+    images, the weights differ equally little. A kink (ReLU, clip, absolute error) between two such values changes a
+    gradient far more, and Adam's first steps are as long as the learning rate, however small the gradient.
     """
     optimizer = keras.optimizers.SGD(learning_rate, momentum=0.9)  # momentum, so that the optimizer has a state
     network.compile(optimizer, loss, jit_compile=keras.backend.backend() == "jax", **options)
@@ -109,8 +109,8 @@ def assert_same(one, other):
 def assert_learnt_the_same(make_network, phases, folder, patience=None):
     """Train on batches from host and device, and compare.
 
-    Of the way that training moves the weights, rounding was measured to make 3e-6 on four kinds of CPU and two
-    backends; batches in another order make 1e-2.
+    Measured on four kinds of CPU and two backends, rounding changes the weights by 3e-6 of the distance that training
+    moves them. Another order of the batches changes them by 1e-2 of it.
     """
     begin = make_network().get_weights()
     (one, history), (other, again) = [
@@ -124,7 +124,7 @@ def assert_learnt_the_same(make_network, phases, folder, patience=None):
 
 
 def assert_same_images(from_host, from_device, feed):
-    """Compare training images to one unit in the last place: compilers divide by 255 as they multiply by 1/255."""
+    """Compare training images up to one unit in the last place: some compilers multiply by 1/255 to divide by 255."""
     trainer = feed.trainer(denoiser())
     trainer.network = layers.Identity()
     for epoch in (1, 2):

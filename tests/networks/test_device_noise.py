@@ -1,7 +1,7 @@
-"""The noise law in Keras operations: the same as OpenCV's, star by star and in distribution.
+"""The noise in Keras operations agrees with OpenCV's, star by star and in distribution.
 
-Seeds are fixed, so that each test passes always or never. Statistical tests have a level of 0.001 (over all that one
-test compares), and each is made to fail by a law that is wrong in a stated way.
+Seeds are fixed, so each test passes always or never. Each statistical test has a level of 0.001 over all its
+comparisons. For each, another test shows that it detects distributions with stated errors.
 """
 
 from dataclasses import replace
@@ -33,7 +33,7 @@ def grey(n, side=32, value=0.5):
 
 
 class Noisy(keras.layers.Layer):
-    """Noise within a model."""
+    """Layer that adds noise."""
 
     def __init__(self, noise, seed=0):
         super().__init__()
@@ -66,13 +66,13 @@ def drawn(noise, n, seed=0):
 
 
 def reference_stars(model, n, side, seed=0):
-    """Draw the reference's stars: one array of `STAR_DTYPE` an image."""
+    """Draw the stars of the reference (`NoiseModel`): one array of `STAR_DTYPE` per image."""
     rng = np.random.default_rng(seed)
     return [model._draw_stars([rng], side)[0] for _ in range(n)]
 
 
 def as_tensors(stars, most):
-    """Turn arrays of `STAR_DTYPE`, one an image, into what `DeviceNoise.render` takes."""
+    """Convert arrays of `STAR_DTYPE`, one per image, to the input of `DeviceNoise.render`."""
     padded = np.zeros((len(stars), most), STAR_DTYPE)
     for row, array in zip(padded, stars, strict=True):
         row[: len(array)] = array
@@ -85,7 +85,7 @@ def as_tensors(stars, most):
 def reference_layer(stars, side, cut=False):
     """Draw and blur one image's stars with OpenCV: float32 in levels of 255.
 
-    Without `cut`, disks are drawn in a larger frame, since OpenCV draws those amiss that the frame cuts.
+    Without `cut`, disks are drawn in a larger frame, because OpenCV draws disks that the frame cuts too faint.
     """
     margin = 0 if cut else MARGIN
     moved = stars.copy()
@@ -109,14 +109,14 @@ def rendered(noise, stars):
     if keras.backend.backend() == "jax":
         import jax  # not installed everywhere
 
-        render = jax.jit(render)  # it compiles each operation otherwise, which takes longer
+        render = jax.jit(render)  # otherwise jax compiles each operation separately, which takes longer
     return 255 * ops.convert_to_numpy(render(as_tensors(stars, noise.most)))
 
 
 # --- star by star: the reference's stars, drawn by both
 
-# In levels of 255. OpenCV rounds to 8 bits: each layer (two at 64 px, four at 128 px) can be half a level off by its
-# blur, and about one by its blends.
+# In levels of 255. OpenCV rounds to 8 bits: in each layer (two at 64 px, four at 128 px) the blur can cause an error of
+# half a level, and the blending of overlapping disks about one level.
 MOST_OFF = 2.5
 MOST_RMS = 0.25
 
@@ -126,7 +126,7 @@ def scene(request):
     """Return a side, the noise, the stars of 24 images and OpenCV's drawing of them."""
     side = request.param
     stars = reference_stars(STARS_ONLY, 23, side, seed=1)
-    # Stars on each corner and edge and beyond, which are rare otherwise.
+    # Add stars on each corner and edge and beyond, which are otherwise rare.
     edge = np.resize(stars[0], 16)
     edge["x"], edge["y"] = np.array(np.meshgrid(*[[-0.5, 0.3, side / 3, side - 0.51]] * 2)).reshape(2, -1)
     stars.append(edge)
@@ -134,7 +134,7 @@ def scene(request):
 
 
 def off(one, other):
-    """Greatest and root mean square difference."""
+    """Return the largest and the root mean square difference."""
     return np.abs(one - other).max(), np.sqrt(np.mean((one - other) ** 2))
 
 
@@ -160,7 +160,7 @@ def test_stars_are_drawn_as_opencv_draws_them(scene):
     ids=["brightness", "radius", "x", "y", "blurrier", "sharper", "colours", "order"],
 )
 def test_a_small_difference_between_stars_would_be_seen(scene, change):
-    """What the comparison above tells apart: 3 % of brightness, 1/16 px, one kernel size, who covers whom."""
+    """The comparison above detects 3 % of brightness, 1/16 px, one kernel size, and a changed order of covering."""
     _, noise, stars, expected = scene
     changed = []
     for array in stars:
@@ -192,7 +192,7 @@ def test_another_border_would_be_seen(scene, border, monkeypatch):
 
 
 def test_a_single_star_of_each_kernel_has_opencvs_profile(scene):
-    """Alone and well inside, a star is the reference's own, uncut, to a level or so: at any radius and place."""
+    """A single star well inside the frame agrees with the reference to about one level, for any radius and position."""
     side, noise, _, _ = scene
     rng = np.random.default_rng(0)
     stars = np.zeros((150, 1), STAR_DTYPE)
@@ -208,7 +208,7 @@ def test_a_single_star_of_each_kernel_has_opencvs_profile(scene):
 
 @pytest.mark.parametrize("side", SIDES)
 def test_disks_that_the_frame_cuts_are_the_only_difference(side):
-    """The reference as it is: a few pixels from the edges nothing changes."""
+    """Against the unchanged reference, only pixels near the edges differ."""
     stars = reference_stars(STARS_ONLY, 24, side, seed=2)
     noise = DeviceNoise(STARS_ONLY, side)
     difference = np.abs(rendered(noise, stars) - reference_layers(stars, side, cut=True))
@@ -231,7 +231,7 @@ def test_stars_beyond_the_frame_leave_no_trace():
 
 
 def test_looking_at_few_neighbours_misses_none(monkeypatch):
-    """As if each star were compared with all others, however far."""
+    """The result is the same as if each star were compared with all others."""
     stars = reference_stars(STARS_ONLY, 32, 64, seed=3)
     few = DeviceNoise(STARS_ONLY, 64)
     expected = rendered(few, stars)
@@ -241,7 +241,7 @@ def test_looking_at_few_neighbours_misses_none(monkeypatch):
         everything = DeviceNoise(STARS_ONLY, 64)
         assert everything._depth == everything.most
         np.testing.assert_allclose(rendered(everything, stars), expected, atol=1e-3)
-    with monkeypatch.context() as patch:  # what too little would do
+    with monkeypatch.context() as patch:  # too few neighbours would change the result
         patch.setattr(device_noise, "_RIM", 2)
         assert off(rendered(few, stars), expected)[0] > 1
     monkeypatch.setattr(few, "_depth", 2)
@@ -258,7 +258,7 @@ def many_reference_stars():
 
 
 def star_pvalues(stars, reference):
-    """Compare drawn stars with the reference's: a p-value a property."""
+    """Compare drawn stars with those of the reference; return a p-value per property."""
     present = stars["present"]
     reference_numbers = np.array([len(array) for array in reference])
     reference = np.concatenate(reference)
@@ -285,8 +285,8 @@ def star_pvalues(stars, reference):
 
 
 def test_stars_follow_the_references_law(many_reference_stars):
-    # 2000 images, 70,000 stars. The Kolmogorov-Smirnov tests see a distribution function 0.015 off (0.03 for a colour's
-    # channel) with a power above 0.99; the next test shows what else is seen.
+    # 2000 images, 70,000 stars. The Kolmogorov-Smirnov tests detect an error of 0.015 in a distribution function (0.03
+    # for a channel of a colour) with a power above 0.99. The next test shows other errors that are detected.
     values = star_pvalues(drawn(DeviceNoise(STARS_ONLY, 128), 2000, seed=6), many_reference_stars)
     assert min(values.values()) > LEVEL / len(values), values
 
@@ -306,19 +306,19 @@ def test_stars_follow_the_references_law(many_reference_stars):
 def test_another_law_of_stars_would_be_seen(many_reference_stars, name, wrong):
     values = star_pvalues(drawn(DeviceNoise(replace(STARS_ONLY, **wrong), 128), 2000, seed=7), many_reference_stars)
     assert values.pop(name) < LEVEL / 100
-    # Only that: the tests of the other properties are not fooled by it.
+    # Only this property differs: the tests of the other properties still pass.
     assert min(values.values()) > LEVEL / len(values), values
 
 
 def test_numbers_of_stars_stay_in_their_range_and_reach_its_ends():
-    # The chance to miss any of four equally likely numbers in 200 images is 4 * 0.75**200, next to none.
+    # The chance to miss any of four equally likely numbers in 200 images is 4 * 0.75**200, about 4e-25.
     stars = drawn(DeviceNoise(NoiseModel(n_stars=(2, 5)), 32), 200)
     assert set(stars["present"].sum(axis=1)) == {2, 3, 4, 5}
     assert np.all(stars["present"][:, :2])  # present ones come first
 
 
 def test_the_properties_of_stars_are_independent():
-    """Of each other, from star to star and from image to image: a correlation of 0.03 would be seen."""
+    """Properties do not correlate with each other, between stars or between images; 0.03 would be detected."""
     stars = drawn(DeviceNoise(NoiseModel(n_stars=(20, 20)), 128), 1500, seed=8)
     columns = ("x", "y", "radius", "brightness", "kernel", "colour")
     values = np.stack([stars[name] for name in columns], axis=-1).astype(float)
@@ -346,7 +346,7 @@ def moments(images):
     return np.concatenate([flat.mean(axis=1), std, np.mean(scaled**3, axis=1), between], axis=1)
 
 
-# As many stars in each image, so that their number's variance does not hide the rest.
+# Each image has the same number of stars, because a varying number would hide other differences.
 EQUAL = NoiseModel(sigma=0, n_stars=(30, 30))
 
 
@@ -357,14 +357,14 @@ def reference_moments(request):
 
 
 def moments_pvalue(noise, n, reference, seed):
-    """Smallest of Welch's p-values, corrected for their number."""
+    """Return the smallest of Welch's p-values, corrected for their number."""
     ours = moments(made(noise, grey(n, noise.side, 0.0), seed))
     return min(1, reference.shape[1] * np.min(stats.ttest_ind(ours, reference, equal_var=False).pvalue))
 
 
 def test_pixels_have_the_references_moments(reference_moments):
-    # An image's mean varies by about 11 % from image to image: two means of 256 are told apart if 5 % off, with a power
-    # of 0.9 (128: 7 %). The next test shows what else is seen.
+    # The mean of an image varies by about 11 % between images. With 256 images, a difference of 5 % between means is
+    # detected with a power of 0.9 (with 128 images: 7 %). The next test shows other errors that are detected.
     side, n, reference = reference_moments
     assert moments_pvalue(DeviceNoise(EQUAL, side), n, reference, seed=9) > LEVEL
 
@@ -391,16 +391,16 @@ def test_gaussian_noise_has_its_sigma_on_mid_grey(sigma):
     noise = DeviceNoise(NoiseModel(sigma=sigma, n_stars=(0, 0)), 64)
     residual = made(noise, images, seed=11) - images
     n = residual.size
-    # Five standard errors of a mean and of a standard deviation: with 245,760 numbers a sigma 1 % off is seen with a
-    # power of 0.98, a mean of 0.015 sigma with one of 0.99.
+    # Limits are five standard errors. With 245,760 numbers, an error of 1 % in sigma is detected with a power of 0.98,
+    # and a mean of 0.015 sigma with a power of 0.99.
     assert abs(residual.mean()) < 5 * sigma / np.sqrt(n)
     assert abs(residual.std() - sigma) < 5 * sigma / np.sqrt(2 * n)
     assert abs(made(DeviceNoise(NoiseModel(sigma=1.02 * sigma, n_stars=(0, 0)), 64), images).std() - sigma) > (
         5 * sigma / np.sqrt(2 * n)
     )
     assert stats.kstest(residual.ravel()[::16] / sigma, "norm").pvalue > LEVEL
-    # Independent from pixel to pixel, channel to channel, image to image and call to call: a correlation of 0.015 is
-    # seen with a power above 0.97.
+    # Noise is independent between pixels, channels, images and calls: a correlation of 0.015 is detected with a power
+    # above 0.97.
     again = made(noise, np.concatenate([grey(64, 64), images]), seed=11)[64:] - images
     pairs = [
         (residual[:, :, 1:], residual[:, :, :-1]),
@@ -414,7 +414,7 @@ def test_gaussian_noise_has_its_sigma_on_mid_grey(sigma):
 
 
 def test_gaussian_noise_does_not_follow_the_stars():
-    """A generator that gave both steps the same numbers would correlate them, a star's with the first pixels."""
+    """If both steps used the same random numbers, stars would correlate with the noise of the first pixels."""
     noise = DeviceNoise(NoiseModel(sigma=0.05, n_stars=(1, 1), brightness=(0, 0)), 16)
     values = drawn(noise, 2000, seed=12)
     residual = (made(noise, grey(2000, 16), seed=12, batch_size=2000) - 0.5).reshape(2000, -1)[:, :27]
@@ -435,7 +435,7 @@ def test_noisy_images_are_float32_and_clipped():
         assert noisy.dtype == np.float32
         assert noisy.min() == 0
         assert noisy.max() == 1
-        # Half of the Gaussian is cut at the least: unclipped, there would be no repeated value.
+        # Clipping cuts at least half of the noise: without clipping, no value would repeat.
         assert np.mean(noisy == value) > 0.3
 
 
@@ -469,7 +469,7 @@ def test_the_generators_state_decides_the_bits():
     other_seed = noisy(4)
     np.testing.assert_array_equal(noisy(3), first)
     for one, other in ((first, other_seed), (first[4:], first[:4]), (first[1:4], first[:3])):
-        # Next to no pixel is the same where none is clipped.
+        # Hardly any pixel is equal, because none is clipped.
         assert np.mean((one == other)[(one > 0) & (one < 1)]) < 0.01
 
 
@@ -484,7 +484,7 @@ def test_a_compiled_model_takes_a_smaller_last_batch():
     assert first.dtype == np.float32
     if keras.backend.backend() == "tensorflow":
         assert None in noise.batches  # traced without knowing how many images come
-    # The same as without compilation but for rounding, the last batch too.
+    # Results equal those without compilation except for rounding, also in the last batch.
     state = generator(5)
     parts = [noise.noise(images[i : i + 4], state) for i in (0, 4, 8)]
     np.testing.assert_allclose(first, np.concatenate([ops.convert_to_numpy(part) for part in parts]), atol=1e-4)
@@ -492,7 +492,7 @@ def test_a_compiled_model_takes_a_smaller_last_batch():
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow alone has this trap")
 def test_tensorflow_has_no_reason_to_leave_the_device():
-    """It computes int32 on the host, and looks up bytes there: neither may occur but in shapes and seeds."""
+    """TensorFlow computes int32 and looks up bytes on the host, so both may occur only in shapes and seeds."""
     import tensorflow as tf  # slow to load, and only here
 
     noise, state = DeviceNoise(MODEL, 32), generator()
@@ -511,7 +511,7 @@ def test_fit_sees_fresh_noise_of_the_references_strength(policy):
     keras.config.set_dtype_policy(policy)
     try:
         noise = Noisy(DeviceNoise(MODEL, 64), seed=6)
-        # A network that only scales, by 1, and does not learn: its loss is the noise's mean square.
+        # This network only multiplies by 1 and does not learn, so its loss is the mean square of the noise.
         layer = keras.layers.DepthwiseConv2D(1, depthwise_initializer="ones", use_bias=False)
         model = model_of(noise, layer, optimizer=keras.optimizers.SGD(0.0))
         images = grey(96, 64, 0.25)
@@ -524,8 +524,8 @@ def test_fit_sees_fresh_noise_of_the_references_strength(policy):
     error = reference.std() / np.sqrt(96)
     assert losses[0] != losses[1]
     for loss in losses:
-        # The reference's mean is as uncertain: 4.7 standard errors of the difference, 0.999999. A strength 25 % off
-        # is seen with a power above 0.9.
+        # The mean of the reference is equally uncertain. The limit is 4.7 standard errors of the difference, a
+        # probability of 0.999999. An error of 25 % in strength is detected with a power above 0.9.
         assert abs(loss - reference.mean()) < 4.7 * np.sqrt(2) * error
 
 

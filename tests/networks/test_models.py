@@ -1,4 +1,4 @@
-"""The two networks: shapes, ranges, seeds; models on disk, whole and damaged."""
+"""The two networks have the right shapes, ranges and seeds; saved models are intact or refused."""
 
 import re
 
@@ -24,13 +24,13 @@ def same_weights(one, other):
 
 @pytest.fixture(scope="module")
 def densenet():
-    """Return the real classifier: built once, since that takes seconds."""
+    """Return the real classifier, built once because building takes seconds."""
     return build_classifier(32, bn_momentum=0.9, seed=1)
 
 
 @pytest.fixture
 def tiny_densenet(monkeypatch):
-    """Put a tiny network, weights file and all, in DenseNet121's place."""
+    """Replace DenseNet121, with its weights file, by a tiny network."""
 
     def build(include_top, weights, input_tensor, pooling):
         assert not include_top
@@ -179,7 +179,7 @@ def test_a_size_that_cannot_be_halved_is_refused_with_sizes_that_can(side, filte
 
 
 def test_all_that_a_network_has_is_in_a_checkpoint(denoiser, densenet):
-    """Keras saves no state of random layers: one dropout more, and a training that goes on would not be the same."""
+    """Keras does not save the state of random layers, so a network with dropout could not resume exactly."""
     for model in (denoiser, densenet):
         assert {id(variable) for variable in model.variables} == {id(variable) for variable in model.weights}
     with_dropout = keras.Sequential([keras.Input((2,)), layers.Dropout(0.5, seed=1)])
@@ -236,8 +236,8 @@ def test_a_save_that_fails_leaves_the_earlier_model_alone(denoiser, tmp_path, mo
     save_model(denoiser, path)
     before = path.read_bytes()
 
-    def half(self, aside):
-        aside.write_bytes(before[: len(before) // 2])
+    def half(self, temporary):
+        temporary.write_bytes(before[: len(before) // 2])
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(keras.Model, "save", half)
@@ -272,12 +272,14 @@ def test_a_damaged_model_gives_one_clear_sentence(denoiser, tmp_path, damage):
 
 def test_a_missing_model_names_the_notebook(tmp_path):
     for path in (tmp_path / "model.keras", tmp_path):
-        with pytest.raises(FileNotFoundError, match=r"is missing: run 03_classifier\.ipynb, which makes it"):
+        with pytest.raises(
+            FileNotFoundError, match=r"is missing, but a trained model is needed: run 03_classifier\.ipynb"
+        ):
             load_model(path, "03_classifier.ipynb")
 
 
 def test_safe_mode_refuses_code_in_a_model(tmp_path):
-    """A .keras file can carry a Python function: it must not be run."""
+    """A .keras file can hold a Python function, which must not run."""
     inputs = keras.Input((2,))
     model = keras.Model(inputs, layers.Lambda(lambda x: x + 1)(inputs))
     save_model(model, tmp_path / "lambda.keras")

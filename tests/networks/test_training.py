@@ -1,4 +1,4 @@
-"""Batches, settings and training: what a network is fed, and that nothing is lost when it is interrupted."""
+"""Batches hold the right images, settings decide digests, and interrupted trainings lose nothing."""
 
 import json
 import math
@@ -35,7 +35,7 @@ def random_images(n, side=32, seed=0):
 
 
 def numbered_images(n):
-    """Images that tell their row: image i is i all over."""
+    """Return images that show their row: every pixel of image i is i."""
     return np.broadcast_to(np.arange(n, dtype=np.uint8)[:, None, None, None], (n, 4, 4, 3))
 
 
@@ -44,7 +44,7 @@ def rows_of(images):
 
 
 def symmetries(image):
-    """The eight images of a square."""
+    """Return the eight symmetric versions of an image."""
     return [np.rot90(mirrored, k) for mirrored in (image, image[::-1]) for k in range(4)]
 
 
@@ -59,7 +59,7 @@ def symmetries(image):
     epoch=st.integers(0, 500),
     shuffle=st.booleans(),
 )
-def test_every_row_comes_exactly_once_an_epoch(rows, batch_size, seed, epoch, shuffle):
+def test_every_row_comes_exactly_once_per_epoch(rows, batch_size, seed, epoch, shuffle):
     labels = np.random.default_rng(0).integers(0, 10, 60).astype(np.uint8)
     data = ClassifierBatches(numbered_images(60), labels, rows, batch_size=batch_size, seed=seed, training=shuffle)
     data.set_epoch(epoch)
@@ -122,7 +122,7 @@ def test_augmentation_is_one_of_the_squares_symmetries(kind):
                 used.add(matches.index(True))
     assert used == set(range(8))
     if kind == "cutouts":
-        np.testing.assert_array_equal(data[0][1], data.batch(0)[0])  # the label is still the image's
+        np.testing.assert_array_equal(data[0][1], data.batch(0)[0])  # each label still belongs to its image
 
 
 @pytest.mark.parametrize("how", [{"training": True, "augment": False}, {"training": False, "augment": True}])
@@ -301,7 +301,7 @@ def test_a_digest_depends_on_the_code_that_the_training_uses(tmp_path, monkeypat
     networks = ("classifier", "autoencoder")
 
     def changed(module, code):
-        """Append code to a module of the copy, and say whose digests differ then."""
+        """Append code to a module of the copy, and return the networks whose digests change."""
         before = {network: settings_digest(network, a=1) for network in networks}
         with (package / f"{module}.py").open("a", encoding="utf-8") as file:
             file.write(code)
@@ -348,12 +348,12 @@ def test_an_empty_history_has_no_best_epoch():
 
 # --- fit: the autoencoder's two phases, whole and interrupted
 
-EPOCHS, BATCHES = 4, 3  # epochs in two phases of two; batches an epoch, the last one smaller
+EPOCHS, BATCHES = 4, 3  # two phases of two epochs; batches per epoch, the last one smaller
 WHOLE = ["epoch-0003.keras", "epoch-0004.keras", "history.json"]
 
 
 class Watched(DenoisingBatches):
-    """Pairs that write down which batch was asked for in which epoch."""
+    """Batches that record which batch was requested in which epoch."""
 
     def __init__(self, *args, asked=None, **kwargs):
         self.asked = [] if asked is None else asked
@@ -387,7 +387,7 @@ def files_in(folder):
 
 
 def assert_same_training(result, expected):
-    """The same history, but for seconds, and the same bits in weights and optimizer."""
+    """Compare the histories, except for seconds, and the bits of weights and optimizers."""
     (model, history), (expected_model, expected_history) = result, expected
     pd.testing.assert_frame_equal(
         history.drop(columns="seconds"), expected_history.drop(columns="seconds"), check_exact=True
@@ -410,7 +410,7 @@ class _Whole:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """Train once without interruption: what every interrupted training must come to."""
+    """Train once without interruption. Every interrupted training must give the same result."""
     folder = tmp_path_factory.mktemp("whole") / "made" / "by fit"
     said, asked = [], []
     result = fit(tiny_autoencoder(), two_phases(asked=asked), folder, digest="recipe", log=said.append)
@@ -432,7 +432,7 @@ def test_history_counts_epochs_through_the_phases(whole):
     assert history["loss"].nunique() == EPOCHS
 
 
-def test_one_line_is_said_an_epoch(whole):
+def test_one_line_per_epoch_is_logged(whole):
     _, history = whole.result
     assert len(whole.said) == EPOCHS
     for line, row in zip(whole.said, history.itertuples(), strict=True):
@@ -479,7 +479,7 @@ def test_an_interrupted_training_comes_to_the_same(whole, tmp_path, after):
     with pytest.raises(Interrupted):
         fit(tiny_autoencoder(), two_phases(), tmp_path, digest="recipe", log=log)
     said = []
-    # Other first weights: if the checkpoint were not used, they would show.
+    # Start from other weights: if the checkpoint were not used, the result would differ.
     result = fit(tiny_autoencoder(seed=0), two_phases(), tmp_path, digest="recipe", log=said.append)
     assert_same_training(result, whole.result)
     assert said[0].startswith(f"going on after epoch {after} of 4")
@@ -525,11 +525,11 @@ def test_without_a_readable_checkpoint_training_starts_afresh(whole, kept):
     assert files_in(kept) == WHOLE
 
 
-# --- fit: early stopping, on one weight that is wherever the epoch's target puts it
+# --- fit: early stopping, on a network with one weight, which each epoch moves to its target
 
 
 class Targets(keras.utils.PyDataset):
-    """One number an epoch to learn: a rate of 1/2 on squared errors takes the weight there in a step."""
+    """One target per epoch. With squared errors and a rate of 1/2, one step moves the weight to the target."""
 
     def __init__(self, targets):
         super().__init__()
@@ -554,7 +554,7 @@ def one_weight():
 
 
 def follow(targets, folder, digest="recipe", validation=0.0, log=str, **kwargs):
-    """Train one weight through `targets`; its validation loss is the target squared, unless told otherwise."""
+    """Train one weight through `targets`. Its validation loss is the squared distance from `validation`."""
     phase = Phase("only", len(targets), Targets(targets), validation=Targets([validation]))
     return fit(one_weight(), [phase], folder, digest=digest, log=log, **kwargs)
 
@@ -649,7 +649,7 @@ def test_patience_is_remembered_over_an_interruption(tmp_path):
 
 
 def test_the_earlier_best_is_there_when_the_latest_is_damaged(tmp_path):
-    """Some devices don't give the same bits again: the repeated epoch need not be the best once more."""
+    """Some devices do not reproduce bits, so the repeated epoch may not be the best again."""
     follow([1, 3, 4, 0.5], tmp_path, patience=5)
     (tmp_path / "epoch-0004.keras").write_bytes(b"damaged")
     model, history = follow([1, 3, 4, 5], tmp_path, patience=5)
@@ -666,7 +666,8 @@ def test_a_lost_best_checkpoint_gives_one_clear_sentence(tmp_path, damage):
     if damage == "truncated":
         best.write_bytes(content[: len(content) // 2])
     with pytest.raises(
-        ValueError, match=r"epoch-0001\.keras, the checkpoint of the best .* missing or damaged: delete"
+        ValueError,
+        match=r"epoch-0001\.keras, the checkpoint of the best .* missing or damaged, but it is needed: delete",
     ):
         follow([1, 2, 3], tmp_path, patience=5)
 
@@ -674,7 +675,7 @@ def test_a_lost_best_checkpoint_gives_one_clear_sentence(tmp_path, damage):
 # --- fit: other settings, faults and refusals
 
 
-def test_another_recipe_starts_afresh(tmp_path):
+def test_other_settings_start_afresh(tmp_path):
     follow([1, 2, 3, 4, 5], tmp_path)
     said = []
     model, history = follow([7, 8], tmp_path, digest="another", log=said.append)
@@ -720,7 +721,7 @@ def test_a_kill_between_checkpoint_and_history_loses_an_epoch_at_most(tmp_path, 
 
 
 def test_a_kill_before_the_clearing_up_leaves_no_old_checkpoint(tmp_path, monkeypatch):
-    """After the last epoch, too, when no later one clears up."""
+    """This holds after the last epoch too, which no later epoch follows to remove checkpoints."""
 
     def unlink(path, *args, **kwargs):
         if path.name == "epoch-0002.keras":
@@ -748,7 +749,7 @@ def test_a_kill_before_the_clearing_up_leaves_no_old_checkpoint(tmp_path, monkey
 def test_a_loss_that_is_no_number_gives_one_clear_sentence(tmp_path, targets, validation, message):
     with pytest.raises(ValueError, match=message):
         follow(targets, tmp_path, validation=validation)
-    if validation == 0:  # what was trained before is intact
+    if validation == 0:  # the checkpoints of earlier epochs are intact
         assert files_in(tmp_path) == ["epoch-0001.keras", "epoch-0002.keras", "history.json"]
         load_model(tmp_path / "epoch-0002.keras", "this test")
     else:

@@ -1,4 +1,4 @@
-"""The kept measurements: they must be of the noise model, and of the stand-in, that are the default now."""
+"""The kept measurements must belong to the current default noise model and stand-in."""
 
 import dataclasses
 import importlib
@@ -84,7 +84,7 @@ def test_what_was_measured_of_the_standin_says_of_which_one_and_by_which_commit(
 
 
 def test_what_was_measured_of_the_standin_is_of_its_present_ranges(parts):
-    """After a change of `galaxynb.standin.ranges`, `make reference` (or its parts by --only) measures anew."""
+    """If this fails after a change of `galaxynb.standin.ranges`, run `make reference`."""
     stale = [name for name, part in parts.items() if part["ranges"] != ranges_digest()]
     assert stale == []
 

@@ -1,4 +1,4 @@
-"""Accuracy and recovery, checked by numbers worked out by hand, by properties, and by SciPy's bootstrap."""
+"""Accuracy and recovery, checked with hand calculations, properties, and SciPy's bootstrap."""
 
 import math
 
@@ -166,7 +166,7 @@ def test_recovery_is_gain_over_drop_or_undefined(arrays):
 
 
 def test_recovery_sets_no_bound_where_the_drop_may_be_none():
-    # Noise costs one image of 30. A third of the resamples, (29/30)**30, do not hold that image.
+    # Noise changes the prediction of one image in 30. A third of the resamples, (29/30)**30, lack that image.
     clean = np.arange(30) < 20
     noisy = np.arange(30) < 19
     share = estimate_recovery(clean, noisy, clean)["recovery"]

@@ -21,7 +21,7 @@ def test_paper_tables_agree_with_themselves(name):
     assert list(table.index) == ROWS
     assert (table.loc[ROWS[10:], "support"] == per_class["support"].sum()).all()
     assert per_class["support"].sum() == 3548
-    # Printed numbers are off by up to .005 each, so an average and its printed value differ by up to .01.
+    # Each printed number has a rounding error of up to .005, so an average and its printed value differ by up to .01.
     weighted = per_class[["precision", "recall", "f1-score"]].mul(per_class["support"], axis=0).sum() / 3548
     macro = per_class[["precision", "recall", "f1-score"]].mean()
     rounding = 0.0101

@@ -1,4 +1,4 @@
-"""The same code on other Keras backends, each in a process of its own: jax always, torch where it is installed."""
+"""The same code runs on other Keras backends, each in a separate process: jax, and torch if it is installed."""
 
 import importlib.util
 import os
@@ -26,7 +26,7 @@ OTHERS = [
     if name != keras.backend.backend()
 ]
 
-#: Loads what this process saved, predicts, trains on, and leaves both.
+#: Program that loads the saved networks, predicts, continues training, and saves the results.
 ELSEWHERE = """
 import sys, numpy as np, keras
 
@@ -60,7 +60,7 @@ np.savez(f"{folder}/{backend}.npz", **made)
 
 
 def small_classifier():
-    """Return a network with the kinds of layers DenseNet121 is made of."""
+    """Return a network with the kinds of layers that DenseNet121 has."""
     keras.utils.set_random_seed(2)
     inputs = keras.Input((32, 32, 3))
     x = layers.ZeroPadding2D(3)(inputs)
@@ -106,7 +106,7 @@ def test_another_backend_predicts_the_same_and_trains(saved, backend):
 
 
 def test_noise_of_the_device_is_the_same_on_jax():
-    """The core of tests/networks/test_device_noise.py, on Keras's other compiled backend."""
+    """Run the main comparison of tests/networks/test_device_noise.py on jax."""
     if keras.backend.backend() == "jax":
         pytest.skip("these tests run on jax already: unset KERAS_BACKEND to run them on two backends")
     pytest.importorskip("jax", reason=f"jax is not installed: run {sys.executable} -m pip install jax")
@@ -121,7 +121,7 @@ def test_noise_of_the_device_is_the_same_on_jax():
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
         + [f"tests/networks/test_device_noise.py::{test}" for test in core],
-        # Half of the time went into optimizing code that runs once.
+        # Without this, half of the time is spent on optimizing code that runs once.
         env=os.environ
         | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_backend_optimization_level=0"},
         cwd=ROOT,

@@ -1,4 +1,4 @@
-"""The benchmarks, at sizes whose numbers mean nothing: that every row runs, and what the table says of it."""
+"""Every row of the benchmarks runs at tiny sizes, whose numbers mean nothing, and the table is right."""
 
 import importlib
 import json
@@ -23,7 +23,7 @@ ROWS = ["pairs", "autoencoder-epoch", "classifier-epoch", "prepare", "evaluation
 
 @pytest.fixture(scope="module")
 def program():
-    """Return a function that imports a program of benchmarks/, which is no package."""
+    """Return a function that imports a program in benchmarks/, which is not a package."""
     return importlib.import_module
 
 
@@ -139,7 +139,7 @@ def test_the_program_writes_and_prints_its_table(program, tmp_path, monkeypatch,
 def test_an_unknown_row_is_refused(program, capsys):
     with pytest.raises(SystemExit, match="2"):
         program("bench").main(["pears"])
-    assert "no row pears: choose from pairs, " in capsys.readouterr().err
+    assert "ROW is pears, but a known row is needed: choose from pairs, " in capsys.readouterr().err
 
 
 def test_the_papers_recipe_adds_noise_to_one_side_only(program, tmp_path, capsys):
@@ -152,7 +152,7 @@ def test_the_papers_recipe_adds_noise_to_one_side_only(program, tmp_path, capsys
     assert noisy.shape == raw.shape == (4, 128, 128, 3)
     assert raw.min() >= 0
     assert raw.max() <= 1
-    # The dark half of the differences is cut off at black: what is left tells that sigma is near.
+    # Clipping at black removes half of the differences. The others show that sigma is about right.
     assert 0.1 < (noisy - raw)[raw > 0.4].std() < 0.2
     close = [np.abs(raw[0] - program("sample").shrink(originals, 128)[n] / 255).mean() for n in range(8)]
     assert min(close) < 0.05
@@ -169,7 +169,7 @@ def test_files_have_the_published_layout(program, tmp_path):
 
 
 def test_bare_trains_and_predicts_what_the_study_does(program, tmp_path, monkeypatch):
-    """Its predictions are counted against notebook 05's, and its steps against the profile's."""
+    """The number of predictions is that of notebook 05, and the number of steps that of the profile."""
     bare, rows = program("bare"), program("rows")
     sample = program("sample").Sample(tmp_path, rows.QUICK)
     run = rows.run_folder(sample, 100, 32)

@@ -1,8 +1,8 @@
-"""Trainings killed at random moments, and checkpoints cut short: the next run comes to the same bits.
+"""Trainings killed at random moments, or with truncated checkpoints, give the same bits in the next run.
 
-Each of the two trainings of `resume_driver` runs once whole, then through two lives in which SIGKILL strikes ten
-times in all. A moment is a step of the training and a while after it, both drawn from a seed. What is killed is
-started again in the same folder, until the life ends with a run that nothing interrupts.
+Each training of `resume_driver` runs once without interruption. Then it runs in two *lives*, with ten kills in total.
+A kill is SIGKILL at a random time after a random step of the training; a seed decides both. After each kill, the
+training starts again in the same folder. The last run of a life is not interrupted.
 """
 
 import importlib.util
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="a fork is only known to be safe under Linux"
 )
 
-#: How many of the ten kills fall anywhere, while a checkpoint is written, and while one is read.
+#: Number of kills at any step, while a checkpoint is written, and while one is read.
 KILLS = {"anywhere": 5, "writing": 4, "reading": 1}
 KILLS_OF_JAX = {"anywhere": 1, "writing": 1, "reading": 0}
 HAS_JAX = importlib.util.find_spec("jax") is not None
@@ -32,34 +32,34 @@ HAS_JAX = importlib.util.find_spec("jax") is not None
 
 @dataclass(frozen=True)
 class Run:
-    """What one process made of a training."""
+    """One process that trained, and the files that it left."""
 
-    told: list  # its steps and what it said, with seconds
-    result: dict | None  # history, weights and optimizer, if it came to the end
-    files: list  # of the folder, after it
-    damaged: list  # those of them that are not whole, asides apart
-    finished: int  # epochs in the history, after it
+    events: list  # events (steps and log lines), each with its time in seconds
+    result: dict | None  # history, weights and optimizer, if the training ended
+    files: list  # names of the files in its folder afterwards
+    damaged: list  # names of incomplete files, without temporary files
+    finished: int  # number of epochs in the history afterwards
 
     @property
     def said(self):
-        return [what.removeprefix("said ") for what, _ in self.told if what.startswith("said ")]
+        return [what.removeprefix("said ") for what, _ in self.events if what.startswith("said ")]
 
     @property
     def begun(self):
-        return [int(what.removeprefix("epoch ")) for what, _ in self.told if what.startswith("epoch ")]
+        return [int(what.removeprefix("epoch ")) for what, _ in self.events if what.startswith("epoch ")]
 
 
 @dataclass(frozen=True)
 class Campaign:
-    """All that the tests look at of one training."""
+    """All runs of one training."""
 
     whole: Run
-    lives: list  # of lists of runs; the last of each is not killed
-    cut: dict  # runs after a checkpoint was cut short, by what was cut: (run, epoch to go on from)
+    lives: list  # lists of runs; the last run of each is not killed
+    cut: dict  # by a description of the cut: the next run, and the epoch from which it must continue
 
 
 class Driver:
-    """The process that trains in children of its own and kills them."""
+    """The process that runs each training in a child process and kills it."""
 
     def __init__(self, training, place, **environment):
         self.place, self.errors = place, place / "errors.txt"
@@ -67,11 +67,11 @@ class Driver:
         environment = {
             "KERAS_BACKEND": "tensorflow",
             "TF_CPP_MIN_LOG_LEVEL": "3",
-            "CUDA_VISIBLE_DEVICES": "-1",  # it is the CPU that gives the same bits
-            # So that no thread runs when the driver forks: pandas imports pyarrow, whose allocator would start one.
+            "CUDA_VISIBLE_DEVICES": "-1",  # only the CPU reproduces bits
+            # No thread may run when the driver forks, but the allocator of pyarrow, which pandas imports, starts one.
             "OPENBLAS_NUM_THREADS": "1",
             "JE_ARROW_MALLOC_CONF": "background_thread:false",
-            "TMPDIR": str(place / "tmp"),  # Keras leaves an empty folder there when killed while it saves
+            "TMPDIR": str(place / "tmp"),  # Keras leaves an empty folder there if it is killed while it saves
             **environment,
         }
         with self.errors.open("w") as errors:
@@ -92,7 +92,7 @@ class Driver:
         self.process.communicate()
 
     def train(self, folder, kill=None):
-        """Train or go on in `folder`, until `kill`: the steps of which the first one counts, and seconds after it."""
+        """Train or resume in `folder`. `kill` is None or (steps, seconds): kill that long after the first step."""
         result = self.place / "result.npz"
         kill = kill and {"at": kill[0], "after": kill[1]}
         request = {"folder": str(folder), "result": str(result), "kill": kill}
@@ -106,7 +106,7 @@ class Driver:
         history = folder / "history.json"
         files = sorted(path.name for path in folder.glob("*"))
         return Run(
-            told=answer["told"],
+            events=answer["events"],
             result=arrays,
             files=files,
             damaged=[name for name in files if not name.startswith(".") and not is_whole(folder / name)],
@@ -124,27 +124,27 @@ def is_whole(path):
         return False
 
 
-def draw_moments(told, seed, anywhere, writing, reading):
-    """Draw when to kill, by what the whole run `told` and when; in the order of the training."""
+def draw_moments(events, seed, anywhere, writing, reading):
+    """Draw the times of the kills from the events of the uninterrupted run, in the order of the training."""
     rng = np.random.default_rng(seed)
-    steps = [(what, when) for what, when in told if not what.startswith("said ")]
+    steps = [(what, when) for what, when in events if not what.startswith("said ")]
     names, times = zip(*steps, strict=True)
     lasts = np.diff(times)
     writes = [step for step, name in enumerate(names) if name.startswith("save ")]
     drawn = [*rng.integers(len(lasts), size=anywhere), *rng.choice(writes, writing, replace=False)]
-    # From that step on: the kill before may have struck so late that the step itself does not come again.
+    # Accept later steps too: the previous kill may have been so late that this step does not occur again.
     moments = [(names[step:], rng.uniform(0, lasts[step])) for step in sorted(drawn)]
-    for _ in range(reading):  # late, so that there is something to read
+    for _ in range(reading):  # late, when there is a checkpoint to read
         late = rng.integers(2 * len(moments) // 3, len(moments))
         moments.insert(late, (["start"], rng.uniform(0.5, 1.5) * (times[names.index("epoch 1")] - times[0])))
     return moments
 
 
 def campaign(training, place, seed, kills, lives, cut_short=None, **environment):
-    """Run a training whole, kill it through its lives, and damage what is left of it."""
+    """Run a training without interruption, then with kills, then with damaged checkpoints."""
     with Driver(training, place, **environment) as driver:
         whole = driver.train(place / "whole")
-        moments = draw_moments(whole.told, seed, **kills)
+        moments = draw_moments(whole.events, seed, **kills)
         runs = []
         for life in range(lives):
             folder = place / f"life {life}"
@@ -153,7 +153,7 @@ def campaign(training, place, seed, kills, lives, cut_short=None, **environment)
 
 
 def cut_autoencoder(driver, place, whole, seed):
-    """Stop right between the phases; then cut the first phase's last checkpoint, or nothing."""
+    """Stop between the phases. Then truncate the last checkpoint of the first phase, or nothing."""
     driver.train(place / "between", kill=(["epoch 4"], None))
     lengths = lengths_of(place / "between" / "epoch-0003.keras", seed)
     return {
@@ -164,7 +164,7 @@ def cut_autoencoder(driver, place, whole, seed):
 
 
 def cut_classifier(driver, place, whole, seed):
-    """Stop right after the best epoch, then cut its checkpoint; or the last one after an early stop."""
+    """Stop after the best epoch and truncate its checkpoint, or truncate the last checkpoint after an early stop."""
     best, last = best_of(whole), whole.finished
     driver.train(place / "best", kill=([f"epoch {best + 1}"], None))
     lengths = lengths_of(place / "best" / f"epoch-{best:04d}.keras", seed)
@@ -180,7 +180,7 @@ def lengths_of(path, seed):
 
 
 def again(driver, folder, epoch, length=None):
-    """Go on in a copy of `folder` whose checkpoint of `epoch` is cut to `length` bytes."""
+    """Resume in a copy of `folder` whose checkpoint of `epoch` is truncated to `length` bytes."""
     copy = folder.with_name(f"{folder.name} {epoch} {length}")
     shutil.copytree(folder, copy)
     if length is not None:
@@ -202,7 +202,7 @@ def best_of(run):
 
 @pytest.fixture(scope="module")
 def campaigns(tmp_path_factory):
-    """Start all trainings at once, each in processes of its own, and return them as they come to their end."""
+    """Start all trainings at once, in separate processes. Yield a function that waits for one and returns it."""
     with ThreadPoolExecutor() as pool:
         started = {}
         for seed, (training, cut_short) in enumerate(CUTS.items()):
@@ -213,7 +213,7 @@ def campaigns(tmp_path_factory):
             environment = {
                 "KERAS_BACKEND": "jax",
                 "JAX_PLATFORMS": "cpu",
-                # Compiled once, by the whole run, rather than in each child.
+                # Only the uninterrupted run compiles; the children reuse its cache.
                 "JAX_COMPILATION_CACHE_DIR": str(place / "compiled"),
                 "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
                 "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
@@ -223,7 +223,7 @@ def campaigns(tmp_path_factory):
 
 
 def assert_same(run, whole):
-    """The same history but for seconds, and the same bits in weights and optimizer."""
+    """Compare the histories, except for seconds, and the bits of weights and optimizers."""
     assert rows_of(run) == rows_of(whole)
     assert run.result.keys() == whole.result.keys()
     for name, array in run.result.items():
@@ -232,7 +232,7 @@ def assert_same(run, whole):
 
 
 def assert_goes_on(life):
-    """Each run goes on after the last epoch in the history before it, and does no other twice."""
+    """Check that each run resumes after the last epoch in the history, and repeats no other epoch."""
     finished = 0
     for run in life:
         if run.said:
@@ -246,7 +246,7 @@ both = pytest.mark.parametrize("training", ["classifier", "autoencoder"])
 
 
 def test_the_classifier_stops_early_after_its_best_epoch(campaigns):
-    """What the other tests rely on."""
+    """The other tests rely on this early stop."""
     whole = campaigns("classifier").whole
     assert 1 < best_of(whole) == whole.finished - 3
     assert whole.finished < 12
@@ -269,11 +269,11 @@ def test_each_run_goes_on_from_the_last_finished_epoch(campaigns, training):
 
 
 @both
-def test_a_kill_leaves_no_half_file_under_a_final_name_and_asides_do_not_pile_up(campaigns, training):
+def test_a_kill_leaves_no_half_file_under_a_final_name_and_few_temporary_files(campaigns, training):
     for life in campaigns(training).lives:
         for run in life[:-1]:
             assert run.damaged == []
-            # Of the checkpoint that was being written, and of the history.
+            # One of the checkpoint and one of the history.
             assert sum(name.startswith(".") for name in run.files) <= 2
 
 

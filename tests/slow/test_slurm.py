@@ -1,4 +1,4 @@
-"""The smoke sweep through a real Slurm on this machine, beside the same sweep without.
+"""The smoke sweep through a real Slurm on this machine, compared with the same sweep without Slurm.
 
 `make test-slurm` runs it, as root on Debian. Other runs skip it, since it starts daemons and may install packages.
 """
@@ -16,7 +16,7 @@ pytestmark = [
     pytest.mark.skipif("GALAXYNB_TEST_SLURM" not in os.environ, reason="starts Slurm: run make test-slurm as root"),
 ]
 
-#: A job for a core and what the smallest networks take, in place of what the profile asks of a cluster.
+#: Resources of each job: one core and enough memory for the smallest networks. They replace those of the profile.
 SMALL = (
     "SNAKEMAKE_ARGS=--set-threads data=1 noise=1 classifier=1 autoencoder=1 evaluation=1"
     " --set-resources data:mem_mb=3000 classifier:mem_mb=3000 autoencoder:mem_mb=3000 evaluation:mem_mb=3000"
@@ -26,7 +26,7 @@ SMALL = (
 
 @pytest.fixture(scope="module")
 def sweeps(tmp_path_factory):
-    """The results of the smoke sweep with and without Slurm."""
+    """Return the results of the smoke sweep with and without Slurm."""
     if reason := slurm_cluster.install():
         pytest.skip(reason)
     results = {}

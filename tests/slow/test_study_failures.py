@@ -1,4 +1,4 @@
-"""What a user sees when a study fails, is killed, or runs again: each test has a finished study of its own."""
+"""What a user sees when a study fails, is killed, or runs again. Each test has its own copy of a finished study."""
 
 import os
 import resource
@@ -24,7 +24,7 @@ def checkout(tmp_path):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """Run all stages of a smoke study, without its book, and return its checkout, which no test changes."""
+    """Run all stages of a smoke study, without its book, and return its checkout. No test changes this checkout."""
     checkout = Checkout(tmp_path_factory.mktemp("checkout"))
     done = checkout.smoke(NO_BOOK)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
@@ -52,7 +52,7 @@ def records_of(study):
 
 
 def test_a_full_disk_ends_with_one_sentence_and_the_next_run_makes_all_anew(study):
-    """A limit on the size of files stands in for a full disk; the changed profile would reach every stage."""
+    """A limit on the size of files imitates a full disk. The changed profile affects every stage."""
     results = [study.root / SMOKE / name for name in ("metrics.json", "data/standin.h5")]
     before, marks = [path.read_bytes() for path in results], records_of(study)
     study.set("data", "n_images", 61)
@@ -116,7 +116,7 @@ def test_a_killed_kernel_ends_with_one_sentence_and_keeps_earlier_results(study)
 
 
 def test_a_killed_workflow_is_gone_on_with(study):
-    """SIGKILL to make's whole group in the middle of a training; then unlock, the one documented command."""
+    """SIGKILL ends the process group of make in the middle of a training. `make unlock` is the only command needed."""
     environment = Path(sys.prefix)
     shutil.rmtree(study.root / SMOKE / "models")
     checkpoints = study.root / SMOKE / "checkpoints/classifier"
@@ -141,7 +141,7 @@ def test_a_killed_workflow_is_gone_on_with(study):
 
 
 def test_a_stage_that_failed_for_a_passing_reason_does_not_pass_for_done(study):
-    """The stage's input is new already, so nothing but the missing mark says that it has to run."""
+    """The input of the stage is already up to date, so only the missing stamp file makes the stage run."""
     reference = study.root / "book/reference/noise_calibration.json"
     whole = reference.read_bytes()
     reference.write_bytes(whole[:20])

@@ -1,4 +1,4 @@
-"""A sweep as a user runs it: shared stages, the table, what a failing point costs, a killed workflow, two at once."""
+"""A sweep as a user runs it: shared stages, the table, failing points, a killed workflow, two sweeps at once."""
 
 import json
 import shutil
@@ -26,14 +26,14 @@ def sweep(checkout, *arguments):
 
 
 def counts(planned):
-    """How many jobs of what kind a dry run names."""
+    """Return the number of jobs of each kind in the output of a dry run."""
     rows = [line.split() for line in planned.splitlines()]
     return {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdigit() and row[0] not in TOTALS}
 
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
-    """A finished smoke sweep, and beside it, at the same time, the first stages of another user's."""
+    """Run a smoke sweep, and at the same time the first stages of another user's sweep."""
     # The path of a checkout may hold a space, and results may lie outside it.
     checkout = Checkout(tmp_path_factory.mktemp("sweeps") / "a checkout")
     shutil.copy(checkout.root / "config/sweeps/smoke.yaml", checkout.root / "config/sweeps/other.yaml")
@@ -74,7 +74,7 @@ def test_each_point_has_all_results_and_the_classifier_is_shared(swept):
     assert clean.min() == clean.max()
     models = list((swept.root / SMOKE).glob("*/models/classifier.keras"))
     assert len({model.resolve() for model in models}) == 1
-    assert len(models) == 3  # its own, and a link for each evaluation
+    assert len(models) == 3  # one folder with results, and a link in the folder of each evaluation
 
 
 def test_csv_and_parquet_hold_the_same(swept):
@@ -126,13 +126,13 @@ def test_a_bad_value_costs_its_point_alone_and_is_told(swept):
     path.write_text(whole, encoding="utf-8")
     again = sweep(swept)
     assert again.returncode == 0
-    # Nothing is left to run, and the table is of the sweep as it is now.
+    # No job is left, and the table belongs to the changed sweep.
     assert "2 of 2 points are done" in again.stdout + again.stderr
     assert len(pd.read_csv(swept.root / SMOKE / "points.csv")) == 2
 
 
 def test_a_killed_workflow_goes_on_after_one_command(swept):
-    """SIGKILL to make and Snakemake in the middle of a stage, which lives on; then unlock, the documented command."""
+    """SIGKILL ends make and Snakemake in the middle of a stage, which goes on. `make unlock` is then enough."""
     model = next((swept.root / SMOKE).glob("autoencoder-*/models/autoencoder.keras"))
     model.unlink()
     environment = Path(sys.prefix)
@@ -168,13 +168,13 @@ def test_a_killed_workflow_goes_on_after_one_command(swept):
 
 
 def is_snakemake(process):
-    """Whether a process is the workflow itself rather than one of its stages."""
+    """Return whether a process is Snakemake itself and not one of its stages."""
     command = process.cmdline()
     return any(part.endswith("/snakemake") for part in command[:2])
 
 
 def test_two_sweeps_at_once_each_write_their_own(swept):
-    """Two users in one checkout, or one with two terminals."""
+    """Two users may share a checkout, or one user may have two terminals."""
     assert swept.other.returncode == 0, swept.other.stderr[-3000:]
     folder = swept.root.parent / "elsewhere/sweeps/other"
     assert len(list(folder.glob("noise-*/noise.json"))) == 2
@@ -187,4 +187,5 @@ def test_two_sweeps_at_once_each_write_their_own(swept):
     shutil.copy(swept.root / "config/sweeps/smoke.yaml", taken)
     refused = swept.make("sweep", "SWEEP=other/smoke.yaml")
     assert refused.returncode != 0
-    assert "holds the sweep of config/sweeps/smoke.yaml: give other/smoke.yaml another name" in refused.stderr
+    assert "holds the sweep of config/sweeps/smoke.yaml, but" in refused.stderr
+    assert "give other/smoke.yaml another name" in refused.stderr

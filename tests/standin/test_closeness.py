@@ -112,7 +112,7 @@ def test_a_real_file_is_compared_with_a_standin_of_its_size_and_classes(table, d
     real = drawn._replace(kind="real")
     close = compare_sample(real, table, seed=3)
     assert close.other == "this file"
-    # The real sample was drawn with the same seed, so every ratio is 1.
+    # This "real" sample was drawn with the same seed, so every ratio is 1.
     assert (close.standin == drawn.images).all()
     known = close.table[np.isfinite(close.table["Median ratio"])]
     assert known["Median ratio"].to_numpy() == pytest.approx(1)

@@ -31,7 +31,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 def light(frame, pixel):
-    """Sum up a frame, nanomaggies in g, r, z."""
+    """Return the sum of a frame in g, r and z, in nanomaggies."""
     return frame.sum((1, 2), dtype=float) * (pixel / 0.262) ** 2
 
 
@@ -105,7 +105,7 @@ def test_survey_rgb_keeps_colour_order_and_saturates_to_white():
 
 
 class OneEach(np.random.Generator):
-    """Random numbers, except that Poisson's are always 1."""
+    """Random generator whose Poisson numbers are always 1."""
 
     def poisson(self, lam=1.0, size=None):
         return 1
@@ -117,7 +117,7 @@ def one_each(seed):
 
 @pytest.fixture
 def survey(monkeypatch):
-    """Change what the survey is: `survey(stars=3.0)`."""
+    """Return a function that replaces properties of the survey, as in `survey(stars=3.0)`."""
 
     def change(**changes):
         monkeypatch.setattr("galaxynb.standin.field.SURVEY", dataclasses.replace(SURVEY, **changes))
@@ -134,7 +134,7 @@ def noise_at(scale, seed=0):
 
 
 def correlations(frame, lag):
-    """Correlation of each band with itself `lag` pixels away, across and down."""
+    """Return the correlation of each band with itself `lag` pixels away, horizontally and vertically."""
     products = frame[:, :, lag:] * frame[:, :, :-lag], frame[:, lag:] * frame[:, :-lag]
     return np.array([product.mean((1, 2)) for product in products]) / frame.var((1, 2))
 
@@ -145,7 +145,7 @@ def test_noise_has_the_spread_and_the_correlation_it_is_given(survey, scale, nea
     far = -0.1
     survey(noise_near=(near, near), noise_far=(far, far), noise_smooth=(0.0, 2.5))
     frame = noise_at(scale)
-    # Larger pixels average: less noise, a little more of it than uncorrelated pixels would leave.
+    # Larger pixels average the noise. Correlated noise remains a little stronger than uncorrelated noise would.
     np.testing.assert_allclose(frame.std((1, 2)), 1 if scale == 0.262 else 0.7, rtol=0.02)
     np.testing.assert_allclose(frame.mean((1, 2)), 0, atol=0.03)
     kernel = np.array([far, near, 1, near, far])

@@ -1,4 +1,4 @@
-"""Galaxies conserve light, rotate with all their textures, and have the profiles of astropy."""
+"""Galaxies conserve light, rotate with all their textures, and agree with the profiles of astropy."""
 
 import dataclasses
 import math
@@ -38,7 +38,7 @@ def drawn(label, seed):
 
 
 def plain(galaxy, **changes):
-    """Return a galaxy in the middle of the frame, whole, without what adds or takes light."""
+    """Return a galaxy at the centre of the frame, without components that add or remove light."""
     bare = {"x": 0.0, "y": 0.0, "radius": RADIUS, "shell": 0.0, "tails": 0, "dust": 0.0}
     return dataclasses.replace(galaxy, **bare | changes)
 
@@ -50,7 +50,7 @@ def galaxies(draw):
 
 
 def one_of(form, seed=0):
-    """Return a galaxy of a form with all its textures."""
+    """Return a galaxy of the given form with all its textures."""
     label = {"spheroid": 4, "disc": 7, "edge-on": 8, "irregular": 0}[form]
     rng = np.random.default_rng(seed)
     return plain(_draw_one(rng, CLASS_RANGES[label], form))
@@ -63,7 +63,7 @@ def painted(galaxy, pixel=PIXEL, size=SIZE):
 
 
 def light(frame, pixel=PIXEL):
-    """Sum up a frame, nanomaggies in g, r, z."""
+    """Return the sum of a frame in g, r and z, in nanomaggies."""
     return frame.sum((1, 2), dtype=float) * (pixel / 0.262) ** 2
 
 
@@ -377,7 +377,7 @@ def test_what_a_class_is_drawn_from_is_in_its_ranges(label):
     rng = np.random.default_rng(label)
     first = [draw_galaxy(rng, ranges)[0] for _ in range(300)]
     radii = np.array([galaxy.radius for galaxy in first])
-    # Log-normal: a tenth below, a tenth above, and nothing far off.
+    # Log-normal: 10% below the range, 10% above it, and no outliers.
     assert 0.04 < (radii < ranges.radius[0]).mean() < 0.17
     assert 0.04 < (radii > ranges.radius[1]).mean() < 0.17
     spread = ranges.radius[1] / ranges.radius[0]

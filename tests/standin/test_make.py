@@ -43,7 +43,7 @@ def own(labels, first=0):
 
 
 def copies(rows):
-    """Return the indices of the rows that repeat another one: at its place, and beside it."""
+    """Return the indices of the rows that repeat another row: in the same place, and shifted."""
     twins = [k for k, row in enumerate(rows) if row.index != k and not (row.dx or row.dy)]
     return twins, [k for k, row in enumerate(rows) if row.dx or row.dy]
 
@@ -55,12 +55,12 @@ def small(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def cutouts():
-    """Two images a class at the survey's size: images, truth, columns."""
+    """Return two images per class at the size of the survey: images, truth, columns."""
     return _render_block(11, own(np.repeat(np.arange(10), 2)), 256)
 
 
 def sky_of(channel):
-    """Median and standard deviation of a channel after clipping at 3 sigma."""
+    """Return the median and standard deviation of a channel after clipping at 3 sigma."""
     values = channel.astype(float).ravel()
     for _ in range(6):
         values = values[abs(values - np.median(values)) < 3 * values.std()]
@@ -115,7 +115,7 @@ def test_class_counts_sum_up_keep_the_proportions_and_miss_no_class(n_images):
     assert counts.sum() == n_images
     assert counts.min() >= 1
     exact = np.array(CLASS_COUNTS) * n_images / sum(CLASS_COUNTS)
-    # A class is off by less than one image, unless it gave one to a class that had none.
+    # A count is off by less than one image, unless the class gave one to an empty class.
     assert (counts > exact - 1 - (exact < 1).sum()).all()
     assert (counts < np.maximum(exact, 1) + 1).all()
 
@@ -173,10 +173,10 @@ make.make_standin(sys.argv[1], 40, image_size=32, seed=8, workers=1, progress=Fa
     undisturbed = make(tmp_path / "undisturbed.h5", 40, seed=8)
     make(path, 40, seed=8)
     assert path.read_bytes() == undisturbed.read_bytes()
-    assert set(tmp_path.iterdir()) == {path, undisturbed}  # nothing half-written is left either
+    assert set(tmp_path.iterdir()) == {path, undisturbed}  # no temporary file is left either
 
 
-# Galaxies that stand in the file twice ---------------------------------------------------------------
+# Galaxies that occur twice in the file ---------------------------------------------------------------
 
 
 @settings(max_examples=10, deadline=None)
@@ -194,7 +194,7 @@ def test_as_many_rows_repeat_another_as_in_the_published_catalogue(seed):
         assert tuple(sorted((int(PUBLISHED[k]), rows[k].label))) in NEIGHBOURS
         assert 2 <= np.hypot(rows[k].dx, rows[k].dy) <= 10
     originals = [rows[k].index for k in twins + neighbours]
-    # No galaxy stands there three times, and each original is drawn for itself, as what it is labelled.
+    # No galaxy occurs three times, and each original is drawn from its own row and label.
     assert len({*originals, *twins, *neighbours}) == 2 * (59 + 67)
     assert all(rows[k] == (k, PUBLISHED[k], 0, 0) for k in originals)
     assert all(rows[k].label == PUBLISHED[rows[k].index] for k in twins + neighbours)
@@ -222,7 +222,7 @@ def test_a_smaller_file_has_its_share_of_them(n_images, seed):
 
 @pytest.fixture(scope="module")
 def larger(tmp_path_factory):
-    """Return the columns of a file with two twins and two neighbours, and what its rows are drawn from."""
+    """Return the columns of a file with two twins and two neighbours, and the sources of its rows."""
     path = make(tmp_path_factory.mktemp("standin") / "larger.h5", 600, seed=4)
     columns = read(path)
     return columns, _rows(columns[LABELS], 4)
@@ -287,7 +287,7 @@ def test_the_truth_is_the_image_without_its_noise(cutouts):
 
 
 def test_the_sky_is_that_of_the_published_images(cutouts):
-    # The published cutouts were compressed, which takes some of the noise.
+    # The published cutouts were compressed, which reduces the noise.
     compressed = as_jpeg(cutouts[0])
     sky = np.array([[sky_of(image[..., c]) for c in range(3)] for image in compressed])
     # 110 published images: median 33-35 of 255, standard deviation 11-12 (10-90%: 8-15).
@@ -359,7 +359,7 @@ def test_an_unwritable_place_is_one_clear_sentence(tmp_path):
 
 def test_a_dying_worker_leaves_nothing(tmp_path):
     def kill_one():
-        # Once both have started: a pool that breaks while it starts a process may wait for that one for ever (CPython).
+        # Wait until both have started: if a pool breaks while it starts a process, CPython may wait for it for ever.
         while len(multiprocessing.active_children()) < 2:
             time.sleep(0.01)
         time.sleep(0.2)
@@ -377,7 +377,7 @@ def test_a_dying_worker_leaves_nothing(tmp_path):
 
 
 def test_a_full_disk_leaves_nothing(tmp_path):
-    # A limit on the file's size stands for the full disk; another process, because it is for good.
+    # A limit on the size of files imitates a full disk. Use another process, because a limit cannot be raised again.
     script = """
 import sys
 from galaxynb.standin.make import make_standin

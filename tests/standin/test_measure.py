@@ -1,4 +1,4 @@
-"""Measurements return the skies, sources and galaxies that images were made with, and refuse other input clearly."""
+"""Measurements return the sky, sources and galaxies that images were made from, and refuse invalid input."""
 
 import subprocess
 import sys
@@ -47,7 +47,7 @@ def picture(*light, noise=2.0, seed=0, sky=SKY, side=SIDE):
 
 
 def one(image):
-    """Return the one row that `cutouts` gives for an image."""
+    """Return the row that `measure_cutouts` gives for one image."""
     return measure_cutouts(image[np.newaxis]).iloc[0]
 
 
@@ -139,7 +139,7 @@ def test_only_round_small_whole_sources_are_compact():
 @settings(max_examples=12, deadline=None)
 @given(sigma=st.floats(3, 20), axis_ratio=st.floats(0.3, 1), angle=st.floats(0, np.pi))
 def test_a_galaxy_of_known_moments_is_measured(sigma, axis_ratio, angle):
-    """Beyond the threshold, a few counts of 200, little of a Gaussian's second moment is left."""
+    """The threshold is a few counts of 200, so the light below it hardly changes the second moment of a Gaussian."""
     seen = one(picture(blob(sigma, axis_ratio, angle, peak=200), noise=1))
     assert seen["size"] == pytest.approx(sigma, rel=0.06)
     assert seen["axis_ratio"] == pytest.approx(axis_ratio, abs=0.04)
@@ -283,7 +283,7 @@ def test_the_published_figures_are_sane():
 
 
 def like_published():
-    """Return 100 rows, ten a class, whose quantiles are the published ones, and their classes."""
+    """Return 100 rows with the published quantiles, ten per class, and their classes."""
     labels = np.repeat(np.arange(10), 10)
     columns = {title: column for column, title in QUANTITIES.items()}
     measured = pd.DataFrame({column: np.full(100, np.nan) for column in columns.values()})
@@ -345,7 +345,7 @@ def test_without_classes_nothing_is_said_of_them():
 
 
 def test_the_real_sample_comes_near_the_published_figures(real_sample):
-    """Six images a class scatter; the frames' sky and sources do not."""
+    """With six images per class, galaxies scatter too much to compare, but sky and sources do not."""
     with h5py.File(real_sample) as file:
         images, labels = file["images"][:], file["ans"][:]
     table = against_published(measure_cutouts(images), labels=labels)
@@ -371,7 +371,7 @@ def test_jpeg_keeps_colours_and_blurs_noise_as_4_2_0_does():
     lines[:, :, ::2, 0] = 255
     fine = as_jpeg(lines, quality=100)[0].astype(int)
     assert (fine[..., 0] - fine[..., 2]).std() < 60
-    # And the better the quality, the nearer the image.
+    # With better quality the image is closer to the original.
     losses = [np.square(as_jpeg(noisy, quality=q).astype(float) - noisy).mean() for q in (30, 75, 100)]
     assert losses[0] > losses[1] > losses[2] > 0
 

@@ -42,7 +42,7 @@ def test_each_class_has_its_ranges():
     assert len(CLASS_RANGES) == len(CLASS_NAMES)
     for name, made in zip(CLASS_NAMES, CLASS_RANGES, strict=True):
         assert ranges_of(name) is made
-        assert dataclasses.replace(made) == made  # built anew, so checked anew
+        assert dataclasses.replace(made) == made  # building a copy repeats the checks
 
 
 @pytest.mark.parametrize("name", ["Spiral", "disturbed", "", 3, None])

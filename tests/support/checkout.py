@@ -1,4 +1,4 @@
-"""A copy of the checkout to run make in, for tests of what a user does."""
+"""A copy of the checkout in which tests run make as a user does."""
 
 import os
 import re
@@ -10,25 +10,25 @@ from pathlib import Path
 import yaml
 from paths import ROOT
 
-#: Where a smoke run on the stand-in leaves its results.
+#: Folder of the results of a smoke run on the stand-in.
 SMOKE = Path("runs/smoke-standin")
-#: Targets for tests of what a stage does, which need no book.
+#: Argument of make for tests of stages, which need no book.
 NO_BOOK = "SNAKEMAKE_ARGS=-- stages"
 
 
 def sentence(done):
-    """Return what a failed make printed."""
+    """Return the output of a make that failed."""
     assert done.returncode != 0
     return done.stdout + done.stderr
 
 
 def other_code(text):
-    """Return the text of a module with a statement more."""
+    """Return the text of a module with one more statement."""
     return text + "\n_ADDED = 1\n"
 
 
 class Checkout:
-    """A copy of the checkout, and make in it with this interpreter's environment."""
+    """A copy of the checkout, in which make uses the environment of this interpreter."""
 
     def __init__(self, root):
         self.root = root
@@ -55,7 +55,7 @@ class Checkout:
         return copied
 
     def make(self, *arguments, **options):
-        """Run make without setting up an environment: tests use the one they run in."""
+        """Run make without setting up an environment: it uses the one of the tests."""
         environment = Path(sys.prefix)
         return self.run("make", "--old-file", f"{environment}/ready", f"VENV={environment}", *arguments, **options)
 
@@ -75,7 +75,7 @@ class Checkout:
         return self.make("book", "PROFILE=smoke", *arguments, **options)
 
     def planned(self):
-        """Names of the rules that a smoke run would run now."""
+        """Return the names of the rules that a smoke run would run now."""
         command = ["snakemake", "--snakefile", "workflow/Snakefile", "--cores", "1", "--dry-run", "--quiet", "host"]
         done = self.run(
             *command, "--configfile", "config/smoke.yaml", "--config", "profile=smoke", "source=standin",
@@ -86,7 +86,7 @@ class Checkout:
         return set(named) - {"all"}
 
     def set(self, section, key, value):
-        """Change the smoke profile."""
+        """Change a value of the smoke profile."""
         path = self.root / "config/smoke.yaml"
         profile = yaml.safe_load(path.read_text(encoding="utf-8"))
         profile[section][key] = value

@@ -1,4 +1,4 @@
-"""Small notebooks, as papermill would leave them."""
+"""Small notebooks like those that papermill executed."""
 
 import nbformat
 

@@ -1,8 +1,8 @@
-"""The two tiny trainings that `test_resume.py` kills, and the process that starts and kills them.
+"""Two tiny trainings, and the process that starts and kills them for `test_resume.py`.
 
-``python resume_driver.py classifier`` imports what the training needs, then forks a child for each line it reads:
-a second or two a child, where importing TensorFlow would be several more. TensorFlow and jax start their threads at
-the first operation, which is a child's, so that there is nothing yet which a fork could break.
+``python resume_driver.py classifier`` imports the modules of the training, then forks a child for each line that it
+reads. A child takes a second or two; importing TensorFlow each time would take several more. TensorFlow and jax start
+their threads at the first operation, in the child, so the fork is safe.
 """
 
 import json
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
-import tensorflow  # noqa: F401 -- Keras imports it to save a model, whichever its backend: here, so not in each child
+import tensorflow  # noqa: F401 -- Keras imports it to save models on any backend: import it once, not in each child
 
 from galaxynb.compute import choose_execution
 from galaxynb.networks import training
@@ -26,31 +26,32 @@ from galaxynb.networks.training import Phase, fit
 from galaxynb.noise import NoiseModel
 
 
-def telling(kind, tell):
-    """Return a kind of data set that tells which epoch and batch training is at."""
+def reporting(kind, report):
+    """Return a subclass of the data set `kind` that reports each epoch and batch."""
 
-    class Telling(kind):
+    class Reporting(kind):
         def set_epoch(self, epoch):
             super().set_epoch(epoch)
             if epoch:
-                tell(f"epoch {epoch}")
+                report(f"epoch {epoch}")
 
         def __getitem__(self, number):
             if self.epoch:  # validation stays in epoch 0
-                tell(f"batch {self.epoch}.{number}")
+                report(f"batch {self.epoch}.{number}")
             return super().__getitem__(number)
 
-    return Telling
+    return Reporting
 
 
 def random_images(n):
     return np.random.default_rng(5).integers(0, 256, (n, 32, 32, 3), np.uint8)
 
 
-def classifier(tell):
-    """Augmentation, moving averages and early stopping: the validation's labels are the other of two classes.
+def classifier(report):
+    """Build a training with augmentation, moving averages and early stopping.
 
-    Its loss falls while the network learns that there are but two, and rises when it learns which.
+    There are two classes, which the labels of the validation exchange. So its loss falls while the network learns that
+    there are only two classes, and rises when the network learns which is which.
     """
     keras.utils.set_random_seed(3)
     layers = keras.layers
@@ -67,18 +68,18 @@ def classifier(tell):
     compile_model(
         model, "sparse_categorical_crossentropy", learning_rate=2e-3, metrics=["accuracy"], jit=choose_execution().jit
     )
-    data, images = telling(ClassifierBatches, tell), random_images(20)
+    data, images = reporting(ClassifierBatches, report), random_images(20)
     labels = np.random.default_rng(6).integers(0, 2, len(images))
     batches = data(images, labels, np.arange(20), batch_size=8, seed=7)
     validation = data(images, 1 - labels, np.arange(20), batch_size=8, seed=7, training=False)
     return model, [Phase("only", 12, batches, validation=validation)], {"patience": 3}
 
 
-def autoencoder(tell):
-    """Two phases, noise in the second one, and a learning rate that decays through both."""
+def autoencoder(report):
+    """Build a training with two phases, noise in the second, and a learning rate that decays through both."""
     model = build_autoencoder(32, filters=(4,), depth=0, seed=3)
     compile_model(model, "mse", learning_rate=0.01, decay_steps=6 * 3, jit=choose_execution().jit)
-    data, images = telling(DenoisingBatches, tell), random_images(24)
+    data, images = reporting(DenoisingBatches, report), random_images(24)
     phases = []
     for name, noise in (("raw", None), ("noisy", NoiseModel(n_stars=(1, 3)))):
         batches = data(images, np.arange(20), batch_size=8, seed=7, noise=noise, augment=True)
@@ -87,70 +88,70 @@ def autoencoder(tell):
     return model, phases, {}
 
 
-def train(build, folder, result, tell):
-    """Train or go on in `folder`, telling each step, and write what comes out to `result`."""
+def train(build, folder, result, report):
+    """Train in `folder`, or resume there; report each step, and write history and variables to `result`."""
     save = training.save_model
 
-    def telling_save(model, path):
-        tell(f"save {int(path.stem.removeprefix('epoch-'))}")
+    def reporting_save(model, path):
+        report(f"save {int(path.stem.removeprefix('epoch-'))}")
         save(model, path)
 
-    training.save_model = telling_save
-    tell("start")
-    model, phases, options = build(tell)
-    model, history = fit(model, phases, folder, digest="recipe", log=lambda line: tell(f"said {line}"), **options)
+    training.save_model = reporting_save
+    report("start")
+    model, phases, options = build(report)
+    model, history = fit(model, phases, folder, digest="recipe", log=lambda line: report(f"said {line}"), **options)
     variables = [*model.weights, *model.optimizer.variables]
     rows = history.drop(columns="seconds").to_dict("records")
     np.savez(result, *map(keras.ops.convert_to_numpy, variables), history=json.dumps(rows))
-    tell("over")
+    report("over")
 
 
 def attempt(build, folder, result, kill):
-    """Train in a child; return its exit status and what it told, with the second it told it.
+    """Train in a child process. Return its exit status, and the events that it reported with their times.
 
-    `kill` is None, or has ``at``, of which the first thing told sets the clock, and ``after``: SIGKILL follows that
-    many seconds later, wherever the child then is. If ``after`` is None, the child waits for it where it is.
+    `kill` is None or a dict. The first event in its list ``at`` starts a clock, and SIGKILL follows ``after`` seconds
+    later. If ``after`` is None, the child waits at that event until it is killed.
     """
     if len(list(Path("/proc/self/task").iterdir())) > 1:
-        raise RuntimeError("another thread runs already: a fork may leave a lock locked for ever")
-    ear, mouth = os.pipe()
-    leash, hand = os.pipe()
+        raise RuntimeError("another thread is running, but a fork needs a process without: remove what started it")
+    event_reader, event_writer = os.pipe()
+    child_end, parent_end = os.pipe()
 
     def wait():
-        os.read(leash, 1)  # returns where the other end is gone: no child outlives who should have killed it
+        os.read(child_end, 1)  # returns when the parent has ended, so no child outlives the process that should kill it
 
-    def tell(what):
-        os.write(mouth, (json.dumps([what, time.monotonic()]) + "\n").encode())
+    def report(what):
+        os.write(event_writer, (json.dumps([what, time.monotonic()]) + "\n").encode())
         if kill and kill["after"] is None and what in kill["at"]:
             wait()
 
     child = os.fork()
     if child == 0:
-        os.close(ear)
-        os.close(hand)
+        os.close(event_reader)
+        os.close(parent_end)
         signal.alarm(300)
         try:
-            train(build, folder, result, tell)
+            train(build, folder, result, report)
             if kill:
                 wait()
         except BaseException:
             traceback.print_exc()
             os._exit(1)
         os._exit(0)
-    os.close(mouth)
-    os.close(leash)
-    told = []
-    with os.fdopen(ear, encoding="utf-8") as lines:
+    os.close(event_writer)
+    os.close(child_end)
+    events = []
+    with os.fdopen(event_reader, encoding="utf-8") as lines:
         for line in lines:
-            told.append(json.loads(line))
-            what, when = told[-1]
+            events.append(json.loads(line))
+            what, when = events[-1]
             if kill and what in kill["at"]:
                 time.sleep(max(when + (kill["after"] or 0) - time.monotonic(), 0))
                 os.kill(child, signal.SIGKILL)
                 kill = None
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    os.close(hand)
-    return {"status": status, "told": told}
+    os.close(parent_end)
+    return {"status": status, "events": events}
 
 
 if __name__ == "__main__":

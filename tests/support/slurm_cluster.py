@@ -1,8 +1,8 @@
-"""A Slurm cluster of this one machine, for tests: Debian's munge, slurmctld and slurmd in a folder of their own.
+"""A Slurm cluster on this machine, for tests: Debian's munge, slurmctld and slurmd, with their files in one folder.
 
-Everything it needs lies in that folder but the configuration: srun finds that inside a job at its usual place alone,
-where none may be before, and where none is left. What it starts it stops, by process id. It takes root: slurmd starts
-jobs for other users, and munged wants its key from no one else.
+Only the configuration is in its usual place, because srun inside a job looks for it nowhere else. No other Slurm may be
+configured there, and the file is removed at the end. All processes are stopped by their ids. The cluster needs root:
+slurmd starts jobs for other users, and munged accepts its key only from root.
 """
 
 import contextlib
@@ -23,10 +23,10 @@ PACKAGES = ("munge", "slurmctld", "slurmd", "slurm-client")
 
 
 def install():
-    """Install Debian's packages where that is possible; return what stands in the way, or None."""
-    # One of ours may be left by a test that was killed.
+    """Install Debian's packages if possible. Return a sentence that says why not, or None on success."""
+    # A killed test may have left our own configuration.
     if CONFIGURATION.exists() and OURS not in CONFIGURATION.read_text(encoding="utf-8"):
-        return f"there is a Slurm on this machine already ({CONFIGURATION})"
+        return f"this machine already has a Slurm ({CONFIGURATION})"
     if all(map(shutil.which, PROGRAMS)):
         return None if os.geteuid() == 0 else "only root can start slurmd: run make test-slurm as root"
     if os.geteuid() != 0 or not shutil.which("apt-get"):
@@ -82,7 +82,7 @@ PartitionName=all Nodes={host} Default=YES MaxTime=INFINITE State=UP
 
 @contextlib.contextmanager
 def cluster(folder, seconds=60):
-    """Start a cluster in `folder`; stop it when the block ends."""
+    """Start a cluster with its files in `folder`, and stop it when the block ends."""
     folder = Path(folder)
     for name in ("state", "spool", "munge"):
         (folder / name).mkdir(parents=True)
@@ -127,6 +127,6 @@ def _wait(ready, what, folder, seconds):
     deadline = time.monotonic() + seconds
     while not ready():
         if time.monotonic() > deadline:
-            told = {path.name: path.read_text()[-800:] for path in [*folder.glob("*.out"), *folder.glob("*.log")]}
-            raise RuntimeError(f"no {what} within {seconds} s: {told}")
+            logs = {path.name: path.read_text()[-800:] for path in [*folder.glob("*.out"), *folder.glob("*.log")]}
+            raise RuntimeError(f"no {what} within {seconds} s: {logs}")
         time.sleep(0.3)

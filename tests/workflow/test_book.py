@@ -1,4 +1,4 @@
-"""Gathering the book: only notebooks that ran to their end, with today's prose."""
+"""The book has only notebooks that ran to their end, with their current prose."""
 
 import os
 
@@ -72,7 +72,7 @@ def test_prose_comes_from_the_notebook_as_it_is_and_results_from_the_run():
     assert [cell["id"] for cell in cells] == ["p", "new", "other id", "more"]
     assert cells[2]["metadata"]["tags"] == ["hide-input"]
     assert cells[2]["outputs"] == ["1"]
-    # What is seen is what the page was made with.
+    # The page shows the parameters that it was made with.
     given = "seed: int = 7  # of everything\nname: str = 'two'  # of it\nsizes: list = [4]\nrest = None  # plain"
     assert cells[0]["source"] == given
     with pytest.raises(ValueError, match="is not the code that has run"):

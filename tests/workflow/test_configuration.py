@@ -1,4 +1,4 @@
-"""What a profile is made of: its own values, those of the profile that it extends, and the schema's defaults."""
+"""A profile has its own values, those of the profiles that it extends, and the defaults of the schema."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Why a run failed, in one sentence."""
+"""One sentence explains why a run failed."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Which code a notebook uses, and what of that code counts, on small packages written for the purpose."""
+"""The code that a notebook uses, and the parts of it that count, in small packages for the tests."""
 
 import json
 import subprocess
@@ -30,7 +30,7 @@ FILES = {
 
 @pytest.fixture
 def package(tmp_path):
-    """Return the folder of a package with folders within."""
+    """Return the folder of a package with subpackages."""
     for name, text in FILES.items():
         path = tmp_path / "pack" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -116,7 +116,7 @@ def test_a_script_and_a_module_are_starting_points_too(package):
 
 @pytest.mark.parametrize("stage", ["01_data", "02_noise"])
 def test_the_walk_finds_what_python_loads(stage):
-    """Against Python itself: each module of ours that the notebook's imports load is in the list."""
+    """Compare with Python: each module of the package that the imports of a notebook load is in the list."""
     notebook = ROOT / "notebooks" / f"{stage}.ipynb"
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
@@ -131,7 +131,7 @@ def test_the_walk_finds_what_python_loads(stage):
     assert loaded - {"galaxynb/stages.py", "galaxynb/fingerprints.py"} <= set(fingerprints.files_used(notebook))
 
 
-# What of the code counts
+# The parts of code that count
 
 
 def fingerprint(tmp_path, text):

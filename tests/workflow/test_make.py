@@ -1,4 +1,4 @@
-"""What make says before a study begins: wrong arguments, wrong profiles, help and cleaning."""
+"""Messages of make before a study begins: wrong arguments, wrong profiles, help and cleaning."""
 
 import pytest
 import yaml

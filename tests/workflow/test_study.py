@@ -1,6 +1,6 @@
-"""The whole study as a user runs it: make, papermill, the strict book build, and what happens when it fails.
+"""The whole study as a user runs it: make, papermill, and the strict book build.
 
-Everything runs in a copy of the checkout, so that a user's own runs are not touched and files can be edited.
+Tests run in a copy of the checkout, so they may edit files and do not touch the user's runs.
 """
 
 import html.parser
@@ -25,7 +25,7 @@ def checkout(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def study(checkout):
-    """A finished smoke run."""
+    """Return the checkout of a finished smoke run."""
     done = checkout.smoke()
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
     assert str(checkout.root / SMOKE / "book" / "index.html") in done.stdout
@@ -47,8 +47,10 @@ class Links(html.parser.HTMLParser):
 
 
 def broken_links(pages):
-    """Internal links and images of a folder of HTML pages that lead nowhere."""
-    built = [path for path in pages.rglob("*.html") if "_static" not in path.parts]  # the theme's templates lie there
+    """Return the broken internal links and images of a folder of HTML pages."""
+    built = [
+        path for path in pages.rglob("*.html") if "_static" not in path.parts
+    ]  # this folder holds templates of the theme
     parsed = {path.resolve(): Links(path.read_text(encoding="utf-8")) for path in built}
     broken = []
     for page, links in parsed.items():
@@ -122,7 +124,7 @@ def test_tables_and_figures_bear_the_papers_numbers(study):
         (figure,) = [
             part for part in text.split("<figure")[1:] if f"Figure {number} </span>" in part.split("</figure>")[0]
         ]
-        # By content: the kept run has figures of the same names, and Sphinx then numbers the files.
+        # Compare content, not names: the kept run has figures with the same names, so Sphinx numbers the files.
         shown = study.root / SMOKE / "book/book" / re.search(r'src="(.+?)"', figure)[1]
         assert shown.read_bytes() == (study.root / SMOKE / "figures" / f"figure{number}.png").read_bytes()
 
@@ -134,13 +136,13 @@ def test_pages_of_kept_sweeps_have_the_sections_that_say_something(study):
     assert sections["seeds"] == {"mean-and-spread", "tables-1-to-3", "the-points", "what-made-the-points"}
     assert sections["noise"] == {"along-each-axis", "recovery", "the-points", "what-made-the-points"}
     for name, text in texts.items():
-        assert "# Parameters" not in text  # the cell that papermill puts in
-        # A button to open code stands beside figures only: the curves and the maps.
+        assert "# Parameters" not in text  # the cell that papermill inserts
+        # Only figures (curves and maps) have a button that opens their code.
         assert text.count('aria-label="Toggle hidden content"') == {"seeds": 0, "noise": 2}[name]
-        # The page's own source can be downloaded; nothing else on it is a notebook.
+        # The only notebook to download is the source of the page.
         assert set(re.findall(r'href="([^"]*\.ipynb)"', text)) <= {f"../../_sources/book/sweeps/{name}.ipynb"}
         for empty in ("Not shown:", "No axis of numbers", "It takes two axes"):
-            # What the code that is shown could print is in quotation marks there.
+            # Code on the page may hold these texts, but in quotation marks.
             assert f"<pre>{empty}" not in text.replace("<span></span>", "")
 
 
@@ -151,7 +153,7 @@ def test_running_again_does_nothing_and_says_so(study):
 
 
 def planned_after(study, change, *names):
-    """Return the rules that a dry run plans after a change of files' texts, which is taken back again."""
+    """Change the texts of files, return the rules that a dry run then plans, and undo the change."""
     texts = {study.root / name: (study.root / name).read_text(encoding="utf-8") for name in names}
     for path, text in texts.items():
         changed = change(text)

@@ -1,4 +1,4 @@
-"""What the Snakefile asks of workflow/study.py: folders, parameters, stamp files, and what is out of date."""
+"""workflow/study.py gives the Snakefile folders, parameters and stamp files, and finds outdated stages."""
 
 import importlib
 import json
@@ -28,7 +28,7 @@ def profile(name="smoke", **changes):
 
 @pytest.fixture(autouse=True)
 def checkout(tmp_path, monkeypatch):
-    """Go to a folder with the notebooks and what the workflow reads beside them."""
+    """Change to a folder with copies of the notebooks and of the other files that the workflow reads."""
     for name in ("notebooks", "config", "book/reference", "book/sweep.ipynb", "workflow"):
         there = tmp_path / name
         there.parent.mkdir(parents=True, exist_ok=True)
@@ -39,14 +39,14 @@ def checkout(tmp_path, monkeypatch):
 
 @pytest.fixture
 def smoke():
-    """Return the smoke study, whose stages have no results yet."""
+    """Return a smoke study without results."""
     smoke = study.Study(profile(), cores=2)
     smoke.prepare()
     return smoke
 
 
 def finish(made, name, text="result"):
-    """Leave what a finished stage leaves."""
+    """Write the files that a finished stage leaves."""
     folder, inputs = Path(made.root), content.checksums(made.files(name, made.root))
     for path in (STAGES[name].result, f"notebooks/{name}.ipynb"):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
@@ -171,7 +171,7 @@ def test_a_dry_run_is_told_by_snakemakes_arguments(arguments, dry):
     assert study.is_dry_run(["--cores", "all", *arguments]) == dry
 
 
-# What is written before the first job
+# Files written before the first job
 
 
 def test_inputs_are_written_once_and_then_only_where_they_differ(smoke):
@@ -231,7 +231,7 @@ def test_a_sweep_on_the_real_data_fetches_them_once_before_its_jobs(checkout, mo
     assert fetched == ["there"]
 
 
-# What is out of date
+# Outdated stages
 
 
 def test_a_finished_study_is_up_to_date_and_one_without_results_is_not(smoke):
@@ -276,7 +276,7 @@ def test_stamps_before_an_outdated_stage_order_and_trigger_it_and_others_order_a
     assert not any(hasattr(mark, "flags") for mark in before(wildcards))
 
 
-# What a stage leaves
+# Files that a stage leaves
 
 
 def test_checksums_of_networks_leave_out_when_they_were_saved(tmp_path):
@@ -329,7 +329,7 @@ def arguments(smoke, name, **changes):
 
 def test_a_stage_leaves_its_stamp_last_with_what_it_made_and_from_what(smoke, monkeypatch):
     def papermill(notebook, log, **_):
-        # What the notebook would write; and the user edits the profile meanwhile.
+        # Write the results of the notebook, and edit the profile while it runs, as a user may.
         for path in (log, Path(smoke.root, "noise.json"), Path(smoke.root, "provenance", "noise.json")):
             path.parent.mkdir(exist_ok=True)
             path.write_text("{}")
@@ -341,7 +341,7 @@ def test_a_stage_leaves_its_stamp_last_with_what_it_made_and_from_what(smoke, mo
     assert stage.run(arguments(smoke, "02_noise")) == 0
     assert Path(smoke.root, "marks", "02_noise").read_text() == "{}"
     assert list(json.loads(Path(smoke.root, "parameters", "02_noise.made.json").read_text())) == ["noise.json"]
-    # An edit while the stage ran is one that it has not seen.
+    # The stage did not use the edit, so it is outdated.
     assert smoke.is_outdated("02_noise", smoke.root)
     smoke.write_inputs()
     assert not smoke.is_outdated("02_noise", smoke.root)

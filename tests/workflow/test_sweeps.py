@@ -1,4 +1,4 @@
-"""Sweeps: what points a file means, which stages they share, what becomes of the table when points are missing."""
+"""Sweeps: the points of a file, the stages that they share, and the table when points are missing."""
 
 import importlib
 import itertools
@@ -50,7 +50,7 @@ def points(**sweep):
     return sweeps.points({"profile": "smoke"} | sweep, PROFILE, SCHEMA)
 
 
-# What a sweep's file means
+# The points of a sweep's file
 
 
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
@@ -93,8 +93,8 @@ def test_what_no_axis_names_is_the_profiles():
 @pytest.mark.parametrize(
     ("sweep", "message"),
     [
-        ({"axes": {"noise.sgima": [0]}}, r"noise\.sgima is no parameter: expected one of .*noise\.sigma"),
-        ({"axes": {"nose.sigma": [0]}}, r"nose\.sigma is no parameter: expected one of seed, source, data\.<"),
+        ({"axes": {"noise.sgima": [0]}}, r"noise\.sgima is no parameter, .* choose from .*noise\.sigma"),
+        ({"axes": {"nose.sigma": [0]}}, r"nose\.sigma is no parameter, .* choose from seed, source, data\.<"),
         ({"axes": {"stars": [3]}}, "stars is no parameter"),
         ({"axes": {"stars": [{"noise.sigma": 3}]}}, "axis stars: .* has no key value"),
         ({"axes": {"seed": [1, 2], "noise.sigma": [0]}, "combine": "zip"}, r"differ .*\(seed 2, noise\.sigma 1\)"),
@@ -126,17 +126,17 @@ def test_a_file_that_is_no_sweep_is_told_in_a_sentence(tmp_path, text, message):
 
 
 def test_a_missing_file_is_told_with_those_there_are():
-    with pytest.raises(sweeps.SweepError, match=r"is missing: give one of .*noise\.yaml.*seeds\.yaml"):
+    with pytest.raises(sweeps.SweepError, match=r"is missing, .* give one of .*noise\.yaml.*seeds\.yaml"):
         sweeps.read("nowhere.yaml", folder=ROOT / "config")
 
 
 @pytest.mark.parametrize("name", ["value", "device", "state"])
 def test_an_axis_does_not_take_a_columns_name(name):
-    with pytest.raises(sweeps.SweepError, match=f"an axis is called {name}, as a column of the table is"):
+    with pytest.raises(sweeps.SweepError, match=f"an axis is called {name}, but this is a column of the table"):
         points(axes={name: [{"value": 1, "seed": 1}]})
 
 
-# What points share
+# Stages that points share
 
 
 def test_noise_levels_share_data_and_classifier_and_nothing_is_made_twice():
@@ -170,13 +170,13 @@ def test_seed_and_source_are_behind_every_stage(name):
 
 
 def test_needs_are_closed():
-    """What a stage needs needs nothing more than the stage does: its parameters are all that decide."""
+    """`Stage.needs` includes indirect needs, so the digest of a folder covers all parameters that matter."""
     for stage in STAGES.values():
         for name in stage.needs:
             assert set(STAGES[name].needs) <= set(stage.needs)
 
 
-# Bringing in what other folders hold
+# Links to the results in other folders
 
 
 def test_links_bring_in_what_a_stage_made_and_not_what_it_was_given(tmp_path):
@@ -230,7 +230,7 @@ def test_only_what_had_not_begun_is_tried_again(tmp_path):
     given = stage.arguments([*given.split(), "--threads", "1", "--attempt", "2", "--began", str(began)])
     assert stage.run(given) == 1
     assert log.read_text() == notebook(1, None)
-    # What an earlier run of the workflow left there is not this one's first attempt.
+    # A log of an earlier workflow is not the first attempt of this one.
     assert stage.has_begun(log, since=began.stat().st_mtime)
     assert not stage.has_begun(log, since=log.stat().st_mtime + 1)
 
@@ -272,7 +272,7 @@ def test_a_holder_under_slurm_is_asked_after_by_its_number(tmp_path, monkeypatch
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     assert stage.holder_lives(stage.itself() | {"slurm": "7", "host": "another"})
     assert not stage.holder_lives(stage.itself() | {"slurm": "8", "host": "another"})
-    monkeypatch.setenv("SLURM_JOB_ID", "7")  # a requeued job has the number that it had
+    monkeypatch.setenv("SLURM_JOB_ID", "7")  # a requeued job keeps its number
     assert not stage.holder_lives(stage.itself() | {"slurm": "7", "host": "another"})
 
 
@@ -296,7 +296,7 @@ def test_what_a_stage_starts_works_as_a_batch():
 
 @pytest.fixture
 def sweep(tmp_path):
-    """Return a sweep of four points: one done, one failed, one killed, one that has not run."""
+    """Return a sweep of four points: one done, one failed, one killed, and one not run."""
     found = points(axes={"noise.sigma": [0, 0.1, 0.2, 0.3]})
     folders = [{stage: Path(sweeps.folder_of(tmp_path, stage, point["config"])) for stage in STAGES} for point in found]
     for point in folders:
@@ -322,7 +322,7 @@ METRICS = {
 
 
 def finish(folder):
-    """Leave in a folder what a finished run has."""
+    """Write the results of a finished run to a folder."""
     write_json(folder / "metrics.json", METRICS)
     for name, stem in zip(PAPER, importlib.import_module("collect")._TABLES, strict=True):
         table = beside_paper(paper_table(name), name)
@@ -348,12 +348,12 @@ def mark(folder, stage):
 
 def test_the_table_holds_what_is_done_and_the_points_say_why_the_rest_is_not(sweep):
     root, found = sweep
-    results, told = importlib.import_module("collect").gather(root, "mine", {"profile": "smoke"}, found)
-    assert list(told["state"]) == ["done", "failed", "failed", "missing"]
-    assert told["reason"][1] == "02_noise: ValueError: sigma is -1"
-    assert "kernel died" in told["reason"][2]
-    assert told["reason"][3] == "02_noise has not run yet"
-    for name in told["notebook"][1:3]:
+    results, states = importlib.import_module("collect").gather(root, "mine", {"profile": "smoke"}, found)
+    assert list(states["state"]) == ["done", "failed", "failed", "missing"]
+    assert states["reason"][1] == "02_noise: ValueError: sigma is -1"
+    assert "kernel died" in states["reason"][2]
+    assert states["reason"][3] == "02_noise has not run yet"
+    for name in states["notebook"][1:3]:
         assert (root / name).is_file()
     assert set(results["point"]) == {"noise.sigma=0"}
     assert results["metric"].is_unique
@@ -376,10 +376,10 @@ def test_only_the_results_asked_for_are_in_the_table(sweep):
 
 def test_points_beside_axes_hold_the_profiles_values_and_count_as_axes(tmp_path):
     found = points(axes={"seed": [1, 2]}, points=[{"noise.sigma": 0.3}])
-    _, told = importlib.import_module("collect").gather(tmp_path, "mine", {"profile": "smoke"}, found)
-    assert sweep_axes(told) == ["noise.sigma"]
-    assert told["noise.sigma"].tolist() == [PROFILE["noise"]["sigma"]] * 2 + [0.3]
-    assert told["seed"].tolist() == [1, 2, PROFILE["seed"]]
+    _, states = importlib.import_module("collect").gather(tmp_path, "mine", {"profile": "smoke"}, found)
+    assert sweep_axes(states) == ["noise.sigma"]
+    assert states["noise.sigma"].tolist() == [PROFILE["noise"]["sigma"]] * 2 + [0.3]
+    assert states["seed"].tolist() == [1, 2, PROFILE["seed"]]
 
 
 def test_values_of_several_kinds_are_written_and_a_point_that_cannot_be_read_costs_itself_alone(sweep):
@@ -393,14 +393,14 @@ def test_values_of_several_kinds_are_written_and_a_point_that_cannot_be_read_cos
         for stage, folder in folders.items():
             mark(folder, stage)
         finish(folders["05_evaluation"])
-    results, told = collect.gather(root, "mine", {"profile": "smoke"}, found)
+    results, states = collect.gather(root, "mine", {"profile": "smoke"}, found)
     results.to_parquet(root / "mixed.parquet", index=False)
     assert set(results["classifier.jit"]) == {"auto", "true"}
     (folders["05_evaluation"] / "tables" / "table1_clean.json").unlink()
-    results, told = collect.gather(root, "mine", {"profile": "smoke"}, found)
-    assert told["state"].tolist() == ["done", "failed"]
-    assert told["reason"][1].startswith("its results cannot be read: FileNotFoundError")
-    assert set(results["point"]) == {told["point"][0]}
+    results, states = collect.gather(root, "mine", {"profile": "smoke"}, found)
+    assert states["state"].tolist() == ["done", "failed"]
+    assert states["reason"][1].startswith("its results cannot be read: FileNotFoundError")
+    assert set(results["point"]) == {states["point"][0]}
 
 
 def test_a_stage_that_did_not_begin_is_told_with_what_it_said(sweep):
@@ -408,8 +408,8 @@ def test_a_stage_that_did_not_begin_is_told_with_what_it_said(sweep):
     log = Path(sweeps.folder_of(root, "02_noise", found[3]["config"])) / "logs" / "02_noise.txt"
     log.parent.mkdir(parents=True)
     log.write_text("Traceback\nNoSuchKernel: nowhere\n\n")
-    told = importlib.import_module("collect").gather(root, "mine", {"profile": "smoke"}, found)[1]
-    assert told["reason"][3] == "02_noise did not begin: NoSuchKernel: nowhere"
+    states = importlib.import_module("collect").gather(root, "mine", {"profile": "smoke"}, found)[1]
+    assert states["reason"][3] == "02_noise did not begin: NoSuchKernel: nowhere"
 
 
 def test_a_folder_belongs_to_one_file(tmp_path, monkeypatch):
@@ -418,7 +418,7 @@ def test_a_folder_belongs_to_one_file(tmp_path, monkeypatch):
     for _ in range(2):
         collect.claim("runs/sweeps/mine", "config/sweeps/mine.yaml")
     with pytest.raises(
-        sweeps.SweepError, match=r"holds the sweep of config/sweeps/mine\.yaml: give mine\.yaml another"
+        sweeps.SweepError, match=r"holds the sweep of config/sweeps/mine\.yaml, .* give mine\.yaml another"
     ):
         collect.claim("runs/sweeps/mine", "mine.yaml")
 
@@ -427,7 +427,9 @@ def test_a_table_is_stale_where_it_is_missing_or_of_other_points_or_older_than_a
     root, found = sweep
     collect, settings = importlib.import_module("collect"), {"profile": "smoke"}
     monkeypatch.setattr(collect, "report", lambda *_: "")
-    assert not collect.is_stale(root, settings, found)  # some points are not done: the workflow writes it at its end
+    assert not collect.is_stale(
+        root, settings, found
+    )  # some points are not done, so the workflow will write the table at its end
     done = found[:1]
     assert collect.is_stale(root, settings, done)
     collect.summarize(root, "mine.yaml", settings, done, "kernel")
@@ -445,23 +447,23 @@ def test_a_sweep_is_kept_small_with_its_failures_and_what_made_it(sweep, tmp_pat
     keep, collect = importlib.import_module("keep"), importlib.import_module("collect")
     monkeypatch.setattr(collect, "report", lambda *_: "")
     collect.summarize(root, "mine.yaml", {"profile": "smoke"}, found, "kernel")
-    results, told = read_sweep(root)
+    results, states = read_sweep(root)
     results.assign(commit="0123456789").to_parquet(root / "results.parquet", index=False)
     out = tmp_path / "kept" / "noise"
     keep.keep_sweep(root, out)
     assert sorted(path.name for path in out.iterdir()) == ["points.csv", "provenance.json", "results.parquet"]
     kept, points_kept = read_sweep(out)
     assert kept["value"].tolist() == pytest.approx(results["value"].tolist(), nan_ok=True)
-    assert points_kept["state"].tolist() == told["state"].tolist() == ["done", "failed", "failed", "missing"]
+    assert points_kept["state"].tolist() == states["state"].tolist() == ["done", "failed", "failed", "missing"]
     assert "notebook" not in {*kept, *points_kept}
     made = json.loads((out / "provenance.json").read_text(encoding="utf-8"))
-    assert list(made["points"]) == kept["point"].unique().tolist() == [told["point"][0]]
+    assert list(made["points"]) == kept["point"].unique().tolist() == [states["point"][0]]
     assert made["shared"]["commit"] == "0123456789"
     records = load_records(next(root.glob("evaluation-*/metrics.json")).parent)
     assert list(made["shared"]["stages"]) == sorted(records)
     assert made["shared"]["stages"]["data"]["seconds"] == round(records["data"]["wall_s"])
     results.assign(commit="0123456789 with changes").to_parquet(root / "results.parquet", index=False)
-    with pytest.raises(ValueError, match="ran with uncommitted changes; commit them"):
+    with pytest.raises(ValueError, match=r"ran with uncommitted changes, .* commit and run"):
         keep.keep_sweep(root, out)
     assert len(read_sweep(out)[0]) == len(results)
     with pytest.raises(ValueError, match=r"mine is no kept sweep, but one of seeds, noise, .* name the folder"):
@@ -471,13 +473,13 @@ def test_a_sweep_is_kept_small_with_its_failures_and_what_made_it(sweep, tmp_pat
 def test_a_table_without_any_run_can_be_read(tmp_path):
     collect = importlib.import_module("collect")
     found = points(axes={"noise.sigma": [0, 0.1]})
-    results, told = collect.gather(tmp_path, "mine", {"profile": "smoke"}, found)
+    results, states = collect.gather(tmp_path, "mine", {"profile": "smoke"}, found)
     results.to_parquet(tmp_path / "results.parquet", index=False)
-    told.to_csv(tmp_path / "points.csv", index=False)
-    results, told = read_sweep(tmp_path)
+    states.to_csv(tmp_path / "points.csv", index=False)
+    results, states = read_sweep(tmp_path)
     assert len(results) == 0
     assert {"point", "metric", "value", "data kind"} <= set(results)
-    assert list(told["state"]) == ["missing"] * 2
+    assert list(states["state"]) == ["missing"] * 2
     assert spread_summary(results, {"accuracy/clean": "Clean"}).empty
 
 
@@ -485,7 +487,7 @@ def test_a_table_without_any_run_can_be_read(tmp_path):
 
 
 def runs(values, **columns):
-    """A tidy table of one metric."""
+    """Return a tidy table of one metric."""
     frame = pd.DataFrame({"metric": "accuracy/noisy", "value": values, "low": np.nan, "high": np.nan} | columns)
     return frame.assign(point=[f"p{number}" for number in range(len(frame))])
 
@@ -530,8 +532,8 @@ def test_tables_over_runs_stand_beside_the_papers():
 
 
 def test_axes_are_those_with_several_values_but_the_seed():
-    told = pd.DataFrame({"point": list("abcd"), "seed": [1, 2, 1, 2], "x": [0, 0, 1, 1], "y": 3, "state": "done"})
-    assert sweep_axes(told) == ["x"]
+    states = pd.DataFrame({"point": list("abcd"), "seed": [1, 2, 1, 2], "x": [0, 0, 1, 1], "y": 3, "state": "done"})
+    assert sweep_axes(states) == ["x"]
 
 
 def test_no_table_is_told_in_a_sentence(tmp_path):
@@ -556,12 +558,12 @@ def test_words_are_known_for_all_that_a_profile_must_hold_and_differ():
 def test_the_text_of_a_sweep_names_each_kind_of_run_and_what_differs():
     made = {"data kind": "standin", "profile": "quick", "commit": "0123456789", "device": "a CPU"}
     results = pd.DataFrame([{"point": "a"} | made, {"point": "b"} | made | {"commit": "abcdef0123"}])
-    told = pd.DataFrame({"point": list("abc"), "noise.sigma": [0, 1, 2], "stars": [0, 0, 1], "state": "done"})
-    text = sweep_text(results, told).splitlines()
+    states = pd.DataFrame({"point": list("abc"), "noise.sigma": [0, 1, 2], "stars": [0, 0, 1], "state": "done"})
+    text = sweep_text(results, states).splitlines()
     assert [line.partition(" points")[0] for line in text[:2]] == ["1 of 3", "1 of 3"]
     assert "commit abcdef0123" in text[1]
     assert text[2] == "The points differ in: Gaussian noise, standard deviation; injected stars per image, mean."
-    assert sweep_text(results[:0], told).startswith("None of 3 points is finished.")
+    assert sweep_text(results[:0], states).startswith("None of 3 points is finished.")
 
 
 def test_points_are_listed_with_their_numbers_and_without_links(sweep):
@@ -611,7 +613,7 @@ def test_curves_say_in_words_what_they_go_along_and_the_lowest_panels_have_numbe
     assert figure.get_supxlabel() == "Injected stars per image, mean"
     assert figure.axes[1].get_title() == "Gaussian noise, standard deviation: 0.1"
     shown = [ax.xaxis.get_tick_params()["labelbottom"] for ax in figure.axes[:3]]
-    assert shown == [False, True, True]  # the place below the second panel is empty
+    assert shown == [False, True, True]  # there is no panel below the second one
     figure = sweep_map(named, "noise.sigma", "stars", title="Recovery")
     assert figure.axes[0].get_xlabel() == "Gaussian noise, standard deviation"
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["0", "0.1", "0.2"]
@@ -620,6 +622,6 @@ def test_curves_say_in_words_what_they_go_along_and_the_lowest_panels_have_numbe
 def test_map_marks_what_is_missing_and_what_is_undefined(grid):
     figure = sweep_map(grid, "x", "y", title="Recovery", missing=[(0.3, 35)])
     texts = [text.get_text() for text in figure.axes[0].texts]
-    assert texts.count("undefined") == 2  # the NaN, and the place (0.3, 0) that no run stands for
+    assert texts.count("undefined") == 2  # the NaN, and the point (0.3, 0), which has no run
     assert texts.count("missing") == 1
     assert "0.50" in texts

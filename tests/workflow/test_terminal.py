@@ -1,4 +1,4 @@
-"""The lines that a run prints: read from logs, kept few, and right about what is left."""
+"""The lines that a run prints come from logs, are few, and estimate the remaining time correctly."""
 
 import io
 import json
@@ -19,18 +19,18 @@ BAR = "stand-in:  45%|████▍     | 1360/3000 [00:10<01:12, 127.13image/
 
 
 class Terminal(io.StringIO):
-    """A stream that says it is a terminal."""
+    """A stream that claims to be a terminal."""
 
     def isatty(self):
         return True
 
     def shown(self):
-        """Return what a user sees: lines that stayed, and the one that is rewritten."""
+        """Return the text that a user sees: the lines that stay, and the status."""
         return [line.split("\x1b[2K")[-1] for line in self.getvalue().split("\n")]
 
 
 class Clock:
-    """A clock that stands until it is set."""
+    """A clock that changes only when it is set."""
 
     now = 0.0
 
@@ -71,7 +71,7 @@ def write(path, *lines):
 
 
 def lines_of(stream):
-    """Lines after the one that names the logs."""
+    """Return the lines after the first, which names the logs."""
     first, *rest = stream.getvalue().splitlines()
     assert "logs/" in first
     return rest
@@ -271,7 +271,7 @@ def test_jobs_in_a_clusters_queue_wait_until_they_write(tmp_path, tty, clock):
 
 @pytest.fixture
 def results(tmp_path):
-    """A folder with what the stages leave."""
+    """Return a folder with the result files of the stages."""
     recovery = {"value": 0.733, "low": 0.664, "high": 0.801}
     accuracies = {"clean": 0.745, "noisy": 0.258, "denoised": 0.615}
     history = [{"epoch": n, "val_loss": loss, "val_accuracy": 1 - loss} for n, loss in enumerate((0.5, 0.25, 0.3), 1)]

@@ -25,7 +25,7 @@ from galaxynb.noise import NoiseModel
 from galaxynb.provenance import load_records
 from galaxynb.results.quality import psnr
 
-#: The setting of the run that each variant changes. Each changes one setting, so that its effect can be seen.
+#: Settings that each variant changes. Each changes only one, so that its effect can be seen.
 VARIANTS = {
     "as chosen": {},
     "squared error": {"loss": "mean_squared_error"},
@@ -88,8 +88,8 @@ def measure(run, out):
                 "Accuracy, denoised clean": accuracy(model.predict(clean, batch_size=64, verbose=0)),
             }
         )
-    with written_aside(out) as aside:
-        pd.DataFrame(table).to_csv(aside, index=False, float_format="%.3f", lineterminator="\n")
+    with written_aside(out) as temporary:
+        pd.DataFrame(table).to_csv(temporary, index=False, float_format="%.3f", lineterminator="\n")
     trained = load_records(run)["classifier"]
     record = {
         "images": f"{len(rows)} validation images of {cache.image_size} px",

@@ -59,7 +59,7 @@ def answer(metrics):
 
 
 def sentences(metrics, records):
-    """Return the two sentences of the chapter on the kept run: what it ran on, and what came out."""
+    """Return the two paragraphs of the chapter on the kept run: its images and devices, and its results."""
     data, evaluated = records["data"], records["evaluation"]
     estimates = estimates_of(metrics)
     devices = sorted({device_text(record["device"]) for record in records.values()})
@@ -74,40 +74,42 @@ def sentences(metrics, records):
 
 
 def keep(run, out):
-    """Copy the kept part of `run` to `out`, and replace what was there.
+    """Copy the small results of `run` to `out`, in place of earlier ones.
 
     Raises
     ------
     ValueError
-        If a stage ran with uncommitted changes: no commit then names its code.
+        If a stage ran with uncommitted changes, because then no commit names its code.
     FileNotFoundError
         If the run is not finished.
     """
     run = Path(run)
     if not (run / "metrics.json").is_file():
-        raise FileNotFoundError(f"{run} holds no finished run: `make book` makes one")
+        raise FileNotFoundError(f"{run} holds no finished run, but one is needed: run `make book`")
     metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     records = load_records(run)
     changed = [stage for stage, record in records.items() if record["dirty"] is not False]
     if changed:
-        raise ValueError(f"{run}: {', '.join(changed)} ran with uncommitted changes; commit them and run it again")
-    with written_aside(out) as aside:
-        aside.mkdir()
+        raise ValueError(
+            f"{run}: {', '.join(changed)} ran with uncommitted changes, but a commit is needed: commit and run again"
+        )
+    with written_aside(out) as temporary:
+        temporary.mkdir()
         for name in TABLES:
-            shutil.copy(run / "tables" / f"{name}.csv", aside)
+            shutil.copy(run / "tables" / f"{name}.csv", temporary)
         for name in FIGURES:
-            shutil.copy(run / "figures" / f"{name}.png", aside)
-        shutil.copy(run / "metrics.json", aside)
-        shutil.copytree(run / "provenance", aside / "provenance")
-        records_table(records).to_csv(aside / "stages.csv", index=False, lineterminator="\n")
+            shutil.copy(run / "figures" / f"{name}.png", temporary)
+        shutil.copy(run / "metrics.json", temporary)
+        shutil.copytree(run / "provenance", temporary / "provenance")
+        records_table(records).to_csv(temporary / "stages.csv", index=False, lineterminator="\n")
         spent = times(run, records).set_index("Stage").T.rename_axis("Part")
-        spent.to_csv(aside / "times.csv", lineterminator="\n")
-        answer(metrics).to_csv(aside / "answer.csv", index=False, lineterminator="\n")
-        (aside / "ran.md").write_text("\n\n".join(sentences(metrics, records)) + "\n", encoding="utf-8")
+        spent.to_csv(temporary / "times.csv", lineterminator="\n")
+        answer(metrics).to_csv(temporary / "answer.csv", index=False, lineterminator="\n")
+        (temporary / "ran.md").write_text("\n\n".join(sentences(metrics, records)) + "\n", encoding="utf-8")
 
 
 def keep_sweep(swept, out):
-    """Copy the table and the points of a sweep to `out`, with one file that says what made them.
+    """Copy the table and the points of a sweep to `out`, and write their provenance to one file.
 
     Raises
     ------
@@ -123,17 +125,19 @@ def keep_sweep(swept, out):
     results, points = read_sweep(swept)
     changed = results.loc[results["commit"].str.contains("with changes|unknown"), "point"].unique()
     if len(changed):
-        raise ValueError(f"{swept}: {', '.join(changed)} ran with uncommitted changes; commit them and run it again")
+        raise ValueError(
+            f"{swept}: {', '.join(changed)} ran with uncommitted changes, but a commit is needed: commit and run again"
+        )
     folders = points.set_index("point")["folder"]
     made = sweep_provenance(
         results, stages={point: stage_costs(swept / folders[point]) for point in results["point"].unique()}
     )
-    with written_aside(out) as aside:
-        aside.mkdir()
-        # The executed notebooks stay with the run, so the kept tables name none of them.
-        results.drop(columns="notebook").to_parquet(aside / "results.parquet", index=False)
-        points.drop(columns="notebook").to_csv(aside / "points.csv", index=False, lineterminator="\n")
-        write_json(aside / "provenance.json", {"sweep": out.name} | made)
+    with written_aside(out) as temporary:
+        temporary.mkdir()
+        # The executed notebooks are not kept, so the kept tables have no column for them.
+        results.drop(columns="notebook").to_parquet(temporary / "results.parquet", index=False)
+        points.drop(columns="notebook").to_csv(temporary / "points.csv", index=False, lineterminator="\n")
+        write_json(temporary / "provenance.json", {"sweep": out.name} | made)
 
 
 def stage_costs(run):

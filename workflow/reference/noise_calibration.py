@@ -42,8 +42,8 @@ def measure(run, seed, out):
         model = NoiseModel(sigma=sigma, n_stars=stars)
         level = accuracy(model.apply(cache.images[rows], seed, rows))
         grid.append({"sigma": sigma, "stars": sum(stars) / 2, "accuracy": level, "drop": clean - level})
-    with written_aside(out) as aside:
-        pd.DataFrame(grid).to_csv(aside, index=False, float_format="%.4f", lineterminator="\n")
+    with written_aside(out) as temporary:
+        pd.DataFrame(grid).to_csv(temporary, index=False, float_format="%.4f", lineterminator="\n")
     chosen = NoiseModel()
     trained = load_records(run)["classifier"]
     record = {

@@ -278,7 +278,7 @@ def turned(images, k):
 
 
 def real_images(options):
-    """Return a sample of the real file, with equally many images per class, and a description of the file."""
+    """Return a sample of the real file, with about equally many images per class, and a description of the file."""
     catalog = load_catalog(options.real)
     sample = choose_sample(catalog, options.real_images, seed=options.seed)
     source = {
@@ -300,8 +300,8 @@ def drawn(work, labels, seed, size):
     name = hashlib.sha256(json.dumps([drawn_by(), seed, size, len(labels)]).encode()).hexdigest()
     path = work / f"drawn-{name[:16]}.npy"
     if not path.is_file():
-        with written_aside(path) as aside:
-            np.save(aside, draw_like(labels, seed=seed, shrunk=size, progress=True))
+        with written_aside(path) as temporary:
+            np.save(temporary, draw_like(labels, seed=seed, shrunk=size, progress=True))
     return np.load(path)
 
 
@@ -316,7 +316,7 @@ def tables(parts):
         add(what, f"{accuracy['value']:.3f}", f"{accuracy['low']:.2f} to {accuracy['high']:.2f}", on)
 
     names = ("hardness", "published", "real", "discriminator")
-    easy, known, trained, told = (parts.get(name) for name in names)
+    easy, targets, trained, separated = (parts.get(name) for name in names)
     what = f"Accuracy of {NEIGHBOURS} nearest neighbours on {SIDE} by {SIDE} raw pixels"
     if easy:
         on = f"{easy['test images']:,} stand-ins, {easy['training images']:,} neighbours"
@@ -324,8 +324,8 @@ def tables(parts):
     else:
         add(what, NOT_MEASURED, "", "")
     what = "Targets met that the published figures set"
-    if known:
-        add(what, f"{known['met']} of {known['targets']}", "", f"{known['images']:,} stand-ins as JPEG")
+    if targets:
+        add(what, f"{targets['met']} of {targets['targets']}", "", f"{targets['images']:,} stand-ins as JPEG")
     else:
         add(what, NOT_MEASURED, "", "")
     what = "Accuracy of DenseNet121 trained on stand-ins alone"
@@ -341,19 +341,19 @@ def tables(parts):
     else:
         add(f"{what}, on real images", NOT_MEASURED, "", "")
     what = "Accuracy of telling real images from stand-ins, where 0.5 is chance"
-    if told:
-        on = f"{told['real file']['images']:,} real images and as many stand-ins"
-        add_accuracy(what, told["balanced accuracy"]["by all"], on)
+    if separated:
+        on = f"{separated['real file']['images']:,} real images and as many stand-ins"
+        add_accuracy(what, separated["balanced accuracy"]["by all"], on)
         add_accuracy(
-            f"{what}, without the sky's correlation", told["balanced accuracy"]["but the sky's correlation"], on
+            f"{what}, without the sky's correlation", separated["balanced accuracy"]["but the sky's correlation"], on
         )
     else:
         add(what, NOT_MEASURED, "", "")
     return {
         "": pd.DataFrame(rows),
-        "_missed": listed(known and known["missed"], "Quantity", "Class", "Stand-in", "Published", "Target"),
+        "_missed": listed(targets and targets["missed"], "Quantity", "Class", "Stand-in", "Published", "Target"),
         "_classes": listed(trained and trained["classes"], "Class", "Real images", "Right", "Right, eight turns"),
-        "_features": listed(told and told["features"][:8], "Quantity", "Accuracy lost", "Stand-in", "Real"),
+        "_features": listed(separated and separated["features"][:8], "Quantity", "Accuracy lost", "Stand-in", "Real"),
     }
 
 
@@ -402,10 +402,10 @@ def main(arguments=None):
         parser.error(f"--only has {', '.join(sorted(unknown))}, but a part is needed: choose from {', '.join(PARTS)}")
     if options.real is None:
         if lacking := [part for part in wanted if part in NEED_REAL]:
-            said = f"{' and '.join(lacking)} need a file of real images: give --real FILE (make reference REAL=FILE)"
+            message = f"{' and '.join(lacking)} need a file of real images: give --real FILE (make reference REAL=FILE)"
             if options.only:
-                parser.error(said)
-            print(f"{said}; skipped")
+                parser.error(message)
+            print(f"{message}; skipped")
         wanted = [part for part in wanted if part not in NEED_REAL]
     record_path = options.out.with_suffix(".json")
     # Read the state first: the first result changes tracked files, and later parts would record uncommitted changes.
@@ -428,8 +428,8 @@ def main(arguments=None):
         parts[name] = result
         write_json(record_path, {"parts": parts})
         for ending, table in tables(parts).items():
-            with written_aside(options.out.with_stem(options.out.stem + ending)) as aside:
-                table.to_csv(aside, index=False, lineterminator="\n")
+            with written_aside(options.out.with_stem(options.out.stem + ending)) as temporary:
+                table.to_csv(temporary, index=False, lineterminator="\n")
 
 
 if __name__ == "__main__":

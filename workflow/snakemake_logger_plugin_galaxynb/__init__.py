@@ -1,4 +1,4 @@
-"""Snakemake's messages as the few lines of `terminal.Board`; its log file in .snakemake/log keeps all of them.
+"""Show Snakemake's messages as the few lines of `terminal.Board`. The log file in .snakemake/log keeps all messages.
 
 Snakemake finds a logger plugin by the name of a package on Python's path: `PYTHONPATH=workflow snakemake --logger
 galaxynb ...`.
@@ -14,9 +14,9 @@ from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 from terminal import Board, Job, Screen
 
-#: Seconds between two looks at what running stages have written.
+#: Seconds between two reads of the logs of running stages.
 _PERIOD = 0.5
-#: How the messages begin that answer what a user asked for.
+#: Beginnings of the messages that answer a request of the user.
 _ANSWERS = ("Nothing to be done", "Unlocked", "Terminating processes on user request", "Will exit after finishing")
 
 
@@ -39,7 +39,7 @@ class LogHandler(LogHandlerBase):
     needs_rulegraph = False
 
     def __post_init__(self):
-        """Begin to watch the logs of running stages."""
+        """Start to watch the logs of running stages."""
         self._stream = sys.stdout if self.common_settings.stdout else sys.stderr
         self._board = Board(Screen(self._stream), snakemake_log=_snakemake_log)
         self._ended = threading.Event()
@@ -62,7 +62,7 @@ class LogHandler(LogHandlerBase):
     def _handle(self, record):
         event = getattr(record, "event", None)
         if self.common_settings.dryrun:
-            # The plan is what a dry run is for.
+            # The purpose of a dry run is the plan.
             if event in (LogEvent.RUN_INFO, LogEvent.ERROR):
                 self._board.say(record.getMessage())
         elif event == LogEvent.RUN_INFO:
@@ -78,13 +78,13 @@ class LogHandler(LogHandlerBase):
             self._board.say(record.getMessage())
         elif getattr(record, "exception", None) == "LockException":
             self._board.say(
-                "Another run is at work here, or one was killed: wait until it ends, or run `make unlock` after a kill."
+                "Another run holds the lock, or a killed run left it: wait until the run ends, or run `make unlock`."
             )
         elif hasattr(record, "explains") or (record.levelno >= logging.ERROR and not self._is_about_a_job(record)):
             self._board.say(record.getMessage())
 
     def _is_about_a_job(self, record):
-        """Tell whether an error is about a failed job, which the workflow explains itself."""
+        """Return whether an error is about a failed job. The Snakefile explains such errors."""
         # Snakemake reports the exception of a failing job before it reports the failure.
         failing = getattr(record, "exception", None) == "RuleException" and self._board.is_running
         return failing or self._board.has_failed
