@@ -20,7 +20,7 @@ from galaxynb.stages import STAGES
 #: Activity of each stage, in words.
 DOING = {name: stage.doing for name, stage in STAGES.items()} | {"book": "building the book"}
 _DOING_BY_RULE = {"sweep_page": "drawing the results of a kept sweep"}
-_KINDS = {"standin": "stand-in", "galaxy10": "Galaxy10 DECaLS"}
+_KINDS = {"standin": "stand-in", "real": "real galaxies"}
 _EPOCH = re.compile(r"epoch +(\d+)/(\d+) \S+ ((?: \w+ \S+ )+) (\d+) s")
 _MEASURE = re.compile(r" (\w+) (\S+) ")
 _BAR = re.compile(r"(?P<what>[^|]+?): +(?P<percent>\d+)%\|.*\[[\d:]+<(?P<left>[\d:]+|\?),")

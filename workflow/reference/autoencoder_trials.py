@@ -19,7 +19,7 @@ from galaxynb.files import write_json, written_aside
 from galaxynb.images import to_float
 from galaxynb.networks.autoencoder import build_autoencoder
 from galaxynb.networks.batches import DenoisingBatches
-from galaxynb.networks.models import compile_model, load_model
+from galaxynb.networks.models import compile_model, load_model, predict_classes
 from galaxynb.networks.training import Phase, fit
 from galaxynb.noise import NoiseModel
 from galaxynb.provenance import load_records
@@ -71,8 +71,7 @@ def measure(run, out):
     noisy = noise.apply(cache.images[rows], seed, rows)
 
     def accuracy(images):
-        predicted = classifier.predict(images, batch_size=64, verbose=0).argmax(axis=1)
-        return float((predicted == cache.labels[rows]).mean())
+        return float((predict_classes(classifier, images) == cache.labels[rows]).mean())
 
     table = []
     for name, change in VARIANTS.items():

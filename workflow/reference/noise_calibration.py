@@ -16,7 +16,7 @@ from galaxynb.data.cache import open_cache
 from galaxynb.data.splits import paper_split
 from galaxynb.files import write_json, written_aside
 from galaxynb.images import to_float
-from galaxynb.networks.models import load_model
+from galaxynb.networks.models import load_model, predict_classes
 from galaxynb.noise import NoiseModel
 from galaxynb.provenance import load_records
 from galaxynb.results.paper import paper_summary
@@ -33,8 +33,7 @@ def measure(run, seed, out):
     rows = paper_split(cache.labels).validation
 
     def accuracy(images):
-        predicted = classifier.predict(images, batch_size=64, verbose=0).argmax(axis=1)
-        return float((predicted == cache.labels[rows]).mean())
+        return float((predict_classes(classifier, images) == cache.labels[rows]).mean())
 
     clean = accuracy(to_float(cache.images[rows]))
     grid = []
