@@ -1,5 +1,6 @@
 """The two noise steps are deterministic and in range, stars are in their places, and bad input is refused."""
 
+import itertools
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import FrozenInstanceError, asdict
@@ -17,19 +18,19 @@ from galaxynb.noise import STAR_COLOURS, STAR_DTYPE, NoiseModel
 
 MODEL = NoiseModel()
 STARS_ONLY = NoiseModel(sigma=0)
-GAUSSIAN_ONLY = NoiseModel(n_stars=(0, 0))
 
 
 def random_images(n=6, side=32, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (n, side, side, 3), np.uint8)
 
 
+def grey(*shape, value=0.5):
+    return np.full((*shape, 3), value, np.float32)
+
+
 def stars_of(model, n=1, side=64, seed=0, **kwargs):
     """Apply a model to black images; return the images and the stars of each."""
     return model.apply(np.zeros((n, side, side, 3), np.uint8), seed, np.arange(n), return_stars=True, **kwargs)
-
-
-# --- the same bits, whatever the batch, the order, the thread or the process's state
 
 
 def test_noise_is_the_same_in_any_batch_and_order():
@@ -68,28 +69,20 @@ def test_noise_differs_by_seed_epoch_and_index():
     images = random_images(1)
     keys = [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)]
     results = [MODEL.apply(images, seed, [index], epoch=epoch) for seed, epoch, index in keys]
-    for i in range(len(keys)):
-        for j in range(i):
-            # Both steps differ, not only the stars: hardly any pixel is equal, because none is clipped.
-            same = np.mean((results[i] == results[j])[(results[i] > 0) & (results[i] < 1)])
-            assert same < 0.01, (keys[i], keys[j])
+    for one, other in itertools.combinations(results, 2):
+        # Both steps differ, not the stars alone: next to no pixel is the same where none is clipped.
+        assert np.mean((one == other)[(one > 0) & (one < 1)]) < 0.01
 
 
 def test_the_two_steps_can_be_told_apart():
-    """Gaussian noise is added to the stars, so each step alone gives the rest of the sum."""
-    images = np.full((1, 64, 64, 3), 0.3, np.float32)
-    model = NoiseModel(sigma=0.01, n_stars=(3, 3), brightness=(0.1, 0.2))
-    both, stars = model.apply(images, 5, [7], return_stars=True)
-    only_stars, same_stars = NoiseModel(sigma=0, n_stars=(3, 3), brightness=(0.1, 0.2)).apply(
-        images, 5, [7], return_stars=True
+    """The Gaussian noise comes on top of the stars: either alone is what the other leaves out."""
+    models = (NoiseModel(sigma=sigma, n_stars=(3, 3), brightness=(0.1, 0.2)) for sigma in (0.01, 0))
+    (both, (stars,)), (only_stars, (same_stars,)) = (
+        model.apply(grey(1, 64, 64, value=0.3), 5, [7], return_stars=True) for model in models
     )
-    np.testing.assert_array_equal(stars[0], same_stars[0])
-    residual = both - only_stars
-    assert np.std(residual) == pytest.approx(0.01, rel=0.05)
+    np.testing.assert_array_equal(stars, same_stars)
+    assert np.std(both - only_stars) == pytest.approx(0.01, rel=0.05)
     assert (only_stars > 0.31).any()
-
-
-# --- range, type, and the input
 
 
 @settings(max_examples=40, deadline=None)
@@ -113,19 +106,22 @@ def test_noisy_images_are_float32_in_range_and_the_input_is_untouched(images, se
     np.testing.assert_array_equal(model.apply(to_float(images), seed, indices, epoch=epoch), noisy)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_float_input_is_untouched(dtype):
-    images = to_float(random_images(2)).astype(dtype)
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+def test_the_input_is_untouched_and_noisy_images_go_where_they_are_told_to(dtype):
+    images = random_images(3) if dtype == np.uint8 else to_float(random_images(3)).astype(dtype)
     before = images.copy()
-    noisy = MODEL.apply(images, 0, [0, 1])
+    noisy = MODEL.apply(images, 0, np.arange(3))
     np.testing.assert_array_equal(images, before)
     assert not np.shares_memory(noisy, images)
-    np.testing.assert_array_equal(noisy, MODEL.apply(random_images(2), 0, [0, 1]))
+    np.testing.assert_array_equal(noisy, MODEL.apply(random_images(3), 0, np.arange(3)))
+    out = np.full((5, 32, 32, 3), np.float32(7))
+    assert MODEL.apply(images, 0, np.arange(3), out=out[1:4]).base is out
+    assert np.all(out[[0, 4]] == 7)
+    np.testing.assert_array_equal(out[1:4], noisy)
 
 
 def test_no_noise_leaves_the_image_as_it_was():
-    images = random_images(2)
-    nothing = NoiseModel(sigma=0, n_stars=(0, 0))
+    nothing, images = NoiseModel(sigma=0, n_stars=(0, 0)), random_images(2)
     np.testing.assert_array_equal(nothing.apply(images, 0, [0, 1]), to_float(images))
 
 
@@ -146,47 +142,19 @@ def test_memory_layout_does_not_matter(view, dtype):
     np.testing.assert_array_equal(MODEL.apply(seen, 0, [0, 1]), MODEL.apply(np.ascontiguousarray(seen), 0, [0, 1]))
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
-def test_noisy_images_go_where_they_are_told_to(dtype):
-    images = random_images(3)
-    images = images if dtype == np.uint8 else (images / 255).astype(dtype)
-    out = np.full((5, *images.shape[1:]), np.float32(7))
-    noisy = NoiseModel().apply(images, 0, np.arange(3), out=out[1:4])
-    assert noisy.base is out
-    assert np.all(out[[0, 4]] == 7)
-    np.testing.assert_array_equal(out[1:4], NoiseModel().apply(images, 0, np.arange(3)))
-
-
-@pytest.mark.parametrize(
-    "out",
-    [
-        np.empty((2, 32, 32, 3), np.float32),
-        np.empty((3, 32, 32, 3), np.float64),
-        np.empty((3, 32, 32, 6), np.float32)[..., ::2],
-    ],
-)
-def test_an_unfit_place_for_noisy_images_is_refused(out):
-    with pytest.raises(ValueError, match=r"out is float.* but C-contiguous float32 of shape \(3, 32, 32, 3\) is"):
-        NoiseModel().apply(random_images(3), 0, np.arange(3), out=out)
-
-
 def test_an_empty_batch_stays_empty():
-    noisy, stars = MODEL.apply(np.zeros((0, 32, 32, 3), np.uint8), 0, [], return_stars=True)
+    noisy, stars = stars_of(MODEL, n=0, side=32)
     assert noisy.shape == (0, 32, 32, 3)
     assert stars == []
 
 
-# --- the stars
-
-
 def test_returned_stars_match_the_pixels():
     for side in (48, 128):
-        images = np.full((40, side, side, 3), 0.1, np.float32)
+        images = grey(40, side, side, value=0.1)
         noisy, stars = STARS_ONLY.apply(images, 1, np.arange(40), return_stars=True)
         for image, drawn in zip(noisy, stars, strict=True):
             assert drawn.dtype == STAR_DTYPE
-            x = np.clip(np.rint(drawn["x"]).astype(int), 0, side - 1)
-            y = np.clip(np.rint(drawn["y"]).astype(int), 0, side - 1)
+            x, y = (np.clip(np.rint(drawn[axis]).astype(int), 0, side - 1) for axis in "xy")
             assert np.all(image[y, x].max(axis=1) > 0.1)
             # Stars change no other pixels: beyond the disk, its soft edge and the blur kernel nothing is added.
             yy, xx = np.mgrid[:side, :side]
@@ -205,13 +173,11 @@ def test_a_star_is_centred_on_its_position_and_shows_its_colour():
     for image, (star,) in zip(noisy, stars, strict=True):
         if not all(12 < star[axis] < 115 for axis in "xy"):
             continue  # cut off by the border
-        flux = image.sum(axis=(0, 1))
-        light = image.sum(axis=2)
-        assert (light.sum(axis=0) @ grid) / light.sum() == pytest.approx(star["x"], abs=0.1)
-        assert (light.sum(axis=1) @ grid) / light.sum() == pytest.approx(star["y"], abs=0.1)
+        flux, light = image.sum(axis=(0, 1)), image.sum(axis=2)
+        for k, axis in enumerate("xy"):
+            assert (light.sum(axis=k) @ grid) / light.sum() == pytest.approx(star[axis], abs=0.1)
         np.testing.assert_allclose(flux / flux.max(), star["rgb"] / star["rgb"].max(), atol=0.02)
-        peak = image.max(axis=(0, 1))
-        assert np.all(peak <= star["brightness"] * star["rgb"] + 0.01)
+        assert np.all(image.max(axis=(0, 1)) <= star["brightness"] * star["rgb"] + 0.01)
         checked += 1
     assert checked > 30
 
@@ -230,10 +196,9 @@ def test_every_drawn_value_stays_in_its_range():
         assert stars[axis].max() < side - 0.5
         # Uniform over the whole image; fixed seed, so this passes always or never.
         assert stats.kstest((stars[axis] + 0.5) / side, "uniform").pvalue > 0.01
-    for name in ("radius", "brightness"):
-        low, high = getattr(MODEL, name)
-        scale = side if name == "radius" else 1
-        assert np.all((stars[name] >= np.float32(low * scale)) & (stars[name] <= np.float32(high * scale)))
+    for name, scale in (("radius", side), ("brightness", 1)):
+        low, high = (np.float32(limit * scale) for limit in getattr(MODEL, name))
+        assert np.all((stars[name] >= low) & (stars[name] <= high))
     low, high = (side * limit for limit in MODEL.blur)
     assert np.all(stars["kernel"] % 2 == 1)
     assert stars["kernel"].min() >= max(3, low - 1)
@@ -286,38 +251,25 @@ def test_lengths_scale_with_the_image():
     assert np.corrcoef(halved.ravel(), small_images.ravel())[0, 1] > 0.98
 
 
-# --- the Gaussian noise
-
-
 @pytest.mark.parametrize("sigma", [0.02, 0.1])
 def test_gaussian_noise_has_its_sigma_on_mid_grey(sigma):
-    images = np.full((20, 64, 64, 3), 0.5, np.float32)
-    residual = NoiseModel(sigma=sigma, n_stars=(0, 0)).apply(images, 0, np.arange(20)) - images
+    residual = NoiseModel(sigma=sigma, n_stars=(0, 0)).apply(grey(20, 64, 64), 0, np.arange(20)) - 0.5
     n = residual.size
     # Limits are five standard errors, of a mean and of a standard deviation.
     assert abs(residual.mean()) < 5 * sigma / np.sqrt(n)
     assert abs(residual.std() - sigma) < 5 * sigma / np.sqrt(2 * n)
     assert stats.kstest(residual.ravel()[::16] / sigma, "norm").pvalue > 0.001
-    # Noise is independent between pixels, channels and images.
-    pairs = [
-        (residual[:, :, 1:], residual[:, :, :-1]),
-        (residual[:, 1:], residual[:, :-1]),
-        (residual[..., 1:], residual[..., :-1]),
-        (residual[1:], residual[:-1]),
-    ]
-    for one, other in pairs:
-        assert abs(np.mean(one * other)) / sigma**2 < 5 / np.sqrt(one.size)
+    # Independent from pixel to pixel, channel to channel and image to image.
+    for axis in range(4):
+        first = np.moveaxis(residual, axis, 0)
+        assert abs(np.mean(first[1:] * first[:-1])) / sigma**2 < 5 / np.sqrt(first[1:].size)
 
 
 def test_the_first_pixel_is_as_random_as_any():
-    """Each image seeds the generator anew, and the first numbers must not correlate with the seeds."""
-    images = np.full((2000, 2, 2, 3), 0.5, np.float32)
-    first = GAUSSIAN_ONLY.apply(images, 0, np.arange(2000))[:, 0, 0, 0] - 0.5
-    assert stats.kstest(first / GAUSSIAN_ONLY.sigma, "norm").pvalue > 0.001
+    """A generator seeded anew for each image must not show its seeds in the first numbers."""
+    first = NoiseModel(n_stars=(0, 0)).apply(grey(2000, 2, 2), 0, np.arange(2000))[:, 0, 0, 0] - 0.5
+    assert stats.kstest(first / MODEL.sigma, "norm").pvalue > 0.001
     assert abs(np.corrcoef(first[1:], first[:-1])[0, 1]) < 5 / np.sqrt(len(first))
-
-
-# --- refusals
 
 
 @pytest.mark.parametrize(
@@ -353,16 +305,31 @@ def test_a_meaningless_model_is_refused_by_name(values, message):
         NoiseModel(**values)
 
 
-@pytest.mark.parametrize("shape", [(32, 32, 3), (1, 32, 31, 3), (1, 32, 32), (1, 32, 32, 4)])
-def test_images_of_another_shape_are_refused(shape):
-    with pytest.raises(ValueError, match=r"images has shape .* \(N, H, H, 3\)"):
-        MODEL.apply(np.zeros(shape, np.uint8), 0, [0])
-
-
-@pytest.mark.parametrize("indices", [0, [0], [0, 1, 2], [[0, 1]]])
-def test_indices_must_match_the_images(indices):
-    with pytest.raises(ValueError, match="indices has shape"):
-        MODEL.apply(random_images(2), 0, indices)
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        *[
+            ({"images": np.zeros(shape, np.uint8), "indices": [0]}, r"images has shape .* \(N, H, H, 3\)")
+            for shape in ((32, 32, 3), (1, 32, 31, 3), (1, 32, 32), (1, 32, 32, 4))
+        ],
+        *[
+            ({"images": random_images(2).astype(dtype)}, f"images is {dtype}, but uint8 or floating point")
+            for dtype in ("int64", "uint16", "bool")
+        ],
+        *[({"indices": indices}, "indices has shape") for indices in (0, [0], [0, 1, 2], [[0, 1]])],
+        *[
+            ({"out": out}, r"out is float.* but C-contiguous float32 of shape \(2, 32, 32, 3\) is")
+            for out in (
+                np.empty((1, 32, 32, 3), np.float32),
+                np.empty((2, 32, 32, 3), np.float64),
+                np.empty((2, 32, 32, 6), np.float32)[..., ::2],
+            )
+        ],
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(changes, message):
+    with pytest.raises(TypeError if message.startswith("images is") else ValueError, match=message):
+        MODEL.apply(**{"images": random_images(2), "seed": 0, "indices": [0, 1]} | changes)
 
 
 @pytest.mark.parametrize("name", ["seed", "epoch", "index"])
@@ -373,18 +340,9 @@ def test_keys_must_be_counting_numbers(name, value, error):
         MODEL.apply(random_images(1), keys["seed"], [keys["index"]], epoch=keys["epoch"])
 
 
-@pytest.mark.parametrize("dtype", [np.int64, np.uint16, bool])
-def test_images_of_another_type_are_refused(dtype):
-    with pytest.raises(TypeError, match=f"images is {np.dtype(dtype)}, but uint8 or floating point"):
-        MODEL.apply(random_images(1).astype(dtype), 0, [0])
-
-
 def test_a_model_is_frozen():
     with pytest.raises(FrozenInstanceError):
         MODEL.sigma = 0.2
-
-
-# --- as a file between stages
 
 
 def test_a_model_written_is_read_back_the_same(tmp_path):

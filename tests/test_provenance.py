@@ -27,7 +27,8 @@ def make(run_dir, stage="data", **changes):
 
 def git(folder, *arguments):
     identity = ["-c", "user.name=Test", "-c", "user.email=test@example.org", "-c", "commit.gpgsign=false"]
-    subprocess.run(["git", "-C", str(folder), *identity, *arguments], check=True, capture_output=True)
+    command = ["git", "-C", str(folder), *identity, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 @pytest.fixture
@@ -49,10 +50,8 @@ def test_record_is_what_is_written_and_loaded(tmp_path):
     written = make(tmp_path, extra={"n_test": np.int64(20)})
     assert json.loads((tmp_path / "provenance" / "data.json").read_text()) == written
     assert load_records(tmp_path) == {"data": written}
-    assert written["profile"] == "smoke"
-    assert written["seeds"] == {"split": 42}
-    assert written["data"] == DATA
-    assert written["extra"] == {"n_test": 20}
+    expected = {"profile": "smoke", "seeds": {"split": 42}, "data": DATA, "extra": {"n_test": 20}}
+    assert written | expected == written
     assert written["versions"]["numpy"] == np.__version__
     assert written["versions"]["python"].split(".")[0] == "3"
     assert written["device"]["cores"] >= 1
@@ -75,51 +74,33 @@ def test_record_takes_what_notebooks_pass(tmp_path):
         sigma: float = 0.1
         sizes: tuple = (1, 3)
 
-    parameters = {
-        "noise": Model(),
-        "rate": np.float32(0.5),
-        "weights": None,
-        "shape": np.arange(3),
-        "bad": np.nan,
-    }
-    assert make(tmp_path, parameters=parameters, profile="quick")["parameters"] == {
-        "noise": {"sigma": 0.1, "sizes": [1, 3]},
-        "rate": 0.5,
-        "weights": None,
-        "shape": [0, 1, 2],
-        "bad": None,
-    }
+    parameters = {"noise": Model(), "rate": np.float32(0.5), "weights": None, "shape": np.arange(3), "bad": np.nan}
+    written = {"noise": {"sigma": 0.1, "sizes": [1, 3]}, "rate": 0.5, "weights": None, "shape": [0, 1, 2], "bad": None}
+    assert make(tmp_path, parameters=parameters, profile="quick")["parameters"] == written
 
 
 def test_record_holds_no_absolute_path(tmp_path, monkeypatch):
     inside, outside = tmp_path / "project", tmp_path / "elsewhere"
     inside.mkdir()
     monkeypatch.chdir(inside)
-    written = make(
-        inside / "runs",
-        parameters={
-            "cache": inside / "runs" / "cache",
-            "weights": str(outside / "weights.keras"),
-            "note": f"read from {outside}/a.h5, then {inside}/b/c.npy; ratio 1/2, km/s, a/b/c",
-            "url": "https://example.org/records/1/file.h5",
-            "relative": "../downloads/x.h5",
-        },
-    )
-    assert written["parameters"] == {
+    unchanged = {"url": "https://example.org/records/1/file.h5", "relative": "../downloads/x.h5"}
+    parameters = {
+        "cache": inside / "runs" / "cache",
+        "weights": str(outside / "weights.keras"),
+        "note": f"read from {outside}/a.h5, then {inside}/b/c.npy; ratio 1/2, km/s, a/b/c",
+    }
+    assert make(inside / "runs", parameters=parameters | unchanged)["parameters"] == unchanged | {
         "cache": "runs/cache",
         "weights": "weights.keras",
         "note": "read from a.h5, then b/c.npy; ratio 1/2, km/s, a/b/c",
-        "url": "https://example.org/records/1/file.h5",
-        "relative": "../downloads/x.h5",
     }
     text = (inside / "runs" / "provenance" / "data.json").read_text()
     for path in (str(tmp_path), str(Path.home()) + "/", sys.prefix):
         assert path not in text
 
 
-path_parts = st.lists(
-    st.text("abcdefghijklmnopqrstuvwxyz0123456789_.-", min_size=1, max_size=8), min_size=2, max_size=5
-)
+names = st.text("abcdefghijklmnopqrstuvwxyz0123456789_.-", min_size=1, max_size=8)
+path_parts = st.lists(names, min_size=2, max_size=5)
 
 
 @given(path_parts, st.sampled_from(["{}", "see {} there", "file={}", "'{}'", "({})", "x, {}"]))
@@ -147,9 +128,7 @@ def test_record_refuses_and_writes_nothing(tmp_path, changes, error, message):
 
 def test_commit_and_changes(checkout, tmp_path):
     clean = make(tmp_path / "run")
-    head = subprocess.run(
-        ["git", "-C", str(checkout), "rev-parse", "HEAD"], check=True, capture_output=True, text=True
-    ).stdout.strip()
+    head = git(checkout, "rev-parse", "HEAD")
     assert (clean["commit"], clean["dirty"]) == (head, False)
     (checkout / "galaxynb" / "__init__.py").write_text("x = 1\n")
     changed = make(tmp_path / "run")
@@ -165,20 +144,18 @@ def test_commit_of_the_working_folder_where_the_package_is_installed(checkout, t
     assert len(make(tmp_path / "run")["commit"]) == 40
 
 
-def test_commit_is_never_lent_by_another_repository(checkout, tmp_path, monkeypatch):
+def test_commit_is_never_lent_by_another_repository_and_unknown_without_git(checkout, tmp_path, monkeypatch):
     installed = checkout / "env" / "galaxynb"
     installed.mkdir(parents=True)
     git(checkout, "rm", "-q", "galaxynb/__init__.py")
-    monkeypatch.setattr(provenance, "__file__", str(installed / "provenance.py"))
-    written = make(tmp_path / "run")
-    assert (written["commit"], written["dirty"]) == ("unknown", None)
-
-
-def test_commit_is_unknown_without_git(checkout, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(provenance, "__file__", str(installed / "provenance.py"))
+        lent = make(tmp_path / "run")
     monkeypatch.setenv("PATH", str(tmp_path))
-    written = make(tmp_path / "run")
-    assert (written["commit"], written["dirty"]) == ("unknown", None)
-    assert records_table({"data": written})["Commit"].tolist() == ["unknown"]
+    without_git = make(tmp_path / "run")
+    for written in (lent, without_git):
+        assert (written["commit"], written["dirty"]) == ("unknown", None)
+    assert records_table({"data": without_git})["Commit"].tolist() == ["unknown"]
 
 
 @pytest.mark.parametrize(("gpus", "device"), [([], "cores?$"), (["gpu:0", "gpu:1"], "^2 x .*; .*cores?$")])
@@ -222,22 +199,13 @@ def test_load_says_what_is_wrong(tmp_path):
 
 def test_tables_are_for_reading(tmp_path):
     entry = make(tmp_path, parameters={"profile": "quick", "sizes": (64, 128)}, extra={"steps": {"a": 1}})
-    entry |= {
-        "wall_s": 200.4,
-        "peak_memory_bytes": 1_234_000_000,
-        "commit": "0123456789abcdef",
-        "dirty": False,
-    }
+    entry |= {"wall_s": 200.4, "peak_memory_bytes": 1_234_000_000, "commit": "0123456789abcdef", "dirty": False}
     row = records_table({"data": entry}).iloc[0]
-    assert row[["Stage", "Commit", "Wall time", "Peak memory"]].tolist() == [
-        *("data", "0123456789", "3 min 20 s", "1.23 GB")
-    ]
+    shown = row[["Stage", "Commit", "Wall time", "Peak memory"]].tolist()
+    assert shown == ["data", "0123456789", "3 min 20 s", "1.23 GB"]
     values = record_summary(entry).set_index("What")["Value"]
-    assert values["Parameter: sizes"] == "64, 128"
-    assert values["Seed: split"] == "42"
-    assert values["Data: kind"] == "standin"
-    assert values["steps.a"] == "1"
-    assert values["Version: numpy"] == np.__version__
+    what = ["Parameter: sizes", "Seed: split", "Data: kind", "steps.a", "Version: numpy"]
+    assert values[what].tolist() == ["64, 128", "42", "standin", "1", np.__version__]
     assert values.map(type).eq(str).all()
 
 
@@ -270,14 +238,12 @@ def test_glue_writes_what_myst_nb_would(monkeypatch):
     calls = []
     monkeypatch.setattr("IPython.display.display", lambda *values, **options: calls.append((values, options)))
     monkeypatch.setattr(myst_nb, "ipy_display", lambda *values, **options: calls.append((values, options)))
-    glue({"clean": "0.74 (0.73 to 0.76)", "n-test": "3,548"})
-    myst_nb.glue("clean", "0.74 (0.73 to 0.76)", display=False)
-    myst_nb.glue("n-test", "3,548", display=False)
+    texts = {"clean": "0.74 (0.73 to 0.76)", "n-test": "3,548"}
+    glue(texts)
+    for name, text in texts.items():
+        myst_nb.glue(name, text, display=False)
     assert len(calls) == 4
     assert calls[:2] == calls[2:]
-
-
-# Times of notebooks -------------------------------------------------------------------------------
 
 
 def timed(*cells):
@@ -292,21 +258,14 @@ def timed(*cells):
 
 
 def test_times_add_up_to_the_whole():
-    notebook = timed(
-        (["parameters"], 0.25),
-        (["part-imports", "remove-stderr"], 4.0),
-        (["part-training"], 100.0),
-        (["part-networks"], 3.0),
-        ([], 0.5),
-    )
+    named = [(["part-imports", "remove-stderr"], 4.0), (["part-training"], 100.0), (["part-networks"], 3.0)]
+    notebook = timed((["parameters"], 0.25), *named, ([], 0.5))
     parts = notebook_times(notebook, seconds={"epochs": 70.0, "start": 20.0, "checkpoints": 6.0})
     expected = {"kernel": 1.5, "imports": 4, "images": 0, "start": 20, "networks": 73, "checkpoints": 6, "rest": 4.75}
     assert parts == pytest.approx(expected)
     assert tuple(parts) == TIME_PARTS
     assert sum(parts.values()) == pytest.approx(notebook["metadata"]["papermill"]["duration"])
-
-
-def test_times_of_a_training_that_said_nothing_are_the_rest():
+    # Of a training that said nothing, all is the rest.
     assert notebook_times(timed((["part-training"], 9.0)))["rest"] == 9
 
 

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from paths import ROOT
 
 from galaxynb.data.cache import prepare_cache
-from galaxynb.data.catalog import load_catalog
 from galaxynb.data.splits import Split, audit_catalog, close_pairs, has_coordinates, leak_free, paper_split
 from galaxynb.files import save_table
 from galaxynb.results.paper import PAPER
@@ -41,9 +40,6 @@ def skies(draw):
     ra[rng.random(n) < 0.1] = np.nan
     ra[:2], dec[:2] = [0, 1], 0  # at least two places
     return rng.integers(0, 3, n), ra, dec
-
-
-# close_pairs --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -124,9 +120,6 @@ def test_coordinates_that_tell_rows_apart():
     assert has_coordinates(pd.Series([1.0, 2.0]), pd.Series([0.0, 0.0]))
 
 
-# audit --------------------------------------------------------------------------------------------
-
-
 def test_an_audit_by_hand():
     # Test rows are 8 and 9. One place holds rows 0, 1, 8 with labels 0, 0, 1; another 2 and 3 with one label;
     # a third, 4 arcsec wide, 4 and 9 with two.
@@ -149,6 +142,9 @@ def test_an_audit_by_hand():
     table = audit_catalog(labels, ra, dec, split=split, radii=(2,))
     assert table.loc[0, "Straddling"] == 0
     assert table.loc[0, "Label ceiling, test"] == 0.75
+    # Without a test set there is no ceiling.
+    split = Split(np.arange(8), np.array([8, 9]), np.array([], int))
+    assert np.isnan(audit_catalog(labels, ra, dec, split=split)["Label ceiling, test"]).all()
 
 
 def test_a_chain_of_pairs_is_one_group():
@@ -158,12 +154,6 @@ def test_a_chain_of_pairs_is_one_group():
     table = audit_catalog(labels, ra, dec, radii=(1.5,))
     assert table.loc[0, ["Pairs", "Different labels"]].tolist() == [3, 1]
     assert table.loc[0, "Label ceiling"] == pytest.approx(0.8)
-
-
-def test_an_audit_without_a_test_set_has_no_ceiling_there():
-    labels, (ra, dec) = np.zeros(10), paired(10)
-    split = Split(np.arange(8), np.array([8, 9]), np.array([], int))
-    assert np.isnan(audit_catalog(labels, ra, dec, split=split)["Label ceiling, test"]).all()
 
 
 @given(skies())
@@ -182,27 +172,19 @@ def test_wider_radii_find_more(sky):
 
 @pytest.mark.parametrize(
     "audit",
-    [
-        audit_catalog,
-        leak_free,
-        lambda labels, ra, dec: paper_split(labels, ra=ra, dec=dec, drop_duplicates=True),
-    ],
+    [audit_catalog, leak_free, lambda labels, ra, dec: paper_split(labels, ra=ra, dec=dec, drop_duplicates=True)],
     ids=["audit", "leak_free", "paper_split"],
 )
 def test_what_needs_coordinates_says_so(audit):
     labels = np.zeros(20, int)
+    message = "ra and dec are NaN, or the same, in every row, but coordinates .* are needed"
     for nowhere in (np.full(20, np.nan), np.zeros(20)):
-        with pytest.raises(
-            ValueError, match=r"ra and dec are NaN, or the same, in every row, but coordinates .* are needed"
-        ):
+        with pytest.raises(ValueError, match=message):
             audit(labels, nowhere, nowhere)
     with pytest.raises(ValueError, match=r"have shapes \(20,\), \(20,\) and \(19,\), but one shape is needed: give"):
         audit(labels, np.arange(20), np.arange(19))
     with pytest.raises(ValueError, match=r"have shapes \(20,\), \(30,\) and \(30,\)"):
         audit(labels, np.arange(30), np.arange(30))
-
-
-# The split without duplicates ---------------------------------------------------------------------
 
 
 def test_dropping_duplicates_needs_coordinates():
@@ -263,12 +245,12 @@ def test_a_split_without_duplicates_does_not_leak(sky, radius):
 @quickly
 def test_coordinates_alone_change_no_split(sky):
     labels, ra, dec = sky
-    for part, again in zip(paper_split(labels), paper_split(labels, ra=ra, dec=dec), strict=True):
-        np.testing.assert_array_equal(part, again)
-    apart = 10 + np.arange(len(labels))
-    split = paper_split(labels, ra=apart, dec=np.zeros(len(labels)), drop_duplicates=True)
-    for part, again in zip(paper_split(labels), split, strict=True):
-        np.testing.assert_array_equal(part, again)
+    apart, equator = paired(len(labels))
+    unused = paper_split(labels, ra=ra, dec=dec)
+    nothing_dropped = paper_split(labels, ra=apart, dec=equator, drop_duplicates=True)
+    for split in (unused, nothing_dropped):
+        for part, again in zip(paper_split(labels), split, strict=True):
+            np.testing.assert_array_equal(part, again)
 
 
 def test_importing_data_does_not_import_astropy():
@@ -276,21 +258,18 @@ def test_importing_data_does_not_import_astropy():
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
-# The published catalogue --------------------------------------------------------------------------
-
-
 def test_the_published_catalogue(real_coordinates):
     table = audit_catalog(*real_coordinates)
-    assert table["Radius, arcsec"].tolist() == [1, 2, 5, 10]
-    assert table["Pairs"].tolist() == [59, 59, 77, 126]
-    assert table["Different labels"].tolist() == [59, 59, 60, 60]
-    assert table["Straddling"].tolist() == [15, 15, 20, 37]
-    assert table["Straddling, different labels"].tolist() == [15, 15, 16, 16]
-    assert table["Label ceiling"].tolist() == pytest.approx([1 - d / 17736 for d in (59, 59, 60, 60)])
-    assert table["Label ceiling, test"].tolist() == pytest.approx([1 - 2 / 3548] * 4)
-
-
-def test_the_published_catalogue_lists_galaxies_twice_at_the_same_coordinates(real_coordinates):
+    assert table.to_dict("list") == {
+        "Radius, arcsec": [1, 2, 5, 10],
+        "Pairs": [59, 59, 77, 126],
+        "Different labels": [59, 59, 60, 60],
+        "Straddling": [15, 15, 20, 37],
+        "Straddling, different labels": [15, 15, 16, 16],
+        "Label ceiling": pytest.approx([1 - d / 17736 for d in (59, 59, 60, 60)]),
+        "Label ceiling, test": pytest.approx([1 - 2 / 3548] * 4),
+    }
+    # Galaxies are listed twice at the same coordinates, with different labels.
     labels, ra, dec = real_coordinates
     pairs, separation = close_pairs(ra, dec, 1)
     one, other = pairs.T
@@ -309,20 +288,11 @@ def test_the_published_catalogue_without_leaks(real_coordinates):
     assert table["Label ceiling, test"].tolist()[:3] == [1, 1, 1]
 
 
-def test_the_real_sample_has_no_coordinates(real_sample):
-    catalog = load_catalog(real_sample)
-    assert not has_coordinates(catalog.ra, catalog.dec)
-
-
-# The notebooks' cells -----------------------------------------------------------------------------
-
-
 def run_cells(notebook, *names, **namespace):
     """Run the code cells of a notebook that call any of `names`, and return what they leave."""
-    cells = json.loads((ROOT / "notebooks" / notebook).read_text(encoding="utf-8"))["cells"]
-    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-    for text in code:
-        if any(f"{name}(" in text for name in names):
+    for cell in json.loads((ROOT / "notebooks" / notebook).read_text(encoding="utf-8"))["cells"]:
+        text = "".join(cell["source"])
+        if cell["cell_type"] == "code" and any(f"{name}(" in text for name in names):
             exec(text, namespace)
     return namespace
 

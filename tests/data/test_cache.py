@@ -18,10 +18,17 @@ import pytest
 from galaxynb.data.cache import _write_npy, open_cache, prepare_cache
 from galaxynb.data.catalog import class_summary, load_catalog
 from galaxynb.data.galaxy10 import FLOAT_COLUMNS
+from galaxynb.data.splits import has_coordinates
+
+DAMAGED = r"is damaged \(.*\), but intact images are needed: delete the folder and run notebooks/01_data"
 
 
 def names(folder):
     return sorted(entry.name for entry in folder.iterdir())
+
+
+def shrunk(images, size):
+    return [cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA) for image in images]
 
 
 @pytest.mark.parametrize("image_size", [32, 48, 64])
@@ -29,8 +36,7 @@ def test_prepared_images_are_the_files_own_shrunk_by_area(tmp_path, small, image
     cache = prepare_cache(small, tmp_path / "cache", image_size=image_size, progress=False)
     with h5py.File(small) as file:
         images, labels = file["images"][:], file["ans"][:]
-    expected = [cv2.resize(i, (image_size, image_size), interpolation=cv2.INTER_AREA) for i in images]
-    np.testing.assert_array_equal(cache.images, expected)
+    np.testing.assert_array_equal(cache.images, shrunk(images, image_size))
     np.testing.assert_array_equal(cache.labels, labels)
     if image_size == 32:  # by hand: the mean of 2 x 2 pixels
         mean = images.reshape(20, 32, 2, 32, 2, 3).mean(axis=(2, 4))
@@ -42,8 +48,7 @@ def test_prepared_images_are_the_files_own_shrunk_by_area(tmp_path, small, image
 def test_a_cache_says_where_it_came_from(tmp_path, tiny_galaxy10):
     path = tiny_galaxy10(tmp_path / "made.h5", truth=True, standin="galaxynb, seed 3")
     cache = prepare_cache(path, tmp_path / "deep" / "cache", image_size=32, progress=False)
-    assert cache.kind == "standin"
-    assert cache.image_size == 32
+    assert (cache.kind, cache.image_size) == ("standin", 32)
     assert cache.info == {
         "has_truth": True,
         "image_size": 32,
@@ -57,20 +62,14 @@ def test_a_cache_says_where_it_came_from(tmp_path, tiny_galaxy10):
     assert str(tmp_path) not in (cache.path / "cache.json").read_text()
     assert names(tmp_path / "deep") == ["cache"]
     with h5py.File(path) as file:
-        truth = [cv2.resize(i, (32, 32), interpolation=cv2.INTER_AREA) for i in file["truth"]]
-    np.testing.assert_array_equal(cache.truth, truth)
+        np.testing.assert_array_equal(cache.truth, shrunk(file["truth"], 32))
 
 
-def test_the_columns_come_back_to_the_last_bit(tmp_path, small):
-    catalog = load_catalog(small)
-    columns = prepare_cache(small, tmp_path / "cache", image_size=32, progress=False).columns
-    assert list(columns) == list(FLOAT_COLUMNS)
-    for name in FLOAT_COLUMNS:
-        np.testing.assert_array_equal(columns[name], getattr(catalog, name))
-
-
-def test_a_cache_is_mapped_and_read_only(tmp_path, small):
+def test_a_cache_is_mapped_and_read_only_and_holds_the_columns_to_the_last_bit(tmp_path, small):
     cache = prepare_cache(small, tmp_path / "cache", image_size=32, progress=False)
+    assert list(cache.columns) == list(FLOAT_COLUMNS)
+    for name in FLOAT_COLUMNS:
+        np.testing.assert_array_equal(cache.columns[name], getattr(load_catalog(small), name))
     assert isinstance(cache.images, np.memmap)
     assert cache.truth is None
     with pytest.raises(ValueError, match="read-only"):
@@ -89,17 +88,14 @@ def test_progress_is_shown_on_request(tmp_path, small, capsys):
     assert "preparing small.h5: 100%" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("image_size", [31, 0, -64, 65])
-def test_an_image_size_out_of_range(tmp_path, small, image_size):
-    with pytest.raises(ValueError, match=rf"image_size is {image_size}, but 32 to 64 is needed: give"):
+@pytest.mark.parametrize("image_size", [31, 0, -64, 65, 32.0, "32"])
+def test_an_image_size_that_is_refused(tmp_path, small, image_size):
+    error, message = ValueError, rf"image_size is {image_size}, but 32 to 64 is needed: give"
+    if not isinstance(image_size, int):
+        error, message = TypeError, "integer"
+    with pytest.raises(error, match=message):
         prepare_cache(small, tmp_path / "cache", image_size=image_size)
     assert names(tmp_path) == ["small.h5"]
-
-
-@pytest.mark.parametrize("image_size", [32.0, "32"])
-def test_an_image_size_that_is_no_integer(tmp_path, small, image_size):
-    with pytest.raises(TypeError, match="integer"):
-        prepare_cache(small, tmp_path / "cache", image_size=image_size)
 
 
 def test_preparing_replaces_a_cache_but_nothing_else(tmp_path, small):
@@ -189,9 +185,8 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path, tiny_galaxy10)
 
 
 def test_a_missing_cache_names_the_notebook(tmp_path):
-    with pytest.raises(
-        FileNotFoundError, match=r"cache is missing, but the prepared images .* needed: run notebooks/01_data\.ipynb"
-    ):
+    message = r"cache is missing, but the prepared images .* needed: run notebooks/01_data\.ipynb"
+    with pytest.raises(FileNotFoundError, match=message):
         open_cache(tmp_path / "cache")
 
 
@@ -227,10 +222,7 @@ def test_a_damaged_cache(tmp_path, tiny_galaxy10, name, harm):
     prepare_cache(tiny_galaxy10(tmp_path / "made.h5", truth=True), out, image_size=32, progress=False)
     open_cache(out)
     harm(out / name)
-    with pytest.raises(
-        ValueError,
-        match=r"is damaged \(.*\), but intact images are needed: delete the folder and run notebooks/01_data",
-    ):
+    with pytest.raises(ValueError, match=DAMAGED):
         open_cache(out)
 
 
@@ -239,6 +231,7 @@ def test_the_real_sample_goes_through(tmp_path, real_sample):
     assert catalog.kind == "real"
     assert catalog.image_shape == (256, 256, 3)
     assert class_summary(catalog)["images"].tolist() == [6] * 10
+    assert not has_coordinates(catalog.ra, catalog.dec)
     cache = prepare_cache(real_sample, tmp_path / "cache", progress=False)
     assert cache.images.shape == (60, 128, 128, 3)
     assert cache.truth is None

@@ -9,13 +9,17 @@ from matplotlib.legend import Legend
 from galaxynb.data.galaxy10 import CLASS_NAMES
 from galaxynb.figures.data import class_count_bars, class_distributions, class_samples, side_by_side, standin_closeness
 
+TENS = np.broadcast_to(np.arange(0, 200, 10, dtype=np.uint8).reshape(-1, 1, 1, 1), (20, 8, 8, 3))
+
+
+def values(figure):
+    """Return the value of the first pixel that each of the axes shows."""
+    return [int(np.asarray(ax.images[0].get_array())[0, 0, 0]) if ax.images else None for ax in figure.axes]
+
 
 def test_class_samples_shows_members_of_each_class_by_seed():
-    images = np.broadcast_to(np.arange(20, dtype=np.uint8).reshape(-1, 1, 1, 1) * 10, (20, 8, 8, 3))
-
     def shown(seed):
-        figure = class_samples(images, LABELS, seed=seed)
-        return [int(np.asarray(ax.images[0].get_array())[0, 0, 0]) // 10 for ax in figure.axes]
+        return [value // 10 for value in values(class_samples(TENS, LABELS, seed=seed))]
 
     assert LABELS[shown(0)].tolist() == list(range(10))
     assert shown(0) == shown(0)
@@ -45,11 +49,9 @@ def test_class_distributions_show_each_known_value_and_say_where_there_is_none()
 def test_closeness_is_a_ratio_to_the_other_median_or_mean():
     figure = standin_closeness(compared())
     frame, sizes, _ = figure.axes
-    dots = {line.get_marker(): [] for line in frame.lines} | {"o": [], "D": []}
-    for line in frame.lines:
-        dots[line.get_marker()].append(float(np.ravel(line.get_xdata())[0]))
-    assert dots["o"] == pytest.approx([0.8, 1, 1])
-    assert dots["D"] == pytest.approx([1, 1, 1])
+    for marker, expected in (("o", [0.8, 1, 1]), ("D", [1, 1, 1])):
+        ratios = [float(np.ravel(line.get_xdata())[0]) for line in frame.lines if line.get_marker() == marker]
+        assert ratios == pytest.approx(expected)
     assert sum(line.get_marker() == "o" for line in sizes.lines) == 10
     legend = [text.get_text() for legend in figure.findobj(Legend) for text in legend.get_texts()]
     assert legend == ["Stand-in", "Published"]
@@ -64,16 +66,13 @@ def test_closeness_refuses_a_table_without_a_pair():
 
 
 def test_side_by_side_shows_both_kinds_of_each_class():
-    standin = np.broadcast_to(np.arange(20, dtype=np.uint8).reshape(-1, 1, 1, 1) * 10, (20, 8, 8, 3))
-    figure = side_by_side(standin, standin + np.uint8(1), LABELS, n=2)
-    values = [int(np.asarray(ax.images[0].get_array())[0, 0, 0]) if ax.images else None for ax in figure.axes]
-    for k, (*ours, gap, one, other) in enumerate(np.reshape(values, (10, 5)).tolist()):
+    figure = side_by_side(TENS, TENS + np.uint8(1), LABELS, n=2)
+    for k, (*ours, gap, one, other) in enumerate(np.reshape(values(figure), (10, 5)).tolist()):
         assert sorted(ours) == [20 * k, 20 * k + 10]
         assert gap is None
         assert sorted([one, other]) == [20 * k + 1, 20 * k + 11]
-    assert [ax.get_ylabel().replace("\n", " ") for ax in figure.axes[::5]] == [
-        f"{k} {n}" for k, n in enumerate(CLASS_NAMES)
-    ]
+    titles = [ax.get_ylabel().replace("\n", " ") for ax in figure.axes[::5]]
+    assert titles == [f"{k} {name}" for k, name in enumerate(CLASS_NAMES)]
     assert {"Stand-in", "Real"} <= set(texts(figure))
     with pytest.raises(ValueError, match="no class in common, but one or more is needed"):
         side_by_side(IMAGES[:2], IMAGES[:2], [0, 0], real_labels=[1, 1])

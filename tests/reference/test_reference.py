@@ -75,12 +75,11 @@ def test_what_was_measured_of_the_standin_says_of_which_one_and_by_which_commit(
         assert part["data"] == f"galaxynb {__version__}, seed {part['seed']}", name
         assert re.fullmatch("[0-9a-f]{40}", part["commit"]), name
         assert part["dirty"] is False, name
-        if name in ("real", "discriminator"):
-            source = part["real file"]
-            assert source["kind"] == "real"
-            assert source["images"] > 0
-            assert re.fullmatch("[0-9a-f]{64}", source["sha256"])
-            assert "/" not in source["file"]
+    for source in [parts[name]["real file"] for name in ("real", "discriminator") if name in parts]:
+        assert source["kind"] == "real"
+        assert source["images"] > 0
+        assert re.fullmatch("[0-9a-f]{64}", source["sha256"])
+        assert "/" not in source["file"]
 
 
 def test_what_was_measured_of_the_standin_is_of_its_present_ranges(parts):
@@ -106,8 +105,7 @@ def test_tables_for_reading_are_those_of_the_record(parts, program):
         kept = (REFERENCE / f"standin_closeness{ending}.csv").read_text(encoding="utf-8")
         assert kept == table.to_csv(index=False, lineterminator="\n")
         assert len(table) > 0
-    missing = len(PARTS) - len(parts)
-    assert tables[""]["Result"].eq("not measured").sum() == missing
+    assert tables[""]["Result"].eq("not measured").sum() == len(PARTS) - len(parts)
 
 
 def test_what_is_the_same_cannot_be_told_apart_and_what_differs_is_named(program, monkeypatch):
@@ -139,13 +137,14 @@ def test_features_are_grouped_over_bands_and_all_measured(program):
 
 def test_parts_that_need_real_images_are_skipped_or_refused_without(program, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(program, "PARTS", program.NEED_REAL)
-    program.main([str(tmp_path / "out.csv")])
+    out = str(tmp_path / "out.csv")
+    program.main([out])
     assert "need a file of real images" in capsys.readouterr().out
     with pytest.raises(SystemExit):
-        program.main([str(tmp_path / "out.csv"), "--only", "real"])
+        program.main([out, "--only", "real"])
     assert "give --real FILE" in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        program.main([str(tmp_path / "out.csv"), "--only", "realest"])
+        program.main([out, "--only", "realest"])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -155,8 +154,7 @@ def test_a_part_measured_alone_leaves_the_others_as_they_were(program, tmp_path,
     program.main([str(out), "--only", "hardness", "--neighbours", "40", "--seed", "3"])
     record = json.loads((tmp_path / "out.json").read_text())["parts"]
     assert record["published"] == parts["published"]
-    assert record["hardness"]["training images"] == 40
-    assert record["hardness"]["seed"] == 3
+    assert (record["hardness"]["training images"], record["hardness"]["seed"]) == (40, 3)
     assert sorted(path.name for path in tmp_path.glob("*.csv")) == sorted(f"out{ending}.csv" for ending in ENDINGS)
 
 
@@ -175,8 +173,7 @@ def test_kept_run_is_at_the_papers_scale_and_from_committed_code(kept_records):
     assert kept_records["autoencoder"]["parameters"]["noisy_epochs"] == 60
     assert len(pd.read_csv(REFERENCE / "run" / "classifier_history.csv")) >= 18
     assert len(pd.read_csv(REFERENCE / "run" / "autoencoder_history.csv")) == 80
-    for record in kept_records.values():
-        assert record["dirty"] is False
+    assert {record["dirty"] for record in kept_records.values()} == {False}
 
 
 def test_kept_run_says_of_itself_what_its_records_and_metrics_say(kept_records):
@@ -207,16 +204,12 @@ def test_only_a_finished_run_of_committed_code_is_kept(tmp_path):
 def test_a_kept_sweep_is_the_one_that_ships_and_from_committed_code(name):
     folder = REFERENCE / "sweeps" / name
     results, points = read_sweep(folder)
-    root = ROOT
-    shipped, profile = importlib.import_module("sweeps").read(
-        root / "config" / "sweeps" / f"{name}.yaml", folder=root / "config"
-    )
-    schema = yaml.safe_load((root / "config" / "schema.yaml").read_text(encoding="utf-8"))
-    chosen = importlib.import_module("sweeps").points(shipped, profile, schema)
-    labels = [importlib.import_module("sweeps").label(point) for point in chosen]
-    assert points["point"].tolist() == labels
+    config, sweeps = ROOT / "config", importlib.import_module("sweeps")
+    shipped, profile = sweeps.read(config / "sweeps" / f"{name}.yaml", folder=config)
+    chosen = sweeps.points(shipped, profile, yaml.safe_load((config / "schema.yaml").read_text(encoding="utf-8")))
+    assert points["point"].tolist() == [sweeps.label(point) for point in chosen]
     # The page says that one point is `make book` with the profile quick.
-    assert profile == yaml.safe_load((root / "config" / "quick.yaml").read_text(encoding="utf-8"))
+    assert profile == yaml.safe_load((config / "quick.yaml").read_text(encoding="utf-8"))
     assert profile | {"source": "standin"} in [point["config"] for point in chosen]
     assert set(results["point"]) == set(points.loc[points["state"] == "done", "point"])
     assert not results["commit"].str.contains("with changes").any()
@@ -230,7 +223,7 @@ def test_what_made_a_kept_sweep_is_what_its_table_says(name):
     assert kept.pop("sweep") == name
     seconds = results.drop_duplicates("point").set_index("point")["seconds"]
     for point, own in kept["points"].items():
-        stages = {**kept["shared"].get("stages", {})}
+        stages = dict(kept["shared"].get("stages", {}))
         for stage, costs in own.pop("stages").items():
             stages[stage] = stages.get(stage, {}) | costs
         assert set(stages) == set(SECTIONS)
@@ -267,11 +260,10 @@ def test_of_a_row_that_two_calls_measured_the_later_counts(tmp_path, first, seco
         record = json.loads(path.read_text(encoding="utf-8")) | {"time": f"{when}T00:00:00+00:00"}
         record["extra"]["results"] = [{"row": row} for row in ratios]
         path.write_text(json.dumps(record), encoding="utf-8")
-        table = pd.read_csv(tmp_path / name / "benchmarks.csv", dtype=str, keep_default_na=False)
-        table = pd.DataFrame(
-            [table.iloc[0].to_dict() | {"Row": row, "Ratio": str(ratio)} for row, ratio in ratios.items()]
-        )
-        table.to_csv(tmp_path / name / "benchmarks.csv", index=False)
+        path = tmp_path / name / "benchmarks.csv"
+        kept = pd.read_csv(path, dtype=str, keep_default_na=False).iloc[0].to_dict()
+        rows = [kept | {"Row": row, "Ratio": str(ratio)} for row, ratio in ratios.items()]
+        pd.DataFrame(rows).to_csv(path, index=False)
     table, made = importlib.import_module("book").benchmarks(tmp_path)
     shown = dict(zip(table["Row"], table["Ratio"].str.partition(" (")[0], strict=True))
     assert shown == {"pairs": "3", "growth": "2"}

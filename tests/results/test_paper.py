@@ -15,43 +15,33 @@ ROWS = [*CLASS_NAMES, "accuracy", "macro avg", "weighted avg"]
 
 
 @pytest.mark.parametrize("name", PAPER)
-def test_paper_tables_agree_with_themselves(name):
+def test_paper_tables_agree_with_themselves_and_are_of_one_test_set(name):
     table = paper_table(name)
     per_class = table.loc[list(CLASS_NAMES)]
     assert list(table.index) == ROWS
+    assert per_class["support"].tolist() == [204, 373, 529, 408, 71, 436, 365, 516, 283, 363]
     assert (table.loc[ROWS[10:], "support"] == per_class["support"].sum()).all()
     assert per_class["support"].sum() == 3548
-    # Each printed number has a rounding error of up to .005, so an average and its printed value differ by up to .01.
-    weighted = per_class[["precision", "recall", "f1-score"]].mul(per_class["support"], axis=0).sum() / 3548
-    macro = per_class[["precision", "recall", "f1-score"]].mean()
-    rounding = 0.0101
-    for column in weighted.index:
-        assert weighted[column] == pytest.approx(table.loc["weighted avg", column], abs=rounding)
-        assert macro[column] == pytest.approx(table.loc["macro avg", column], abs=rounding)
+    # Printed numbers are off by up to .005 each, so an average and its printed value differ by up to .01.
+    columns, rounding = ["precision", "recall", "f1-score"], 0.0101
+    weighted = per_class[columns].mul(per_class["support"], axis=0).sum() / 3548
+    for name, average in (("weighted avg", weighted), ("macro avg", per_class[columns].mean())):
+        assert average.tolist() == pytest.approx(table.loc[name, columns].tolist(), abs=rounding)
     assert weighted["recall"] == pytest.approx(table.loc["accuracy", "f1-score"], abs=rounding)
     f1 = 2 / (1 / per_class["precision"] + 1 / per_class["recall"])
     # The smallest recall, .02, has a rounding error of a quarter of its value.
     assert (f1.fillna(0) - per_class["f1-score"]).abs().max() < 0.02
 
 
-def test_paper_tables_are_of_one_test_set():
-    supports = {name: paper_table(name)["support"].tolist() for name in PAPER}
-    assert supports["clean"] == supports["noisy"] == supports["denoised"]
-    assert supports["clean"][:10] == [204, 373, 529, 408, 71, 436, 365, 516, 283, 363]
-
-
 def test_paper_summary():
     summary = paper_summary()
     assert [summary[name] for name in PAPER] == [0.74, 0.33, 0.70]
-    assert summary["drop"] == 0.41
-    assert summary["gain"] == 0.37
-    assert summary["recovery"] == 0.37 / 0.41
+    assert [summary[name] for name in ("drop", "gain", "recovery")] == [0.41, 0.37, 0.37 / 0.41]
 
 
 def test_paper_table_refuses_another_name():
-    with pytest.raises(
-        ValueError, match="'raw', but a table of the paper is needed: choose one of clean, noisy, denoised"
-    ):
+    message = "'raw', but a table of the paper is needed: choose one of clean, noisy, denoised"
+    with pytest.raises(ValueError, match=message):
         paper_table("raw")
 
 
@@ -67,9 +57,8 @@ def test_beside_paper_keeps_both_sides_apart():
     assert both["Class"].tolist()[10:] == ["Accuracy", "Macro average", "Weighted average"]
     assert both.loc[0, ["Recall", "Recall (paper)"]].tolist() == [0.5, 0.53]
     assert both.loc[10, ["F1-score", "F1-score (paper)"]].tolist() == [0.75, 0.74]
-    with pytest.raises(
-        ValueError, match=r"report has the rows Disturbed, .* but those of the paper's table are needed"
-    ):
+    message = r"report has the rows Disturbed, .* but those of the paper's table are needed"
+    with pytest.raises(ValueError, match=message):
         beside_paper(frame.iloc[:10], "clean")
 
 

@@ -41,9 +41,6 @@ def table(drawn):
     return measure_sample(drawn)
 
 
-# --- samples and drawings
-
-
 @pytest.mark.parametrize(
     ("n", "counts"), [(4, [1, 1, 1, 1]), (11, [4, 1, 3, 3]), (20, [8, 1, 4, 7]), (99, [10, 1, 4, 8])]
 )
@@ -72,9 +69,6 @@ def test_draw_depends_on_seed_place_and_class():
     assert draw_like([2], seed=[5, 1], size=64, shrunk=32).shape == (1, 32, 32, 3)
 
 
-# --- measuring and comparing
-
-
 def test_measured_holds_class_colour_and_redshift(table, drawn):
     assert (table["label"] == drawn.labels).all()
     assert table["colour"].to_numpy() == pytest.approx((table["centre_r"] / table["centre_b"]).to_numpy())
@@ -85,16 +79,13 @@ def test_measured_holds_class_colour_and_redshift(table, drawn):
 
 def test_a_standin_is_compared_with_the_published_figures(table, drawn):
     close = compare_sample(drawn, table)
-    assert close.other == "published"
-    assert close.standin is None
+    assert (close.other, close.standin) == ("published", None)
     judged = against_published(table, labels=drawn.labels)
     assert (close.table["Met"] == judged["Met"]).all()
     assert close.table["50% (stand-in)"].equals(judged["50%"].rename("50% (stand-in)"))
     first, second = closeness_verdict(close)
-    assert (
-        first
-        == f"The stand-in meets {int(judged['Met'].sum())} of the {len(judged)} targets from the published figures."
-    )
+    met = int(judged["Met"].sum())
+    assert first == f"The stand-in meets {met} of the {len(judged)} targets from the published figures."
     missed = judged.loc[~judged["Met"].astype(bool) & (judged["Class"] == "all"), "Quantity"]
     assert ("Sky G" in second) == ("Sky G" in set(missed))
 
@@ -102,15 +93,13 @@ def test_a_standin_is_compared_with_the_published_figures(table, drawn):
 def test_a_standin_of_another_size_is_drawn_anew_at_the_published_one(catalog):
     sample = choose_sample(catalog, 4)._replace(kind="standin")
     close = compare_sample(sample, measure_sample(sample), seed=2)
-    same = draw_like(sample.labels, seed=2, size=BASE)
-    seen = measure_cutouts(as_jpeg(same))
+    seen = measure_cutouts(as_jpeg(draw_like(sample.labels, seed=2, size=BASE)))
     row = close.table.set_index(["Quantity", "Class"]).loc[("Mean", "all")]
     assert row["Mean (stand-in)"] == pytest.approx(seen["mean"].mean())
 
 
 def test_a_real_file_is_compared_with_a_standin_of_its_size_and_classes(table, drawn):
-    real = drawn._replace(kind="real")
-    close = compare_sample(real, table, seed=3)
+    close = compare_sample(drawn._replace(kind="real"), table, seed=3)
     assert close.other == "this file"
     # This "real" sample was drawn with the same seed, so every ratio is 1.
     assert (close.standin == drawn.images).all()
@@ -123,9 +112,8 @@ def test_a_real_file_is_compared_with_a_standin_of_its_size_and_classes(table, d
 
 
 def test_a_median_that_is_off_is_named(table, drawn):
-    real = drawn._replace(kind="real")
     off = table.assign(sky_g=table["sky_g"] + 30, asymmetry=table["asymmetry"] + 0.001)
-    first, second = closeness_verdict(compare_sample(real, off, seed=3))
+    first, second = closeness_verdict(compare_sample(drawn._replace(kind="real"), off, seed=3))
     assert second == "Over all images, these quantities do not agree: Sky G."
     found, asked = (int(number) for number in first.removesuffix(" quantities.").split(" in ")[-1].split(" of "))
     assert found == asked - 1
@@ -138,9 +126,6 @@ def test_images_too_small_to_measure_are_not_and_say_so(tiny_galaxy10, tmp_path)
     close = compare_sample(sample, table)
     assert closeness_verdict(close)[1] == "Images of under 64 px are too small to measure."
     assert (overall_closeness(close)["Stand-in"] == "").all()
-
-
-# --- for reading
 
 
 def test_tables_for_reading_are_text_of_median_and_range(table, drawn):

@@ -35,9 +35,6 @@ def light(frame, pixel):
     return frame.sum((1, 2), dtype=float) * (pixel / 0.262) ** 2
 
 
-# The PSF ---------------------------------------------------------------------------------------------
-
-
 @given(st.floats(0.4, 8))
 def test_the_psf_has_a_sum_of_one_and_no_direction(fwhm):
     kernel = _psf(fwhm)
@@ -69,13 +66,9 @@ def test_the_moffat_of_the_stars_is_astropys_with_a_total_of_one(fwhm):
     np.testing.assert_allclose(_moffat((r**2).astype(np.float32), fwhm), theirs(r, 0), rtol=1e-4)
 
 
-# The survey's RGB ------------------------------------------------------------------------------------
-
-
 def test_survey_rgb_of_no_flux_is_the_sky():
     empty = survey_rgb(*np.zeros((3, 2, 2)))
-    assert empty.dtype == np.float32
-    assert empty.shape == (2, 2, 3)
+    assert (empty.dtype, empty.shape) == (np.float32, (2, 2, 3))
     # m asinh(Q m) / (sqrt(Q) m), with m = 0.03 and Q = 20.
     np.testing.assert_allclose(empty, np.arcsinh(0.6) / np.sqrt(20), rtol=1e-5)
     assert empty.mean() * 255 == pytest.approx(32.4, abs=0.05)
@@ -101,9 +94,6 @@ def test_survey_rgb_keeps_colour_order_and_saturates_to_white():
     np.testing.assert_array_equal(survey_rgb(100.0, 180.0, 300.0), 1)
 
 
-# Field and sky ---------------------------------------------------------------------------------------
-
-
 class OneEach(np.random.Generator):
     """Random generator whose Poisson numbers are always 1."""
 
@@ -111,8 +101,10 @@ class OneEach(np.random.Generator):
         return 1
 
 
-def one_each(seed):
-    return OneEach(np.random.SFC64(seed))
+def one_star(seed, size, seeing, pixel=0.262):
+    frame = np.zeros((3, size, size), np.float32)
+    _add_stars(frame, OneEach(np.random.SFC64(seed)), pixel, np.broadcast_to(seeing, 3), 1.0)
+    return frame
 
 
 @pytest.fixture
@@ -171,8 +163,7 @@ def test_a_star_has_the_seeing_and_the_light_it_is_drawn_with(survey, pixel):
     survey(star_magnitudes=(18.0, 18.0001), star_colours=(0.8, 0.8), saturation=1e9)
     seeing = np.array([1.5, 1.3, 1.1])
     for seed in range(6):
-        frame = np.zeros((3, 128, 128), np.float32)
-        _add_stars(frame, one_each(seed), pixel, seeing, 1.0)
+        frame = one_star(seed, 128, seeing, pixel)
         y, x = np.unravel_index(frame[1].argmax(), frame[1].shape)
         if min(x, y) < 32 or max(x, y) > 96:
             continue
@@ -190,8 +181,7 @@ def test_stars_have_plausible_colours(survey):
     survey(saturation=1e9)
     colours = []
     for seed in range(200):
-        frame = np.zeros((3, 48, 48), np.float32)
-        _add_stars(frame, one_each(seed), 0.262, np.full(3, 1.2), 1.0)
+        frame = one_star(seed, 48, seeing=1.2)
         g, r, z = frame.reshape(3, -1)[:, frame[1].argmax()]
         colours.append((2.5 * math.log10(r / g), 2.5 * math.log10(z / r)))
     g_r, r_z = np.array(colours).T
@@ -204,9 +194,7 @@ def test_stars_have_plausible_colours(survey):
 
 def test_a_saturated_core_alone_has_a_colour_of_its_own(survey):
     survey(star_magnitudes=(13.0, 13.0001), star_colours=(0.8, 0.8))
-    seeing = np.full(3, 1.2)
-    frame = np.zeros((3, 96, 96), np.float32)
-    _add_stars(frame, one_each(4), 0.262, seeing, 1.0)
+    frame = one_star(4, 96, seeing=1.2)
     ratio = frame[1] / np.maximum(frame[0], 1e-9)
     core, wings = frame[0] > SURVEY.saturation * 2, (frame[0] > 1e-3) & (frame[1] < 0.1)
     assert core.any()
@@ -277,8 +265,7 @@ def cutout(seed, label, size=64):
 def test_a_cutout_and_its_truth(label):
     image, truth, drawn_galaxies, pixel_scale = cutout(label, label)
     for part in (image, truth):
-        assert part.shape == (64, 64, 3)
-        assert part.dtype == np.uint8
+        assert (part.shape, part.dtype) == ((64, 64, 3), np.uint8)
     assert pixel_scale in SURVEY.pixel_scales
     assert all(isinstance(galaxy, Galaxy) for galaxy in drawn_galaxies)
     again = cutout(label, label)
@@ -296,8 +283,5 @@ def test_a_smaller_cutout_shows_the_same_field():
 
 
 def test_the_galaxy_is_in_the_middle_and_brighter_than_the_sky():
-    brighter = 0
-    for label in range(10):
-        truth = cutout(40 + label, label)[1].mean(-1)
-        brighter += truth[28:36, 28:36].mean() > np.median(truth) + 10
-    assert brighter >= 9
+    truths = [cutout(40 + label, label)[1].mean(-1) for label in range(10)]
+    assert sum(truth[28:36, 28:36].mean() > np.median(truth) + 10 for truth in truths) >= 9

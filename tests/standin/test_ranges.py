@@ -47,10 +47,8 @@ def test_each_class_has_its_ranges():
 
 @pytest.mark.parametrize("name", ["Spiral", "disturbed", "", 3, None])
 def test_an_unknown_class_is_refused_with_the_known_ones(name):
-    with pytest.raises(
-        ValueError,
-        match=f"^name is {name!r}, but the name of a class is needed: choose from Disturbed, .*, Edge-on with Bulge$",
-    ):
+    message = f"^name is {name!r}, but the name of a class is needed: choose from Disturbed, .*, Edge-on with Bulge$"
+    with pytest.raises(ValueError, match=message):
         ranges_of(name)
 
 
@@ -63,17 +61,21 @@ def test_ranges_can_be_plain():
 @pytest.mark.parametrize("name", RANGES)
 def test_every_range_is_refused_where_it_is_upside_down_or_no_pair(name):
     low, high = _LIMITS[name]
-    with pytest.raises(
-        ValueError, match=rf"^{name} is \({high:g}, {low:g}\), but {low:g} <= low <= high <= {high:g} is needed: give"
+    no_pairs = (1.5, None, "wide", (1,), (1, 2, 3), (0.5, None), ("a", "b"))
+    for value, message in (
+        ((high, low), rf"\({high:g}, {low:g}\), but {low:g} <= low <= high <= {high:g} is needed: give"),
+        ((low, high + 1), rf"\({low:g}, {high + 1:g}\), but {low:g} <= low"),
+        ((math.nan, high), r"\(nan, "),
+        *[(value, r".*, but a pair of numbers is needed: give \(low, high\)$") for value in no_pairs],
     ):
-        plain_ranges(**{name: (high, low)})
-    with pytest.raises(ValueError, match=rf"^{name} is \({low:g}, {high + 1:g}\), but {low:g} <= low"):
-        plain_ranges(**{name: (low, high + 1)})
-    for value in (1.5, None, "wide", (1,), (1, 2, 3), (0.5, None), ("a", "b")):
-        with pytest.raises(ValueError, match=rf"^{name} is .*, but a pair of numbers is needed: give \(low, high\)$"):
+        with pytest.raises(ValueError, match=f"^{name} is {message}"):
             plain_ranges(**{name: value})
-    with pytest.raises(ValueError, match=rf"^{name} is \(nan, "):
-        plain_ranges(**{name: (math.nan, high)})
+
+
+FORMS = ("spheroid", "disc", "edge-on", "irregular", "pair")
+NO_TUPLE = "but a tuple of whole numbers is needed"
+NO_PAIRS = r"but pairs are needed: give \(form, probability\)"
+PROBABILITIES, NO_SUM = "the probabilities of forms are", "but numbers of at least 0"
 
 
 @pytest.mark.parametrize(
@@ -86,30 +88,18 @@ def test_every_range_is_refused_where_it_is_upside_down_or_no_pair(name):
         ({"shell": -0.1}, r"shell is -0\.1, but a probability is needed: give a number from 0 to 1"),
         ({"shell": math.nan}, "shell is nan, but a probability is needed"),
         ({"ring": "often"}, "ring is 'often', but a probability is needed"),
-        (
-            {"arm_numbers": ()},
-            r"arm_numbers is \(\), but a tuple of whole numbers is needed: give one or more, none below 0",
-        ),
-        ({"arm_numbers": 2}, "arm_numbers is 2, but a tuple of whole numbers is needed"),
-        ({"tails": (0, -1)}, r"tails is \(0, -1\), but a tuple of whole numbers is needed"),
-        ({"tails": (0.5,)}, r"tails is \(0\.5,\), but a tuple of whole numbers is needed"),
-        (
-            {"forms": (("blob", 1.0),)},
-            "a form is 'blob', but a known one is needed: choose from spheroid, disc, edge-on, irregular, pair",
-        ),
-        (
-            {"forms": (("disc", 0.5), ("pair", 0.4))},
-            r"the probabilities of forms are \(0\.5, 0\.4\), but numbers of at least 0 that sum to 1",
-        ),
-        (
-            {"forms": (("disc", 1.5), ("pair", -0.5))},
-            r"the probabilities of forms are \(1\.5, -0\.5\), but numbers of at least 0",
-        ),
-        ({"forms": (("disc", math.nan),)}, r"the probabilities of forms are \(nan,\), but numbers of at least 0"),
-        ({"forms": ()}, r"forms is \(\), but pairs are needed: give \(form, probability\)"),
-        ({"forms": "disc"}, r"forms is 'disc', but pairs are needed: give \(form, probability\)"),
-        ({"forms": (("disc", "often"),)}, r"forms is .*, but pairs are needed: give \(form, probability\)"),
-        ({"forms": None}, r"forms is None, but pairs are needed: give \(form, probability\)"),
+        ({"arm_numbers": ()}, rf"arm_numbers is \(\), {NO_TUPLE}: give one or more, none below 0"),
+        ({"arm_numbers": 2}, f"arm_numbers is 2, {NO_TUPLE}"),
+        ({"tails": (0, -1)}, rf"tails is \(0, -1\), {NO_TUPLE}"),
+        ({"tails": (0.5,)}, rf"tails is \(0\.5,\), {NO_TUPLE}"),
+        ({"forms": (("blob", 1.0),)}, f"a form is 'blob', but a known one is needed: choose from {', '.join(FORMS)}"),
+        ({"forms": (("disc", 0.5), ("pair", 0.4))}, rf"{PROBABILITIES} \(0\.5, 0\.4\), {NO_SUM} that sum to 1"),
+        ({"forms": (("disc", 1.5), ("pair", -0.5))}, rf"{PROBABILITIES} \(1\.5, -0\.5\), {NO_SUM}"),
+        ({"forms": (("disc", math.nan),)}, rf"{PROBABILITIES} \(nan,\), {NO_SUM}"),
+        ({"forms": ()}, rf"forms is \(\), {NO_PAIRS}"),
+        ({"forms": "disc"}, f"forms is 'disc', {NO_PAIRS}"),
+        ({"forms": (("disc", "often"),)}, f"forms is .*, {NO_PAIRS}"),
+        ({"forms": None}, f"forms is None, {NO_PAIRS}"),
         (
             {"bulge": (0, 0.6), "halo": (0, 0.5)},
             r"the highest sum of bulge, bar and halo is 1\.1, but at most 1 is needed: lower",
@@ -123,14 +113,13 @@ def test_nonsense_is_refused_by_name(changes, message):
 
 
 def test_twins_and_neighbours_are_as_many_as_in_the_published_catalogue():
-    assert sum(TWINS.values()) == 59
-    assert sum(NEIGHBOURS.values()) == 67
+    assert (sum(TWINS.values()), sum(NEIGHBOURS.values())) == (59, 67)
     assert sum(count for (one, other), count in NEIGHBOURS.items() if one != other) == 1
     assert all(one != other for one, other in TWINS)
     for table in (TWINS, NEIGHBOURS):
-        assert all(one in CLASSES and other in CLASSES for one, other in table)
+        # The lower class stands first, so that no pair is counted under two names.
+        assert all(one in CLASSES and other in CLASSES and one <= other for one, other in table)
         assert min(table.values()) > 0
-        assert all(one <= other for one, other in table)  # so that no pair is counted under two names
 
 
 def test_twins_and_neighbours_are_those_of_the_published_catalogue(real_coordinates):
@@ -172,14 +161,12 @@ def test_a_class_looks_like_its_name():
 
 
 def test_the_survey_has_three_bands_and_possible_numbers():
-    survey = SURVEY
-    for name in ("fwhm", "noise", "sky"):
-        assert len(getattr(survey, name)) == 3
-    assert survey.pixel_scales[0] < survey.pixel_scales[1]
-    assert 0.8 < min(survey.fwhm) <= max(survey.fwhm) < 2  # arcsec, of a ground-based survey
-    assert survey.fwhm[0] > survey.fwhm[1] > survey.fwhm[2]  # seeing is better in the red
-    assert survey.moffat_beta > 1
-    assert all(0 <= getattr(survey, name) < 0.2 for name in ("trail", "chip_edge", "glow"))
+    assert len(SURVEY.fwhm) == len(SURVEY.noise) == len(SURVEY.sky) == 3
+    assert SURVEY.pixel_scales[0] < SURVEY.pixel_scales[1]
+    # Arcsec, of a ground-based survey, whose seeing is better in the red.
+    assert 2 > SURVEY.fwhm[0] > SURVEY.fwhm[1] > SURVEY.fwhm[2] > 0.8
+    assert SURVEY.moffat_beta > 1
+    assert all(0 <= share < 0.2 for share in (SURVEY.trail, SURVEY.chip_edge, SURVEY.glow))
 
 
 def test_the_table_of_ranges_states_their_ranges():
