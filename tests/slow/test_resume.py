@@ -64,7 +64,8 @@ class Driver:
     def __init__(self, training, place, **environment):
         self.place, self.errors = place, place / "errors.txt"
         (place / "tmp").mkdir(parents=True)
-        environment = {
+        driver = ROOT / "tests" / "support" / "resume_driver.py"
+        environment = os.environ | {
             "KERAS_BACKEND": "tensorflow",
             "TF_CPP_MIN_LOG_LEVEL": "3",
             "CUDA_VISIBLE_DEVICES": "-1",  # it is the CPU that gives the same bits
@@ -75,15 +76,8 @@ class Driver:
             **environment,
         }
         with self.errors.open("w") as errors:
-            self.process = subprocess.Popen(
-                [sys.executable, str(ROOT / "tests" / "support" / "resume_driver.py"), training],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-                env=os.environ | environment,
-                cwd=ROOT,
-            )
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": errors, "text": True}
+            self.process = subprocess.Popen([sys.executable, driver, training], **pipes, env=environment, cwd=ROOT)
 
     def __enter__(self):
         return self
@@ -93,25 +87,19 @@ class Driver:
 
     def train(self, folder, kill=None):
         """Train or go on in `folder`, until `kill`: the steps of which the first one counts, and seconds after it."""
-        result = self.place / "result.npz"
+        result, history, arrays = self.place / "result.npz", folder / "history.json", None
         kill = kill and {"at": kill[0], "after": kill[1]}
         request = {"folder": str(folder), "result": str(result), "kill": kill}
         print(json.dumps(request), file=self.process.stdin, flush=True)
         answer = json.loads(self.process.stdout.readline() or "{}")
         assert answer.get("status") == (-signal.SIGKILL if kill else 0), self.errors.read_text()[-3000:]
-        arrays = None
         if not kill:
             with np.load(result) as kept:
                 arrays = dict(kept)
-        history = folder / "history.json"
         files = sorted(path.name for path in folder.glob("*"))
-        return Run(
-            told=answer["told"],
-            result=arrays,
-            files=files,
-            damaged=[name for name in files if not name.startswith(".") and not is_whole(folder / name)],
-            finished=len(json.loads(history.read_text())["epochs"]) if history.exists() else 0,
-        )
+        damaged = [name for name in files if not name.startswith(".") and not is_whole(folder / name)]
+        finished = len(json.loads(history.read_text())["epochs"]) if history.exists() else 0
+        return Run(answer["told"], arrays, files, damaged, finished)
 
 
 def is_whole(path):
@@ -145,21 +133,22 @@ def campaign(training, place, seed, kills, lives, cut_short=None, **environment)
     with Driver(training, place, **environment) as driver:
         whole = driver.train(place / "whole")
         moments = draw_moments(whole.told, seed, **kills)
-        runs = []
-        for life in range(lives):
-            folder = place / f"life {life}"
-            runs.append([driver.train(folder, kill) for kill in [*moments[life::lives], None]])
+        runs = [
+            [driver.train(place / f"life {life}", kill) for kill in [*moments[life::lives], None]]
+            for life in range(lives)
+        ]
         return Campaign(whole, runs, cut_short(driver, place, whole, seed) if cut_short else {})
 
 
 def cut_autoencoder(driver, place, whole, seed):
     """Stop right between the phases; then cut the first phase's last checkpoint, or nothing."""
-    driver.train(place / "between", kill=(["epoch 4"], None))
-    lengths = lengths_of(place / "between" / "epoch-0003.keras", seed)
+    between = place / "between"
+    driver.train(between, kill=(["epoch 4"], None))
+    anywhere, by_a_byte = lengths_of(between / "epoch-0003.keras", seed)
     return {
-        "nothing, between the phases": (again(driver, place / "between", 3), 3),
-        "the last of a phase, anywhere": (again(driver, place / "between", 3, lengths[0]), 2),
-        "the last of a phase, by a byte": (again(driver, place / "between", 3, lengths[1]), 2),
+        "nothing, between the phases": (again(driver, between, 3), 3),
+        "the last of a phase, anywhere": (again(driver, between, 3, anywhere), 2),
+        "the last of a phase, by a byte": (again(driver, between, 3, by_a_byte), 2),
     }
 
 
@@ -167,10 +156,10 @@ def cut_classifier(driver, place, whole, seed):
     """Stop right after the best epoch, then cut its checkpoint; or the last one after an early stop."""
     best, last = best_of(whole), whole.finished
     driver.train(place / "best", kill=([f"epoch {best + 1}"], None))
-    lengths = lengths_of(place / "best" / f"epoch-{best:04d}.keras", seed)
+    anywhere, by_a_byte = lengths_of(place / "best" / f"epoch-{best:04d}.keras", seed)
     return {
-        "the best, anywhere": (again(driver, place / "best", best, lengths[0]), best - 1),
-        "the last, after an early stop": (again(driver, place / "whole", last, lengths[1]), last - 1),
+        "the best, anywhere": (again(driver, place / "best", best, anywhere), best - 1),
+        "the last, after an early stop": (again(driver, place / "whole", last, by_a_byte), last - 1),
     }
 
 
@@ -242,9 +231,6 @@ def assert_goes_on(life):
         finished = run.finished
 
 
-both = pytest.mark.parametrize("training", ["classifier", "autoencoder"])
-
-
 def test_the_classifier_stops_early_after_its_best_epoch(campaigns):
     """What the other tests rely on."""
     whole = campaigns("classifier").whole
@@ -253,50 +239,33 @@ def test_the_classifier_stops_early_after_its_best_epoch(campaigns):
     assert whole.said[-1] == f"weights of epoch {best_of(whole)}, the best, are restored"
 
 
-@both
-def test_a_training_killed_ten_times_comes_to_the_same(campaigns, training):
+@pytest.mark.parametrize("training", CUTS)
+def test_a_training_killed_ten_times_comes_to_the_same_and_each_run_goes_on_from_the_last_epoch(campaigns, training):
     result = campaigns(training)
     assert sum(len(life) - 1 for life in result.lives) == 10
     for life in result.lives:
         assert_same(life[-1], result.whole)
-
-
-@both
-def test_each_run_goes_on_from_the_last_finished_epoch(campaigns, training):
-    for life in campaigns(training).lives:
         assert_goes_on(life)
         assert sum(len(run.begun) for run in life) < life[-1].finished + len(life)
 
 
-@both
-def test_a_kill_leaves_no_half_file_under_a_final_name_and_asides_do_not_pile_up(campaigns, training):
-    for life in campaigns(training).lives:
-        for run in life[:-1]:
-            assert run.damaged == []
-            # Of the checkpoint that was being written, and of the history.
-            assert sum(name.startswith(".") for name in run.files) <= 2
-
-
-def test_some_kills_strike_while_a_checkpoint_is_written(campaigns):
-    runs = [run for training in ("classifier", "autoencoder") for life in campaigns(training).lives for run in life]
+def test_kills_while_a_checkpoint_is_written_leave_no_half_file_under_a_final_name_and_few_asides(campaigns):
+    runs = [run for training in CUTS for life in campaigns(training).lives for run in life[:-1]]
     assert any(name.endswith(".partial.keras") for run in runs for name in run.files)
+    for run in runs:
+        assert run.damaged == []
+        # Of the checkpoint that was being written, and of the history.
+        assert sum(name.startswith(".") for name in run.files) <= 2
 
 
-@pytest.mark.parametrize(
-    ("training", "what"),
-    [
-        ("autoencoder", "nothing, between the phases"),
-        ("autoencoder", "the last of a phase, anywhere"),
-        ("autoencoder", "the last of a phase, by a byte"),
-        ("classifier", "the best, anywhere"),
-        ("classifier", "the last, after an early stop"),
-    ],
-)
-def test_a_checkpoint_cut_short_means_the_one_before(campaigns, training, what):
-    run, epoch = campaigns(training).cut[what]
-    assert run.said[0].startswith(f"going on after epoch {epoch} of ")
-    assert run.begun[0] == epoch + 1
-    assert_same(run, campaigns(training).whole)
+@pytest.mark.parametrize(("training", "cuts"), [("autoencoder", 3), ("classifier", 2)])
+def test_a_checkpoint_cut_short_means_the_one_before(campaigns, training, cuts):
+    result = campaigns(training)
+    assert len(result.cut) == cuts
+    for what, (run, epoch) in result.cut.items():
+        assert run.said[0].startswith(f"going on after epoch {epoch} of "), what
+        assert run.begun[0] == epoch + 1, what
+        assert_same(run, result.whole)
 
 
 @pytest.mark.skipif(not HAS_JAX, reason=f"jax is not installed: run {sys.executable} -m pip install jax")
