@@ -51,11 +51,7 @@ class Pairs(keras.utils.PyDataset):
         noisy = generator(rescale=1 / 255, preprocessing_function=lambda image: add_noise(image, model, dice, rng))
         self.noisy, self.raw = (
             side.flow_from_directory(
-                folder,
-                target_size=(image_size, image_size),
-                batch_size=batch_size,
-                class_mode=None,
-                seed=seed,
+                folder, target_size=(image_size, image_size), batch_size=batch_size, class_mode=None, seed=seed
             )
             for side in (noisy, generator(rescale=1 / 255))
         )

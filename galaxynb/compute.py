@@ -218,13 +218,6 @@ def in_precision(precision):
     ----------
     precision : str
         Name of a Keras dtype policy.
-
-    Examples
-    --------
-    >>> import keras
-    >>> with in_precision("mixed_bfloat16"):
-    ...     keras.layers.Dense(1).compute_dtype
-    'bfloat16'
     """
     import keras
 

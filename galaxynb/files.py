@@ -11,13 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = [
-    "explain_full_disk",
-    "one_line",
-    "save_table",
-    "write_json",
-    "written_aside",
-]
+__all__ = ["explain_full_disk", "one_line", "save_table", "write_json", "written_aside"]
 
 
 def _remove(path):
@@ -77,15 +71,6 @@ def written_aside(path):
     ------
     FileNotFoundError
         If the block ends but wrote nothing.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     with written_aside(Path(folder) / "note.txt") as temporary:
-    ...         _ = temporary.write_text("complete")
-    ...     (Path(folder) / "note.txt").read_text()
-    'complete'
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -185,13 +170,6 @@ def explain_full_disk(path, n_bytes):
     ------
     OSError
         If the block raises an OSError. The text is new if there is no space left, and unchanged otherwise.
-
-    Examples
-    --------
-    >>> with explain_full_disk(Path("runs/cache.npy"), 2048):  # doctest: +ELLIPSIS
-    ...     raise OSError(errno.ENOSPC, "No space left on device")
-    Traceback (most recent call last):
-    OSError: [Errno 28] the disk of runs has no room for cache.npy, which needs 2,048 bytes: free ...
     """
     try:
         yield

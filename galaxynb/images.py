@@ -12,10 +12,7 @@ to tensors.
 
 import numpy as np
 
-__all__ = [
-    "to_float",
-    "turn",
-]
+__all__ = ["to_float", "turn"]
 
 
 def turn(images, orientations):
@@ -32,14 +29,6 @@ def turn(images, orientations):
     -------
     ndarray, shape (N, H, H, C)
         A new array of the dtype of `images`.
-
-    Examples
-    --------
-    The same image unchanged, after a quarter turn, and mirrored:
-
-    >>> images = np.stack([np.arange(4).reshape(2, 2, 1)] * 3)
-    >>> turn(images, np.array([0, 1, 4]))[..., 0].tolist()
-    [[[0, 1], [2, 3]], [[1, 3], [0, 2]], [[1, 0], [3, 2]]]
     """
     turned = np.empty_like(images)
     for orientation in np.unique(orientations):

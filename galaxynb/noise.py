@@ -20,14 +20,7 @@ import numpy as np
 from galaxynb.files import write_json
 from galaxynb.images import to_float
 
-__all__ = [
-    "STAR_COLOURS",
-    "STAR_DTYPE",
-    "SUBPIXEL_BITS",
-    "NoiseModel",
-    "draw_layers",
-    "star_disks",
-]
+__all__ = ["STAR_COLOURS", "STAR_DTYPE", "SUBPIXEL_BITS", "NoiseModel", "draw_layers", "star_disks"]
 
 
 #: Colour classes of injected stars. The field ``colour`` of `STAR_DTYPE` is an index into this tuple.
@@ -324,13 +317,6 @@ def star_disks(stars):
     list of tuple
         Centre (x, y) and radius in units of 1/16 px, colour (R, G, B) in levels from 0 to 255, and side of the blur
         kernel in pixels.
-
-    Examples
-    --------
-    >>> star = np.zeros(1, STAR_DTYPE)
-    >>> star["x"], star["y"], star["radius"], star["kernel"] = 4, 5, 2, 3
-    >>> star_disks(star)
-    [([64, 80], 24, [0.0, 0.0, 0.0], 3)]
     """
     scale = 1 << SUBPIXEL_BITS
     centres = np.rint(scale * np.stack([stars["x"], stars["y"]], axis=-1).astype(np.float64)).astype(int)
@@ -354,12 +340,6 @@ def draw_layers(disks, side):
     -------
     dict of ndarray of uint8, shape (side, side, 3)
         Layer for each kernel size, sorted by kernel size. Values are from 0 to 255.
-
-    Examples
-    --------
-    >>> layers = draw_layers([([64, 80], 24, [255, 0, 0], 3)], 8)
-    >>> layers[3][5, 4].tolist(), layers[3][0, 0].tolist()
-    ([255, 0, 0], [0, 0, 0])
     """
     layers = {}
     for centre, radius, colour, kernel in disks:

@@ -6,12 +6,7 @@
 from galaxynb.data.galaxy10 import GALAXY10_SHA256
 from galaxynb.provenance import KINDS
 
-__all__ = [
-    "TIME_PARTS",
-    "banner",
-    "glue",
-    "notebook_times",
-]
+__all__ = ["TIME_PARTS", "banner", "glue", "notebook_times"]
 
 
 #: Parts of a notebook's time.
@@ -51,13 +46,6 @@ def notebook_times(notebook, *, seconds=None):
     ------
     ValueError
         If the notebook holds no times, or a tag is unknown.
-
-    Examples
-    --------
-    >>> cell = {"cell_type": "code", "metadata": {"tags": ["part-imports"], "papermill": {"duration": 3.0}}}
-    >>> times = notebook_times({"metadata": {"papermill": {"duration": 5.0}}, "cells": [cell]})
-    >>> {part: seconds for part, seconds in times.items() if seconds}
-    {'kernel': 2.0, 'imports': 3.0}
     """
     parts = dict.fromkeys(TIME_PARTS, 0.0)
     try:
@@ -108,12 +96,6 @@ def banner(kind, profile, *, sha256=None):
     ------
     ValueError
         If `kind` is unknown.
-
-    Examples
-    --------
-    >>> text = banner("standin", "quick")
-    >>> text.partition(":")[0], text.partition("Profile ")[2]
-    ('Synthetic stand-in data', 'quick: sizes and epochs are reduced to take minutes on a CPU.')
     """
     if kind not in KINDS:
         raise ValueError(f"kind is {kind!r}, but one of {', '.join(KINDS)} is needed: choose one")

@@ -298,12 +298,6 @@ def checkout_state():
         Full hash of the commit, or "unknown" without git or outside a checkout.
     dirty : bool or None
         Whether the checkout has uncommitted changes, or None if the commit is unknown.
-
-    Examples
-    --------
-    >>> commit, dirty = checkout_state()
-    >>> len(commit) == 40 or commit == "unknown"
-    True
     """
     return _commit()
 

@@ -33,9 +33,7 @@ def write_galaxy10(path, n=20, size=64, truth=False, standin=None, seed=0, label
             if value is not None:
                 compressed = value.ndim == 4 and value.size and chunks
                 file.create_dataset(
-                    name,
-                    data=value,
-                    **({"chunks": (1, *value.shape[1:]), "compression": "gzip"} if compressed else {}),
+                    name, data=value, **({"chunks": (1, *value.shape[1:]), "compression": "gzip"} if compressed else {})
                 )
         if standin is not None:
             file.attrs[STANDIN_ATTRIBUTE] = standin

@@ -21,11 +21,7 @@ from galaxynb.data.catalog import load_catalog
 from galaxynb.data.galaxy10 import FLOAT_COLUMNS, IMAGES, TRUTH
 from galaxynb.files import explain_full_disk, one_line, write_json, written_aside
 
-__all__ = [
-    "Cache",
-    "open_cache",
-    "prepare_cache",
-]
+__all__ = ["Cache", "open_cache", "prepare_cache"]
 
 
 _SMALLEST = 32  # px: DenseNet121 halves the side of an image five times, so 32 px leave one pixel
@@ -240,12 +236,7 @@ def _write_npy(path, shape, arrays):
     """
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(
-            file,
-            {
-                "descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)),
-                "fortran_order": False,
-                "shape": shape,
-            },
+            file, {"descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)), "fortran_order": False, "shape": shape}
         )
         for array in arrays:
             file.write(np.ascontiguousarray(array, dtype=np.uint8).data)

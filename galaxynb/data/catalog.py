@@ -16,11 +16,7 @@ from galaxynb.data.galaxy10 import CLASS_NAMES, FLOAT_COLUMNS, IMAGES, LABELS, S
 from galaxynb.data.splits import class_support
 from galaxynb.files import one_line
 
-__all__ = [
-    "Catalog",
-    "class_summary",
-    "load_catalog",
-]
+__all__ = ["Catalog", "class_summary", "load_catalog"]
 
 
 _BATCH_IMAGES = 64  # images per batch, before rounding to whole HDF5 chunks

@@ -12,9 +12,7 @@ from tqdm import tqdm
 from galaxynb.data.galaxy10 import GALAXY10_SHA256, GALAXY10_URL
 from galaxynb.files import explain_full_disk
 
-__all__ = [
-    "fetch_galaxy10",
-]
+__all__ = ["fetch_galaxy10"]
 
 
 _TIMEOUT = (10, 60)  # seconds: to connect, and between two packets
@@ -26,13 +24,7 @@ _BACKOFF = 1.0  # seconds: wait after the first such attempt; each further one d
 _BLOCK = 2**20  # bytes written at a time
 
 
-def fetch_galaxy10(
-    cache_dir,
-    *,
-    url=GALAXY10_URL,
-    known_hash=f"sha256:{GALAXY10_SHA256}",
-    progress=True,
-):
+def fetch_galaxy10(cache_dir, *, url=GALAXY10_URL, known_hash=f"sha256:{GALAXY10_SHA256}", progress=True):
     """Download Galaxy10 DECaLS (2.54 GB), unless the file is already there, and verify its checksum.
 
     A broken download is kept as ``Galaxy10_DECals.h5.part``. Further attempts, in this call or a later one, resume

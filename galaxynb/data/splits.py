@@ -14,15 +14,7 @@ from sklearn.model_selection import train_test_split
 
 from galaxynb.data.galaxy10 import CLASS_NAMES
 
-__all__ = [
-    "Split",
-    "audit_catalog",
-    "class_support",
-    "close_pairs",
-    "has_coordinates",
-    "leak_free",
-    "paper_split",
-]
+__all__ = ["Split", "audit_catalog", "class_support", "close_pairs", "has_coordinates", "leak_free", "paper_split"]
 
 _FEWEST_ROWS = 10
 
@@ -156,12 +148,6 @@ def close_pairs(ra, dec, radius):
     ValueError
         If `ra` and `dec` are not one-dimensional or differ in length, if a declination lies outside -90 to 90
         degrees, or if `radius` is not positive.
-
-    Examples
-    --------
-    >>> pairs, separation = close_pairs([359.9998, 90.0, 0.0002], [0.0, 0.0, 0.0], radius=2)
-    >>> pairs.tolist(), separation.round(2).tolist()
-    ([[0, 2]], [1.44])
     """
     # Imported here because importing astropy is slow, and only audits need it.
     from astropy import units

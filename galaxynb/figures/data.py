@@ -11,13 +11,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from galaxynb.data.galaxy10 import CLASS_NAMES
 from galaxynb.figures.style import BLUE, ORANGE, STEPS, WIDTH, styled
 
-__all__ = [
-    "class_count_bars",
-    "class_distributions",
-    "class_samples",
-    "side_by_side",
-    "standin_closeness",
-]
+__all__ = ["class_count_bars", "class_distributions", "class_samples", "side_by_side", "standin_closeness"]
 
 
 @styled
@@ -93,13 +87,7 @@ def class_count_bars(labels):
         left += counts
     for k, total in enumerate(left):
         ax.annotate(
-            f"{total:,}",
-            (total, k),
-            xytext=(4, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=10,
-            color="0.25",
+            f"{total:,}", (total, k), xytext=(4, 0), textcoords="offset points", va="center", fontsize=10, color="0.25"
         )
     ax.set_yticks(where, [f"{k} {name}" for k, name in enumerate(CLASS_NAMES)])
     ax.invert_yaxis()

@@ -6,10 +6,7 @@ import matplotlib.pyplot as plt
 
 from galaxynb.figures.style import WIDTH, styled
 
-__all__ = [
-    "denoised_rows",
-    "noise_grid",
-]
+__all__ = ["denoised_rows", "noise_grid"]
 
 
 def denoised_rows(noisy, denoised, clean, *, titles=None, n=5):

@@ -10,11 +10,7 @@ from matplotlib.patches import Rectangle
 from galaxynb.figures.images import noise_grid
 from galaxynb.figures.style import RED, SEQUENTIAL, WIDTH, styled
 
-__all__ = [
-    "calibration_map",
-    "noise_explorer",
-    "noisy_pairs",
-]
+__all__ = ["calibration_map", "noise_explorer", "noisy_pairs"]
 
 
 def noisy_pairs(clean, noisy, *, n=5, titles=None):

@@ -9,10 +9,7 @@ import seaborn as sns
 from galaxynb.data.galaxy10 import CLASS_NAMES
 from galaxynb.figures.style import RED, SEQUENTIAL, SKY, WIDTH, styled
 
-__all__ = [
-    "accuracy_bars",
-    "confusion_matrices",
-]
+__all__ = ["accuracy_bars", "confusion_matrices"]
 
 
 @styled

@@ -76,14 +76,6 @@ def styled(draw):
     -------
     callable
         The decorated function.
-
-    Examples
-    --------
-    >>> @styled
-    ... def font_size():
-    ...     return plt.rcParams["font.size"]
-    >>> font_size()
-    11.0
     """
 
     @functools.wraps(draw)

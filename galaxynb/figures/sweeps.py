@@ -9,10 +9,7 @@ import seaborn as sns
 from galaxynb.figures.style import BLUE, GREEN, PURPLE, RED, SEQUENTIAL, WIDTH, styled
 from galaxynb.results.sweeps import parameter_words
 
-__all__ = [
-    "sweep_curves",
-    "sweep_map",
-]
+__all__ = ["sweep_curves", "sweep_map"]
 
 
 @styled

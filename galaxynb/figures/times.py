@@ -6,9 +6,7 @@ import seaborn as sns
 
 from galaxynb.figures.style import WIDTH, styled
 
-__all__ = [
-    "stage_times",
-]
+__all__ = ["stage_times"]
 
 
 @styled
@@ -24,13 +22,6 @@ def stage_times(frame):
     -------
     matplotlib.figure.Figure
         One panel with a bar per stage.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> figure = stage_times(pd.DataFrame({"Stage": ["noise"], "Imports": [4.0], "Networks": [8.0]}))
-    >>> [text.get_text().strip() for text in figure.axes[0].texts]
-    ['12 s']
     """
     parts = [name for name in frame.columns if name != "Stage"]
     figure, ax = plt.subplots(figsize=(WIDTH, 1.6 + 0.42 * len(frame)))

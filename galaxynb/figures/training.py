@@ -8,9 +8,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from galaxynb.figures.style import BLUE, GREEN, ORANGE, STEPS, WIDTH, styled
 
-__all__ = [
-    "training_curves",
-]
+__all__ = ["training_curves"]
 
 
 @styled

@@ -9,10 +9,7 @@ from galaxynb.networks.device_noise import DeviceNoise
 from galaxynb.networks.models import SMALLEST_SIDE, check_side
 from galaxynb.networks.training import Phase
 
-__all__ = [
-    "build_autoencoder",
-    "denoiser_phase",
-]
+__all__ = ["build_autoencoder", "denoiser_phase"]
 
 
 def build_autoencoder(image_size, *, filters=(32,), width=48, depth=3, seed=0, precision="float32"):

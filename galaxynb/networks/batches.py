@@ -16,12 +16,7 @@ import numpy as np
 from galaxynb.compute import cores
 from galaxynb.images import to_float, turn
 
-__all__ = [
-    "ClassifierBatches",
-    "DenoisingBatches",
-    "ShuffledBatches",
-    "one_opencv_thread",
-]
+__all__ = ["ClassifierBatches", "DenoisingBatches", "ShuffledBatches", "one_opencv_thread"]
 
 
 _MOST_KEPT = 256 * 2**20  # bytes of validation images whose noise is kept in memory
@@ -52,12 +47,6 @@ class ShuffledBatches(keras.utils.PyDataset):
     ------
     ValueError
         If `batch_size` is below 1.
-
-    Examples
-    --------
-    >>> batches = ShuffledBatches([3, 4, 5], 2, 0, shuffle=False)
-    >>> [batches.batch(number)[0].tolist() for number in range(len(batches))]
-    [[3, 4], [5]]
     """
 
     def __init__(self, indices, batch_size, seed, *, shuffle):
@@ -107,14 +96,6 @@ class ClassifierBatches(ShuffledBatches):
         Whether to shuffle the rows in each epoch. If False, `augment` has no effect.
     augment : bool
         Whether to turn and mirror the images.
-
-    Examples
-    --------
-    >>> images, labels = np.zeros((3, 8, 8, 3), dtype=np.uint8), np.array([7, 8, 9])
-    >>> batches = ClassifierBatches(images, labels, [0, 2], batch_size=2, seed=0, training=False)
-    >>> inputs, targets = batches[0]
-    >>> inputs.dtype, inputs.shape, targets.tolist()
-    (dtype('float32'), (2, 8, 8, 3), [7, 9])
     """
 
     def __init__(self, images, labels, indices, *, batch_size, seed, training=True, augment=True):
@@ -154,14 +135,6 @@ class DenoisingBatches(ShuffledBatches):
         Whether to turn and mirror the images.
     threads : int or None
         Number of threads that add noise to a batch. None uses two, or one if this process may use one core only.
-
-    Examples
-    --------
-    >>> from galaxynb.noise import NoiseModel
-    >>> images = np.full((4, 32, 32, 3), 51, dtype=np.uint8)
-    >>> noisy, clean = DenoisingBatches(images, [0, 1], batch_size=2, seed=0, noise=NoiseModel())[0]
-    >>> clean.min(), clean.max(), bool((noisy == clean).all())
-    (np.float32(0.2), np.float32(0.2), False)
     """
 
     def __init__(self, images, indices, *, batch_size, seed, noise=None, training=True, augment=False, threads=None):
@@ -215,12 +188,6 @@ def one_opencv_thread():
     """Restrict OpenCV to one thread within a block.
 
     Work on one image is too small to gain from several threads, and the network's threads need the cores.
-
-    Examples
-    --------
-    >>> with one_opencv_thread():
-    ...     cv2.getNumThreads()
-    1
     """
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)

@@ -11,10 +11,7 @@ from galaxynb.networks.device_batches import DeviceFeed, DeviceRows
 from galaxynb.networks.models import DAMAGE, check_side
 from galaxynb.networks.training import Phase
 
-__all__ = [
-    "build_classifier",
-    "classifier_phase",
-]
+__all__ = ["build_classifier", "classifier_phase"]
 
 
 #: Mean and standard deviation of the R, G and B channels of ImageNet, for pixels in [0, 1]. The ImageNet weights expect

@@ -10,11 +10,7 @@ from keras import ops
 
 from galaxynb.networks.batches import ShuffledBatches
 
-__all__ = [
-    "DeviceFeed",
-    "DeviceRows",
-    "turn_on_device",
-]
+__all__ = ["DeviceFeed", "DeviceRows", "turn_on_device"]
 
 
 def turn_on_device(images, orientations):
@@ -31,15 +27,6 @@ def turn_on_device(images, orientations):
     -------
     tensor, shape (N, H, H, C)
         Of the dtype of `images`.
-
-    Examples
-    --------
-    The same image unchanged, after a quarter turn, and mirrored:
-
-    >>> images = np.stack([np.arange(4).reshape(2, 2, 1)] * 3)
-    >>> turned = turn_on_device(ops.convert_to_tensor(images), ops.convert_to_tensor([0, 1, 4]))
-    >>> ops.convert_to_numpy(turned)[..., 0].tolist()
-    [[[0, 1], [2, 3]], [[1, 3], [0, 2]], [[1, 0], [3, 2]]]
     """
     quarter, mirrored = orientations % 4, orientations >= 4
 
@@ -68,17 +55,6 @@ class DeviceFeed:
         Whether to turn and mirror the images.
     seed : int
         Seed of the noise, >= 0.
-
-    Examples
-    --------
-    The trainer takes rows and orientations in place of images:
-
-    >>> network = keras.Sequential([keras.Input((2, 2, 3)), keras.layers.Flatten()])
-    >>> network.compile("sgd", "mse")
-    >>> feed = DeviceFeed(np.full((5, 2, 2, 3), 255, dtype=np.uint8))
-    >>> batch = {"row": ops.convert_to_tensor([4, 0]), "orientation": ops.convert_to_tensor([0, 0])}
-    >>> ops.convert_to_numpy(feed.trainer(network)(batch)).sum(axis=1).tolist()
-    [12.0, 12.0]
     """
 
     def __init__(self, images, *, pairs=False, noise=None, augment=False, seed=0):
@@ -166,12 +142,6 @@ class DeviceRows(ShuffledBatches):
         Rows per batch, >= 1.
     seed : int
         Seed of the order and the orientations, >= 0.
-
-    Examples
-    --------
-    >>> inputs, targets = DeviceRows(np.array([7, 8, 9]), [0, 2], batch_size=2, seed=0)[0]
-    >>> sorted(inputs["row"].tolist()), sorted(targets.tolist())
-    ([0, 2], [7, 9])
     """
 
     def __init__(self, labels, indices, *, batch_size, seed):

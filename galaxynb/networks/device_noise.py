@@ -18,9 +18,7 @@ from scipy import stats
 
 from galaxynb.noise import STAR_COLOURS, STAR_DTYPE, SUBPIXEL_BITS, draw_layers, star_disks
 
-__all__ = [
-    "DeviceNoise",
-]
+__all__ = ["DeviceNoise"]
 
 
 _SCALE = 1 << SUBPIXEL_BITS
@@ -52,14 +50,6 @@ class DeviceNoise:
     ------
     ValueError
         If `side` is below 1, or the stars are so large that the table of their disks would take too much memory.
-
-    Examples
-    --------
-    >>> from galaxynb.noise import NoiseModel
-    >>> add_noise = DeviceNoise(NoiseModel(n_stars=(0, 2), radius=(0.02, 0.02)), 32)
-    >>> noisy = add_noise(ops.zeros((2, 32, 32, 3)), keras.random.SeedGenerator(0))
-    >>> noisy.shape == (2, 32, 32, 3)
-    True
     """
 
     def __init__(self, model, side):

@@ -258,12 +258,6 @@ def check_side(image_size):
     ------
     ValueError
         If `image_size` is below `SMALLEST_SIDE`.
-
-    Examples
-    --------
-    >>> check_side(31)
-    Traceback (most recent call last):
-    ValueError: image_size is 31, but 32 px or more is needed: choose a larger size
     """
     if image_size < SMALLEST_SIDE:
         raise ValueError(f"image_size is {image_size}, but {SMALLEST_SIDE} px or more is needed: choose a larger size")

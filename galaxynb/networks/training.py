@@ -21,12 +21,7 @@ from galaxynb.networks.batches import one_opencv_thread
 from galaxynb.networks.device_batches import DeviceFeed
 from galaxynb.networks.models import DAMAGE, load_model, save_model
 
-__all__ = [
-    "Phase",
-    "best_epoch",
-    "fit",
-    "settings_digest",
-]
+__all__ = ["Phase", "best_epoch", "fit", "settings_digest"]
 
 
 @dataclass(frozen=True)
@@ -50,14 +45,6 @@ class Phase:
     ------
     ValueError
         If `epochs` is negative.
-
-    Examples
-    --------
-    >>> from galaxynb.networks.batches import ClassifierBatches
-    >>> images, labels = np.zeros((2, 8, 8, 3), dtype=np.uint8), np.array([0, 1])
-    >>> training, validation = (ClassifierBatches(images, labels, [row], batch_size=1, seed=0) for row in (0, 1))
-    >>> Phase("classify", 6, training, validation=validation)
-    Phase(name='classify', epochs=6)
     """
 
     name: str

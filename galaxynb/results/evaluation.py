@@ -87,12 +87,7 @@ def class_report(labels, predicted):
     """
     labels, predicted = _classes(labels=labels, predicted=predicted)
     scores = classification_report(
-        labels,
-        predicted,
-        labels=range(len(CLASS_NAMES)),
-        target_names=CLASS_NAMES,
-        output_dict=True,
-        zero_division=0,
+        labels, predicted, labels=range(len(CLASS_NAMES)), target_names=CLASS_NAMES, output_dict=True, zero_division=0
     )
     # scikit-learn calls this row 'accuracy' or 'micro avg', depending on its arguments. Set it here instead.
     scores["accuracy"] = {"f1-score": accuracy_score(labels, predicted), "support": len(labels)}

@@ -6,15 +6,7 @@ import pandas as pd
 
 from galaxynb.data.galaxy10 import CLASS_NAMES
 
-__all__ = [
-    "PAPER",
-    "REPORT_AVERAGES",
-    "REPORT_COLUMNS",
-    "as_report",
-    "beside_paper",
-    "paper_summary",
-    "paper_table",
-]
+__all__ = ["PAPER", "REPORT_AVERAGES", "REPORT_COLUMNS", "as_report", "beside_paper", "paper_summary", "paper_table"]
 
 
 #: Names of the paper's Tables 1, 2 and 3: the version of the test images that was classified.

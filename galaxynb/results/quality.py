@@ -4,11 +4,7 @@ import cv2
 import numpy as np
 from skimage.metrics import peak_signal_noise_ratio
 
-__all__ = [
-    "image_quality",
-    "psnr",
-    "ssim",
-]
+__all__ = ["image_quality", "psnr", "ssim"]
 
 
 def psnr(reference, images):
@@ -28,12 +24,6 @@ def psnr(reference, images):
     ------
     ValueError
         If the arrays differ in shape, are not floating point or are not batches of RGB images.
-
-    Examples
-    --------
-    >>> reference = np.zeros((2, 8, 8, 3))
-    >>> psnr(reference, reference + np.array([0.1, 0.01]).reshape(2, 1, 1, 1)).round(2)
-    array([20., 40.])
     """
     _check_pairs(reference, images)
     pairs = zip(reference, images, strict=True)
@@ -76,13 +66,6 @@ def ssim(reference, images):
     References
     ----------
     Wang Z., Bovik A.C., Sheikh H.R. and Simoncelli E.P. 2004, IEEE Transactions on Image Processing 13, 600.
-
-    Examples
-    --------
-    >>> reference = np.zeros((2, 8, 8, 3))
-    >>> reference[:, ::2] = 1
-    >>> ssim(reference, np.stack([reference[0], 1 - reference[1]])).round(2)
-    array([ 1.  , -0.96])
     """
     _check_pairs(reference, images)
     if min(images.shape[1:3]) < _WINDOW:

@@ -282,13 +282,6 @@ def spread_text(values, *, digits=2):
     -------
     str
         One value has no standard deviation; no value gives an empty text.
-
-    Examples
-    --------
-    >>> spread_text([0.6, 0.8]).replace(chr(160), " ")
-    '0.70 ± 0.14'
-    >>> spread_text([0.6], digits=1)
-    '0.6'
     """
     values = np.asarray(values, dtype=float)
     if len(values) < 2:

@@ -253,12 +253,6 @@ def readable_closeness(closeness):
         One row per row of `closeness.table`, all text: ``Quantity``, ``Class``, and for both sides the median with
         the range from 10% to 90%, or the mean where only the mean is known. ``Target`` and ``Met`` follow, or
         ``Ratio of medians``.
-
-    Examples
-    --------
-    >>> sample = Sample(draw_like([2], size=64), np.array([2]), np.array([0.1]), "real")
-    >>> list(readable_closeness(compare_sample(sample, measure_sample(sample))))
-    ['Quantity', 'Class', 'Stand-in', 'This file', 'Ratio of medians']
     """
     table, other = closeness.table, closeness.other
     rows = []

@@ -12,11 +12,7 @@ import numpy as np
 from galaxynb.standin.galaxies import NATIVE_SCALE, Galaxy, draw_galaxy, log_normal, paint_galaxy
 from galaxynb.standin.ranges import AMBIGUOUS_SHARE, CLASS_RANGES, CONFUSED_WITH, SURVEY
 
-__all__ = [
-    "BASE",
-    "draw_cutout",
-    "survey_rgb",
-]
+__all__ = ["BASE", "draw_cutout", "survey_rgb"]
 
 
 BASE = 256  # px: side of the published frames
@@ -83,12 +79,6 @@ def draw_cutout(rng, label, *, size=256):
         The central galaxy, or the members of the central pair.
     pixel_scale : float
         Pixel scale of the 256-px frame in arcsec/px: one of `SURVEY.pixel_scales`.
-
-    Examples
-    --------
-    >>> image, truth, galaxies, pixel_scale = draw_cutout(np.random.default_rng(0), 2, size=64)
-    >>> image.shape, truth.shape, len(galaxies), pixel_scale
-    ((64, 64, 3), (64, 64, 3), 1, 0.262)
     """
     drawn_as = label
     if rng.random() < AMBIGUOUS_SHARE:

@@ -19,14 +19,7 @@ import numpy as np
 
 from galaxynb.standin.ranges import SURVEY
 
-__all__ = [
-    "NATIVE_SCALE",
-    "Galaxy",
-    "draw_galaxy",
-    "log_normal",
-    "paint_galaxy",
-    "total_flux",
-]
+__all__ = ["NATIVE_SCALE", "Galaxy", "draw_galaxy", "log_normal", "paint_galaxy", "total_flux"]
 
 NATIVE_SCALE = SURVEY.pixel_scales[0]  # arcsec/px of the survey
 
@@ -54,12 +47,6 @@ class Galaxy:
     ValueError
         If a parameter is impossible: for example a length or Sersic index of 0, an axis ratio over 1, or more than
         all of the light in bulge, bar and halo.
-
-    Examples
-    --------
-    >>> galaxy = Galaxy(form="spheroid", magnitude=17.0, radius=2.5, axis_ratio=0.8)
-    >>> galaxy.sersic
-    1.0
     """
 
     form: str
@@ -186,13 +173,6 @@ def draw_galaxy(rng, ranges):
     tuple of Galaxy
         One galaxy, or the two or three members of a pair. The centre of the cutout is near the first one, or between
         the first two.
-
-    Examples
-    --------
-    >>> from galaxynb.standin.ranges import ranges_of
-    >>> (galaxy,) = draw_galaxy(np.random.default_rng(0), ranges_of("Barred Spiral"))
-    >>> galaxy.form, galaxy.bar > 0
-    ('disc', True)
     """
     form = _choose(rng, ranges.forms)
     if form == "pair":
@@ -343,14 +323,6 @@ def paint_galaxy(frame, pixel, galaxy):
     Without dust, shells and tails, the sum over a frame that holds the whole galaxy equals `total_flux` within a few
     per cent. The missing light, mostly of wide halos and steep spheroids, lies beyond the 5 to 9 radii that are
     drawn. Where pixels are as large as cores, sampling adds an error of 10%.
-
-    Examples
-    --------
-    >>> frame = np.zeros((3, 64, 64), np.float32)
-    >>> galaxy = Galaxy(form="spheroid", magnitude=20.0, radius=1.0, axis_ratio=1.0)
-    >>> paint_galaxy(frame, NATIVE_SCALE, galaxy)
-    >>> bool(9.5 < frame[1].sum() < 10.5)  # nanomaggies in r
-    True
     """
     grid = _Grid(frame.shape, pixel, galaxy.x, galaxy.y, _REACH[galaxy.form] * galaxy.radius)
     if grid.empty:
@@ -741,12 +713,7 @@ def _paint_tail(layer, grid, galaxy, rng):
     _add(layer, _unit(trace, grid), rng.uniform(0.04, 0.18), blue)
 
 
-_PAINTERS = {
-    "spheroid": _paint_spheroid,
-    "disc": _paint_disc,
-    "edge-on": _paint_edge_on,
-    "irregular": _paint_irregular,
-}
+_PAINTERS = {"spheroid": _paint_spheroid, "disc": _paint_disc, "edge-on": _paint_edge_on, "irregular": _paint_irregular}
 
 #: Half-light radii to which each form is drawn. A spheroid with a steep core has the widest wings.
 _REACH = {"spheroid": 9.0, "disc": 6.5, "edge-on": 5.0, "irregular": 7.0}

@@ -27,10 +27,7 @@ from galaxynb.files import written_aside
 from galaxynb.standin.field import BASE, draw_cutout
 from galaxynb.standin.ranges import NEIGHBOURS, TWINS
 
-__all__ = [
-    "counts_per_class",
-    "make_standin",
-]
+__all__ = ["counts_per_class", "make_standin"]
 
 
 _CHUNK = 16  # images per task of a worker

@@ -51,11 +51,7 @@ QUANTITIES = (
         "axis_ratio": "Galaxy axis ratio",
     }
     | {f"centre_{band}": f"Galaxy centre {band.upper()}" for band in _BANDS}
-    | {
-        "brightness": "Galaxy brightness",
-        "concentration": "Galaxy concentration",
-        "asymmetry": "Galaxy asymmetry",
-    }
+    | {"brightness": "Galaxy brightness", "concentration": "Galaxy concentration", "asymmetry": "Galaxy asymmetry"}
 )
 
 
@@ -134,14 +130,6 @@ def measure_cutouts(images, *, progress=False):
         If `images` is not uint8.
     ValueError
         If the shape of `images` is not (N, H, W, 3), or a side is under 64.
-
-    Examples
-    --------
-    >>> y, x = np.mgrid[:64, :64] - 31.5
-    >>> light = 30 + 200 * np.exp(-(x**2 + y**2) / (2 * 5.0**2))  # a Gaussian galaxy with an rms of 5 px
-    >>> table = measure_cutouts(np.repeat(light[np.newaxis, :, :, np.newaxis], 3, axis=3).astype(np.uint8))
-    >>> table[["size", "axis_ratio"]].round().to_dict("list")
-    {'size': [5.0], 'axis_ratio': [1.0]}
     """
     images = _checked("images", images)
     rows = [_measure(image) for image in tqdm(images, desc="measuring", unit="image", disable=not progress)]
@@ -180,13 +168,6 @@ def find_sources(image):
         If `image` is not uint8.
     ValueError
         If the shape of `image` is not (H, W, 3), or a side is under 64.
-
-    Examples
-    --------
-    >>> y, x = np.mgrid[:64, :64]
-    >>> star = 30 + 200 * np.exp(-((x - 10) ** 2 + (y - 20) ** 2) / (2 * 2.0**2))
-    >>> find_sources(np.repeat(star[:, :, np.newaxis], 3, axis=2).astype(np.uint8))[["x", "y"]].round().to_dict("list")
-    {'x': [10.0], 'y': [20.0]}
     """
     image = np.asarray(image)
     if image.ndim != 3:
@@ -224,12 +205,6 @@ def compare_images(images_a, images_b, *, labels_a=None, labels_b=None):
         If images are neither uint8 nor a DataFrame.
     ValueError
         If shapes or lengths disagree, labels are not classes, or a DataFrame is not from `measure_cutouts`.
-
-    Examples
-    --------
-    >>> dark, bright = (np.full((1, 64, 64, 3), value, np.uint8) for value in (20, 40))
-    >>> compare_images(dark, bright)[["Quantity", "50% (a)", "50% (b)", "Median ratio"]].head(1).to_dict("records")
-    [{'Quantity': 'Mean', '50% (a)': 20.0, '50% (b)': 40.0, 'Median ratio': 2.0}]
     """
     if (labels_a is None) != (labels_b is None):
         missing = "labels_a" if labels_a is None else "labels_b"
@@ -302,12 +277,6 @@ def against_published(measured, *, labels=None):
     ------
     ValueError
         If `measured` is not from `measure_cutouts`, or `labels` does not match it.
-
-    Examples
-    --------
-    >>> table = against_published(measure_cutouts(np.full((1, 64, 64, 3), 40, np.uint8)))
-    >>> table[["Mean (published)", "Mean", "Target", "Met"]].head(1).to_dict("records")
-    [{'Mean (published)': 40.8, 'Mean': 40.0, 'Target': 'mean within 5%', 'Met': True}]
     """
     table = published_figures()
     ours = _quantiles(_measured("measured", measured), "labels", labels).set_index(["Quantity", "Class"])
@@ -346,12 +315,6 @@ def as_jpeg(images, *, quality=75):
         If `images` is not uint8.
     ValueError
         If the shape of `images` is not (N, H, W, 3), or `quality` is out of range.
-
-    Examples
-    --------
-    >>> grey = np.full((1, 16, 16, 3), 40, np.uint8)
-    >>> bool((as_jpeg(grey) == grey).all())
-    True
     """
     images = _checked("images", images, smallest=1)
     if not 1 <= quality <= 100:
@@ -396,12 +359,6 @@ def neighbour_accuracy(train_images, train_labels, *, test_images, test_labels, 
     ValueError
         If shapes or lengths disagree, labels are not classes, a set is empty, or there are fewer training images than
         neighbours.
-
-    Examples
-    --------
-    >>> images = np.stack([np.full((32, 32, 3), value, np.uint8) for value in (10, 20, 200, 210)])
-    >>> neighbour_accuracy(images, [0, 0, 1, 1], test_images=images, test_labels=[0, 0, 1, 1], n_neighbors=1)
-    1.0
     """
     from sklearn.neighbors import KNeighborsClassifier
 

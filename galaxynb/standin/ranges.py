@@ -61,12 +61,6 @@ class ClassRanges:
     ValueError
         If a range is not a pair (low, high) with low <= high, if it exceeds the limits of its quantity, or if the
         upper ends of bulge, bar and halo sum to more than all of the light.
-
-    Examples
-    --------
-    >>> ranges = ClassRanges(forms=(("disc", 1.0),), radius=(2, 4), axis_ratio=(0.3, 0.9), mu=(20, 21))
-    >>> ranges.bar
-    (0.0, 0.0)
     """
 
     #: Pairs of a form and its probability. The probabilities sum to 1.

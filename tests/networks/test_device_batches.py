@@ -79,15 +79,7 @@ def one_classifier_phase(images, labels, how, augment):
 def denoiser_phases(images, how, noise=None, epochs=2, seed=3, augment=False):
     return [
         denoiser_phase(
-            name,
-            images,
-            SPLIT,
-            epochs=epochs,
-            batch_size=5,
-            seed=seed,
-            noise=its_noise,
-            augment=augment,
-            execution=how,
+            name, images, SPLIT, epochs=epochs, batch_size=5, seed=seed, noise=its_noise, augment=augment, execution=how
         )
         for name, its_noise in (("raw", None), ("noisy", noise))
     ]

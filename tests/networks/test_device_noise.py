@@ -76,31 +76,27 @@ def as_tensors(stars, most):
     padded = np.zeros((len(stars), most), STAR_DTYPE)
     for row, array in zip(padded, stars, strict=True):
         row[: len(array)] = array
-    present = np.arange(most) < np.array([len(array) for array in stars])[:, None]
-    return {name: ops.convert_to_tensor(padded[name]) for name in STAR_DTYPE.names} | {
-        "present": ops.convert_to_tensor(present)
-    }
+    values = {name: padded[name] for name in STAR_DTYPE.names}
+    values["present"] = np.arange(most) < np.array([len(array) for array in stars])[:, None]
+    return {name: ops.convert_to_tensor(array) for name, array in values.items()}
 
 
-def reference_layer(stars, side, cut=False):
-    """Draw and blur one image's stars with OpenCV: float32 in levels of 255.
+def reference_layers(stars, side, cut=False):
+    """Draw and blur each image's stars with OpenCV: float32 in levels of 255.
 
     Without `cut`, disks are drawn in a larger frame, because OpenCV draws disks that the frame cuts too faint.
     """
     margin = 0 if cut else MARGIN
-    moved = stars.copy()
-    for axis in "xy":
-        moved[axis] = np.round(16 * stars[axis]) / 16 + margin
-    total = np.zeros((side, side, 3), np.float32)
-    for kernel in np.unique(stars["kernel"]):
-        layer = draw_layers(star_disks(moved[stars["kernel"] == kernel]), side + 2 * margin)[int(kernel)]
-        layer = layer[margin : margin + side, margin : margin + side].copy()
-        total += cv2.GaussianBlur(layer, (int(kernel), int(kernel)), 0)
+    total = np.zeros((len(stars), side, side, 3), np.float32)
+    for image, array in zip(total, stars, strict=True):
+        moved = array.copy()
+        for axis in "xy":
+            moved[axis] = np.round(16 * array[axis]) / 16 + margin
+        for kernel in map(int, np.unique(array["kernel"])):
+            layer = draw_layers(star_disks(moved[array["kernel"] == kernel]), side + 2 * margin)[kernel]
+            layer = layer[margin : margin + side, margin : margin + side].copy()
+            image += cv2.GaussianBlur(layer, (kernel, kernel), 0)
     return total
-
-
-def reference_layers(stars, side, cut=False):
-    return np.stack([reference_layer(array, side, cut) for array in stars])
 
 
 def rendered(noise, stars):
@@ -138,44 +134,36 @@ def off(one, other):
     return np.abs(one - other).max(), np.sqrt(np.mean((one - other) ** 2))
 
 
-def test_stars_are_drawn_as_opencv_draws_them(scene):
-    _, noise, stars, expected = scene
-    greatest, rms = off(rendered(noise, stars), expected)
-    assert greatest < MOST_OFF
-    assert rms < MOST_RMS
-
-
 @pytest.mark.parametrize(
-    "change",
+    ("name", "change"),
     [
-        lambda star: {"brightness": 0.97 * star["brightness"]},
-        lambda star: {"radius": star["radius"] + 1 / 16},
-        lambda star: {"x": star["x"] + 1 / 16},
-        lambda star: {"y": star["y"] - 1 / 16},
-        lambda star: {"kernel": np.where(star["kernel"] == 3, 5, star["kernel"])},
-        lambda star: {"kernel": np.where(star["kernel"] == 5, 3, star["kernel"])},
-        lambda star: {"rgb": star["rgb"][:, ::-1]},
-        lambda star: {name: star[name][::-1] for name in STAR_DTYPE.names},
+        ("brightness", lambda values: 0.97 * values),
+        ("radius", lambda values: values + 1 / 16),
+        ("x", lambda values: values + 1 / 16),
+        ("y", lambda values: values - 1 / 16),
+        ("kernel", lambda values: np.where(values == 3, 5, values)),
+        ("kernel", lambda values: np.where(values == 5, 3, values)),
+        ("rgb", lambda values: values[:, ::-1]),
+        (list(STAR_DTYPE.names), lambda values: values[::-1]),
     ],
     ids=["brightness", "radius", "x", "y", "blurrier", "sharper", "colours", "order"],
 )
-def test_a_small_difference_between_stars_would_be_seen(scene, change):
-    """The comparison above detects 3 % of brightness, 1/16 px, one kernel size, and a changed order of covering."""
+def test_a_small_difference_between_stars_would_be_seen(scene, name, change):
+    """What the next test tells apart: 3 % of brightness, 1/16 px, one kernel size, who covers whom."""
     _, noise, stars, expected = scene
-    changed = []
-    for array in stars:
-        values = change(array)
-        array = array.copy()
-        for name in values:
-            array[name] = values[name]
-        changed.append(array)
+    changed = [array.copy() for array in stars]
+    for array in changed:
+        array[name] = change(array[name].copy())
     greatest, rms = off(rendered(noise, changed), expected)
     assert greatest > 2 * MOST_OFF
     assert rms > 2 * MOST_RMS
 
 
-def test_an_overlap_that_adds_up_would_be_seen(scene, monkeypatch):
+def test_stars_are_drawn_as_opencv_draws_them_and_an_overlap_that_adds_up_would_be_seen(scene, monkeypatch):
     _, noise, stars, expected = scene
+    greatest, rms = off(rendered(noise, stars), expected)
+    assert greatest < MOST_OFF
+    assert rms < MOST_RMS
     monkeypatch.setattr(device_noise, "_uncovered", lambda *_: 1.0)
     assert off(rendered(noise, stars), expected)[0] > 10 * MOST_OFF
 
@@ -223,8 +211,8 @@ def test_stars_beyond_the_frame_leave_no_trace():
     noise = DeviceNoise(NoiseModel(sigma=0, n_stars=(4, 4)), 32)
     stars = np.zeros((1, 4), STAR_DTYPE)
     stars["x"], stars["y"] = [[-9, 16, 1e3, 41]], [[16, -1e4, 16, 41]]
-    stars["brightness"] = stars["rgb"] = 1
-    stars["radius"], stars["kernel"] = 1, 3
+    stars["brightness"] = stars["rgb"] = stars["radius"] = 1
+    stars["kernel"] = 3
     assert not rendered(noise, stars).any()
     stars["x"] = 16
     assert rendered(noise, stars).any()
@@ -236,14 +224,13 @@ def test_looking_at_few_neighbours_misses_none(monkeypatch):
     few = DeviceNoise(STARS_ONLY, 64)
     expected = rendered(few, stars)
     assert few._depth <= few.most / 4
-    with monkeypatch.context() as patch:
-        patch.setattr(device_noise, "_RIM", 1000)
-        everything = DeviceNoise(STARS_ONLY, 64)
-        assert everything._depth == everything.most
-        np.testing.assert_allclose(rendered(everything, stars), expected, atol=1e-3)
-    with monkeypatch.context() as patch:  # too few neighbours would change the result
-        patch.setattr(device_noise, "_RIM", 2)
-        assert off(rendered(few, stars), expected)[0] > 1
+    monkeypatch.setattr(device_noise, "_RIM", 1000)
+    everything = DeviceNoise(STARS_ONLY, 64)
+    assert everything._depth == everything.most
+    np.testing.assert_allclose(rendered(everything, stars), expected, atol=1e-3)
+    monkeypatch.setattr(device_noise, "_RIM", 2)  # what too little would do
+    assert off(rendered(few, stars), expected)[0] > 1
+    monkeypatch.undo()
     monkeypatch.setattr(few, "_depth", 2)
     assert off(rendered(few, stars), expected)[0] > 1
 
@@ -258,22 +245,15 @@ def many_reference_stars():
 
 
 def star_pvalues(stars, reference):
-    """Compare drawn stars with those of the reference; return a p-value per property."""
-    present = stars["present"]
-    reference_numbers = np.array([len(array) for array in reference])
+    """Compare drawn stars with the reference's: a p-value a property."""
+    present, numbers = stars["present"], [len(array) for array in reference]
     reference = np.concatenate(reference)
-    numbers, kernels = (
-        np.array([np.bincount(values, minlength=100) for values in pair])
-        for pair in (
-            (present.sum(axis=1), reference_numbers),
-            (stars["kernel"][present], reference["kernel"]),
-        )
-    )
-    colours = np.array([np.bincount(values, minlength=3) for values in (stars["colour"][present], reference["colour"])])
-    values = {
-        name: stats.chi2_contingency(table[:, table.any(axis=0)]).pvalue
-        for name, table in (("number", numbers), ("kernel", kernels), ("colour", colours))
-    }
+    pairs = {name: (stars[name][present], reference[name]) for name in ("kernel", "colour")}
+    pairs["number"] = present.sum(axis=1), numbers
+    values = {}
+    for name, pair in pairs.items():
+        table = np.array([np.bincount(counted, minlength=100) for counted in pair])
+        values[name] = stats.chi2_contingency(table[:, table.any(axis=0)]).pvalue
     for name in ("x", "y", "radius", "brightness"):
         values[name] = stats.ks_2samp(stars[name][present], reference[name]).pvalue
     for number, colour in enumerate(STAR_COLOURS):
@@ -325,8 +305,7 @@ def test_the_properties_of_stars_are_independent():
     white = (stars["colour"] == 0)[..., None]  # within a colour class the channels are independent too
     values = np.concatenate([values, np.where(white, stars["rgb"], np.mean(MODEL.white))], axis=-1)
     values = (values - values.mean(axis=(0, 1))) / values.std(axis=(0, 1))
-    pairs = [(values, values), (values[:, 1:], values[:, :-1]), (values[1:], values[:-1])]
-    for pair in pairs:
+    for pair in ((values, values), (values[:, 1:], values[:, :-1]), (values[1:], values[:-1])):
         one, other = (array.reshape(-1, array.shape[-1]) for array in pair)
         correlation = one.T @ other / len(one)
         if one is other or pair[0] is pair[1]:
@@ -369,35 +348,27 @@ def test_pixels_have_the_references_moments(reference_moments):
     assert moments_pvalue(DeviceNoise(EQUAL, side), n, reference, seed=9) > LEVEL
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"brightness": (0.45, 0.9)},
-        {"radius": (0.0155, 0.0355)},
-        {"blur": (0.04, 0.09)},
-        {"proportions": (1.0, 1.0, 1.0)},
-    ],
-    ids=lambda wrong: next(iter(wrong)),
-)
+WRONG = {"brightness": (0.45, 0.9), "radius": (0.0155, 0.0355), "blur": (0.04, 0.09), "proportions": (1.0, 1.0, 1.0)}
+
+
+@pytest.mark.parametrize("name", WRONG)
 @pytest.mark.parametrize("reference_moments", [(64, 256)], indirect=True, ids=["64 px"])
-def test_another_law_of_pixels_would_be_seen(reference_moments, wrong):
+def test_another_law_of_pixels_would_be_seen(reference_moments, name):
     side, n, reference = reference_moments
-    assert moments_pvalue(DeviceNoise(replace(EQUAL, **wrong), side), n, reference, seed=10) < LEVEL / 10
+    wrong = replace(EQUAL, **{name: WRONG[name]})
+    assert moments_pvalue(DeviceNoise(wrong, side), n, reference, seed=10) < LEVEL / 10
 
 
 @pytest.mark.parametrize("sigma", [0.02, 0.1])
 def test_gaussian_noise_has_its_sigma_on_mid_grey(sigma):
     images = grey(20, 64)
-    noise = DeviceNoise(NoiseModel(sigma=sigma, n_stars=(0, 0)), 64)
+    noise, wrong = (DeviceNoise(NoiseModel(sigma=factor * sigma, n_stars=(0, 0)), 64) for factor in (1, 1.02))
     residual = made(noise, images, seed=11) - images
-    n = residual.size
-    # Limits are five standard errors. With 245,760 numbers, an error of 1 % in sigma is detected with a power of 0.98,
-    # and a mean of 0.015 sigma with a power of 0.99.
-    assert abs(residual.mean()) < 5 * sigma / np.sqrt(n)
-    assert abs(residual.std() - sigma) < 5 * sigma / np.sqrt(2 * n)
-    assert abs(made(DeviceNoise(NoiseModel(sigma=1.02 * sigma, n_stars=(0, 0)), 64), images).std() - sigma) > (
-        5 * sigma / np.sqrt(2 * n)
-    )
+    # Five standard errors of a mean and of a standard deviation: with 245,760 numbers a sigma 1 % off is seen with a
+    # power of 0.98, a mean of 0.015 sigma with one of 0.99.
+    of_mean, of_std = 5 * sigma / np.sqrt(residual.size), 5 * sigma / np.sqrt(2 * residual.size)
+    assert abs(residual.mean()) < of_mean
+    assert abs(residual.std() - sigma) < of_std < abs(made(wrong, images).std() - sigma)
     assert stats.kstest(residual.ravel()[::16] / sigma, "norm").pvalue > LEVEL
     # Noise is independent between pixels, channels, images and calls: a correlation of 0.015 is detected with a power
     # above 0.97.
@@ -419,8 +390,7 @@ def test_gaussian_noise_does_not_follow_the_stars():
     values = drawn(noise, 2000, seed=12)
     residual = (made(noise, grey(2000, 16), seed=12, batch_size=2000) - 0.5).reshape(2000, -1)[:, :27]
     for name in ("x", "y", "radius"):
-        star = stats.zscore(values[name][:, 0])
-        correlation = star @ residual / 0.05 / 2000
+        correlation = stats.zscore(values[name][:, 0]) @ residual / 0.05 / 2000
         # 27 pixels: five standard errors are 0.11.
         assert np.abs(correlation).max() < 5 / np.sqrt(2000)
 
@@ -429,13 +399,11 @@ def test_gaussian_noise_does_not_follow_the_stars():
 
 
 def test_noisy_images_are_float32_and_clipped():
-    model = NoiseModel(sigma=0.5)
     for value in (0.0, 1.0):
-        noisy = made(DeviceNoise(model, 32), grey(8, value=value))
+        noisy = made(DeviceNoise(NoiseModel(sigma=0.5), 32), grey(8, value=value))
         assert noisy.dtype == np.float32
-        assert noisy.min() == 0
-        assert noisy.max() == 1
-        # Clipping cuts at least half of the noise: without clipping, no value would repeat.
+        assert (noisy.min(), noisy.max()) == (0, 1)
+        # Half of the Gaussian is cut at the least: unclipped, there would be no repeated value.
         assert np.mean(noisy == value) > 0.3
 
 
@@ -466,10 +434,10 @@ def test_the_generators_state_decides_the_bits():
         return model.predict(images, batch_size=4, verbose=0)
 
     first = noisy(3)
-    other_seed = noisy(4)
+    pairs = ((first, noisy(4)), (first[4:], first[:4]), (first[1:4], first[:3]))
     np.testing.assert_array_equal(noisy(3), first)
-    for one, other in ((first, other_seed), (first[4:], first[:4]), (first[1:4], first[:3])):
-        # Hardly any pixel is equal, because none is clipped.
+    for one, other in pairs:
+        # Next to no pixel is the same where none is clipped.
         assert np.mean((one == other)[(one > 0) & (one < 1)]) < 0.01
 
 
@@ -532,17 +500,11 @@ def test_fit_sees_fresh_noise_of_the_references_strength(policy):
 # --- refusals
 
 
-@pytest.mark.parametrize("shape", [(1, 32, 31, 3), (1, 64, 64, 3), (1, 32, 32), (1, 32, 32, 4)])
-def test_images_of_another_shape_are_refused(shape):
-    with pytest.raises(ValueError, match=r"images has shape .* \(N, 32, 32, 3\)"):
-        DeviceNoise(MODEL, 32)(np.zeros(shape, np.float32), generator())
-
-
-def test_a_side_without_pixels_is_refused():
+def test_images_of_another_shape_sides_without_pixels_and_disks_too_large_for_a_table_are_refused():
+    for shape in ((1, 32, 31, 3), (1, 64, 64, 3), (1, 32, 32), (1, 32, 32, 4)):
+        with pytest.raises(ValueError, match=r"images has shape .* \(N, 32, 32, 3\)"):
+            DeviceNoise(MODEL, 32)(np.zeros(shape, np.float32), generator())
     with pytest.raises(ValueError, match="side is 0"):
         DeviceNoise(MODEL, 0)
-
-
-def test_disks_too_large_for_a_table_are_refused():
     with pytest.raises(ValueError, match=r"radius is \(0.0, 0.5\), for which the table at 256 px takes .* MB"):
         DeviceNoise(NoiseModel(radius=(0.0, 0.5)), 256)

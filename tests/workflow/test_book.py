@@ -9,66 +9,46 @@ from notebook_samples import code, error, write_notebook
 
 import book
 
+TITLE = nbformat.v4.new_markdown_cell("# Title")
+
 
 def test_gate_lets_an_executed_notebook_pass(tmp_path):
-    cells = [nbformat.v4.new_markdown_cell("# Title"), code("1 + 1"), code("  \n", count=None)]
-    path = write_notebook(tmp_path / "fine.ipynb", *cells, papermill={"exception": None})
-    assert book.gate(path) is None
+    cells = [TITLE, code("1 + 1"), code("  \n", count=None)]
+    assert book.gate(write_notebook(tmp_path / "fine.ipynb", *cells, papermill={"exception": None})) is None
 
 
-def test_gate_refuses_an_error_output(tmp_path):
-    path = write_notebook(tmp_path / "broken.ipynb", code("1"), code("raise", 2, [error()]))
-    with pytest.raises(ValueError, match=r"broken\.ipynb: cell 2 holds an error output"):
-        book.gate(path)
-
-
-def test_gate_refuses_a_recorded_exception(tmp_path):
-    path = write_notebook(tmp_path / "died.ipynb", code("1"), papermill={"exception": True})
-    with pytest.raises(ValueError, match=r"died\.ipynb: papermill recorded an exception"):
-        book.gate(path)
-
-
-def test_gate_refuses_a_cell_that_did_not_run(tmp_path):
-    cells = [nbformat.v4.new_markdown_cell("# Title"), code("1"), code("2", count=None)]
-    path = write_notebook(tmp_path / "partial.ipynb", *cells)
-    with pytest.raises(ValueError, match=r"partial\.ipynb: cell 3 was not executed"):
+@pytest.mark.parametrize(
+    ("cells", "exception", "message"),
+    [
+        ([code("1"), code("raise", 2, [error()])], None, "cell 2 holds an error output"),
+        ([code("1")], True, "papermill recorded an exception"),
+        ([TITLE, code("1"), code("2", count=None)], None, "cell 3 was not executed"),
+    ],
+)
+def test_gate_refuses_a_notebook_that_did_not_run_to_its_end(tmp_path, cells, exception, message):
+    path = write_notebook(tmp_path / "broken.ipynb", *cells, papermill={"exception": exception})
+    with pytest.raises(ValueError, match=rf"broken\.ipynb: {message}"):
         book.gate(path)
 
 
 def test_prose_comes_from_the_notebook_as_it_is_and_results_from_the_run():
-
     def markdown(text):
         return {"cell_type": "markdown", "id": text[:4], "metadata": {}, "source": text}
 
     def ran(name, tags=(), outputs=()):
-        return {
-            "cell_type": "code",
-            "id": name,
-            "execution_count": 1,
-            "metadata": {"tags": list(tags)},
-            "outputs": list(outputs),
-            "source": "",
-        }
+        metadata = {"tags": list(tags)}
+        return code("") | {"id": name, "metadata": metadata, "outputs": list(outputs)}
 
     defaults = 'seed: int = 42  # of all\nname: str = "# one"  # of it\nsizes: list = [3, 5]\nrest = 1  # plain'
+    parameters = ran("p", ["parameters"]) | {"source": defaults}
+    given = {"seed": 7, "sizes": [4], "rest": None, "name": "two", "unknown": 1}
     executed = {
-        "cells": [
-            markdown("old"),
-            ran("p", ["parameters"]) | {"source": defaults},
-            ran("i", ["injected-parameters"]),
-            ran("a", outputs=["1"]),
-        ],
-        "metadata": {"papermill": {"parameters": {"seed": 7, "sizes": [4], "rest": None, "name": "two", "unknown": 1}}},
+        "cells": [markdown("old"), parameters, ran("i", ["injected-parameters"]), ran("a", outputs=["1"])],
+        "metadata": {"papermill": {"parameters": given}},
     }
-    now = defaults.replace("# of all", "# of everything")
-    cells = [
-        ran("p", ["parameters"]) | {"source": now},
-        markdown("new"),
-        ran("other id", ["hide-input"]),
-        markdown("more"),
-    ]
-    current = {"cells": cells, "metadata": {}}
-    cells = book.with_current_prose(executed, current)["cells"]
+    now = parameters | {"source": defaults.replace("# of all", "# of everything")}
+    cells = [now, markdown("new"), ran("other id", ["hide-input"]), markdown("more")]
+    cells = book.with_current_prose(executed, {"cells": cells, "metadata": {}})["cells"]
     assert [cell["id"] for cell in cells] == ["p", "new", "other id", "more"]
     assert cells[2]["metadata"]["tags"] == ["hide-input"]
     assert cells[2]["outputs"] == ["1"]

@@ -23,9 +23,10 @@ def own(name):
     return yaml.safe_load((ROOT / "config" / f"{name}.yaml").read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize(
-    "name", sorted(path.stem for path in (ROOT / "config").glob("*.yaml") if "schema" not in path.name)
-)
+PROFILES = {path.stem for path in (ROOT / "config").glob("*.yaml")} - {"schema", "sweep.schema"}
+
+
+@pytest.mark.parametrize("name", sorted(PROFILES))
 def test_each_profile_that_ships_is_what_the_schema_says(name):
     assert configuration.read_profile(name, ROOT / "config")["seed"] == 42
 
@@ -33,13 +34,8 @@ def test_each_profile_that_ships_is_what_the_schema_says(name):
 def test_half_is_paper_but_for_three_values():
     assert own("half").keys() == {"extends", "data", "classifier"}
     half, paper = (configuration.read_profile(name, ROOT / "config") for name in ("half", "paper"))
-    differing = [
-        f"{section}.{key}"
-        for section in paper
-        if isinstance(paper[section], dict)
-        for key in paper[section]
-        if half[section][key] != paper[section][key]
-    ]
+    sections = {name: values for name, values in paper.items() if isinstance(values, dict)}
+    differing = [f"{name}.{key}" for name in sections for key in paper[name] if half[name][key] != paper[name][key]]
     assert differing == ["data.image_size", "classifier.epochs", "classifier.patience"]
     assert (half["data"]["image_size"], half["classifier"]["epochs"]) == (64, 18)
     assert paper == own("paper")
@@ -54,18 +50,12 @@ def test_a_profile_may_extend_one_that_extends_another_and_a_list_replaces_a_lis
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        (
-            {"a": {"extends": "nowhere"}},
-            r"config/a\.yaml extends nowhere, but there is no config/nowhere\.yaml: .* half, ",
-        ),
+        ({"a": {"extends": "nowhere"}}, r"a\.yaml extends nowhere, but there is no config/nowhere\.yaml: .* half, "),
         ({"a": {"extends": "b"}, "b": {"extends": "c"}}, r"config/b\.yaml extends c, but there is no config/c\.yaml"),
         ({"a": {"extends": "a"}}, r"config/a\.yaml never ends \(a extends a\): let one of them extend none"),
         ({"a": {"extends": "b"}, "b": {"extends": "a"}}, r"config/a\.yaml never ends \(a extends b extends a\)"),
         ({"a": {"extends": ["quick"]}}, r"config/a\.yaml extends \['quick'\], but there is no"),
-        (
-            {"a": {"extends": "quick", "nosie": {}}},
-            r"config/a\.yaml: .*'nosie' was unexpected.*; see config/schema\.yaml",
-        ),
+        ({"a": {"extends": "quick", "nosie": {}}}, r"a\.yaml: .*'nosie' was unexpected.*; see config/schema\.yaml"),
         ({"a": {"extends": "quick", "data": {"image_size": 3}}}, r"in data\.image_size: 3 is less than"),
         ({"a": {"seed": 1}}, r"config/a\.yaml: .*'data' is a required property"),
     ],
@@ -88,7 +78,6 @@ def test_a_file_that_is_no_profile_is_told_in_a_sentence(folder, text, message):
 def test_defaults_fill_what_a_profile_leaves_out_and_nothing_else():
     profile = own("quick")
     whole = configuration.with_defaults(profile, configuration.read_schema(ROOT / "config"))
-    assert whole["classifier"]["precision"] == "auto"
-    assert whole["source"] == "standin"
+    assert (whole["classifier"]["precision"], whole["source"]) == ("auto", "standin")
     assert configuration.merged(whole, profile) == whole
     assert "precision" not in profile["classifier"]

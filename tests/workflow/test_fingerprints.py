@@ -53,36 +53,38 @@ def used(package, *sources):
 
 
 CACHE = {"__init__.py", "data/__init__.py", "data/cache.py", "files.py"}
+PAPER = {"__init__.py", "results/__init__.py", "results/paper.py", "results/paper_tables.csv"}
+LATE = CACHE | {"results/__init__.py", "results/late.py", "data/download.py", "data/splits.py"}
 
 
 @pytest.mark.parametrize(
-    "source",
+    ("sources", "expected"),
     [
-        "from pack.data import cache",
-        "from pack.data.cache import open_cache",
-        "import pack.data.cache",
-        "import pack.data.cache as c, os",
-        "from pack.data.cache import *",
-        "def f():\n    from pack.data import cache",
-        "if True:\n    import pack.data.cache",
+        # Every way to import a module of a folder.
+        (["from pack.data import cache"], CACHE),
+        (["from pack.data.cache import open_cache"], CACHE),
+        (["import pack.data.cache"], CACHE),
+        (["import pack.data.cache as c, os"], CACHE),
+        (["from pack.data.cache import *"], CACHE),
+        (["def f():\n    from pack.data import cache"], CACHE),
+        (["if True:\n    import pack.data.cache"], CACHE),
+        # Modules beside the folders.
+        (["from pack import files"], {"__init__.py", "files.py"}),
+        (["from pack.files import write"], {"__init__.py", "files.py"}),
+        (["import pack.files"], {"__init__.py", "files.py"}),
+        # Relative imports, and imports across cells.
+        (["import os", "from pack.data import splits"], CACHE | {"data/splits.py"}),
+        # Imports inside a module's functions.
+        (["import pack.results.late"], LATE),
+        # A data file counts with the module that names it.
+        (["from pack.results import paper"], PAPER),
+        # What is no module of the package does not count, nor does the table of stages.
+        (["import numpy, packaging\nfrom pack import __version__\nfrom package.data import x"], {"__init__.py"}),
+        (["from pack import files, stages"], {"__init__.py", "files.py"}),
     ],
 )
-def test_every_way_to_import_a_module_of_a_folder_is_followed(package, source):
-    assert used(package, source) == CACHE
-
-
-@pytest.mark.parametrize("source", ["from pack import files", "from pack.files import write", "import pack.files"])
-def test_modules_beside_the_folders_are_found_too(package, source):
-    assert used(package, source) == {"__init__.py", "files.py"}
-
-
-def test_relative_imports_are_followed_and_imports_across_cells(package):
-    assert used(package, "import os", "from pack.data import splits") == CACHE | {"data/splits.py"}
-
-
-def test_imports_inside_a_modules_functions_are_followed(package):
-    expected = CACHE | {"results/__init__.py", "results/late.py", "data/download.py", "data/splits.py"}
-    assert used(package, "import pack.results.late") == expected
+def test_what_a_notebook_imports_is_followed(package, sources, expected):
+    assert used(package, *sources) == expected
 
 
 def test_a_relative_import_in_an_init_starts_at_its_own_folder(package):
@@ -90,28 +92,11 @@ def test_a_relative_import_in_an_init_starts_at_its_own_folder(package):
     assert used(package, "import pack.data") == {"__init__.py", "data/__init__.py", "data/download.py"}
 
 
-def test_a_data_file_counts_with_the_module_that_names_it(package):
-    expected = {"__init__.py", "results/__init__.py", "results/paper.py", "results/paper_tables.csv"}
-    assert used(package, "from pack.results import paper") == expected
-
-
-def test_what_is_no_module_of_the_package_is_ignored(package):
-    assert used(package, "import numpy, packaging\nfrom pack import __version__\nfrom package.data import x") == {
-        "__init__.py"
-    }
-
-
-def test_the_table_of_stages_is_left_out(package):
-    assert used(package, "from pack import files, stages") == {"__init__.py", "files.py"}
-
-
 def test_a_script_and_a_module_are_starting_points_too(package):
     script = package.parent / "script.py"
     script.write_text("from pack.data.cache import open_cache\n")
-    assert {f"pack/{name}" for name in CACHE} == set(fingerprints.files_used(script, package=package))
-    assert fingerprints.files_used(package / "data" / "cache.py", package=package) == sorted(
-        f"pack/{name}" for name in CACHE
-    )
+    for start in (script, package / "data" / "cache.py"):
+        assert fingerprints.files_used(start, package=package) == sorted(f"pack/{name}" for name in CACHE)
 
 
 @pytest.mark.parametrize("stage", ["01_data", "02_noise"])
@@ -122,22 +107,14 @@ def test_the_walk_finds_what_python_loads(stage):
     code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
     imports = "\n".join(line for line in code.splitlines() if line.startswith(("from galaxynb", "import galaxynb")))
     show = "import sys\nfor name, m in sorted(sys.modules.items()):\n    print(name, getattr(m, '__file__', ''))"
-    done = subprocess.run(
-        [sys.executable, "-c", f"{imports}\n{show}"], capture_output=True, text=True, check=True, cwd=ROOT
-    )
-    rows = [line.split(" ", 1) for line in done.stdout.splitlines()]
+    told = subprocess.check_output([sys.executable, "-c", f"{imports}\n{show}"], text=True, cwd=ROOT)
+    rows = [line.split(" ", 1) for line in told.splitlines()]
     loaded = {Path(file).relative_to(ROOT).as_posix() for name, file in rows if name.split(".")[0] == "galaxynb"}
     assert len(loaded) > 3
     assert loaded - {"galaxynb/stages.py", "galaxynb/fingerprints.py"} <= set(fingerprints.files_used(notebook))
 
 
 # The parts of code that count
-
-
-def fingerprint(tmp_path, text):
-    path = tmp_path / "module.py"
-    path.write_text(text, encoding="utf-8")
-    return fingerprints.file_fingerprint(path)
 
 
 CODE = '''"""About."""
@@ -162,6 +139,16 @@ async def g(x):
 '''
 
 
+def counts(tmp_path, change):
+    """Say whether a change of `CODE` changes its fingerprint."""
+    assert change[0] in CODE
+    path, found = tmp_path / "module.py", set()
+    for text in (CODE, CODE.replace(*change)):
+        path.write_text(text, encoding="utf-8")
+        found.add(fingerprints.file_fingerprint(path))
+    return len(found) == 2
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -177,23 +164,15 @@ async def g(x):
     ],
 )
 def test_prose_and_formatting_do_not_count(tmp_path, change):
-    assert change[0] in CODE
-    assert fingerprint(tmp_path, CODE.replace(*change)) == fingerprint(tmp_path, CODE)
+    assert not counts(tmp_path, change)
 
 
 @pytest.mark.parametrize(
     "change",
-    [
-        ("X = 1", "X = 2"),
-        ("X = 1", "X = 1.0"),
-        ('"text", x', '"texts", x'),
-        ("b = 2", "c = 2"),
-        ("f(self)", "f(self, y)"),
-    ],
+    [("X = 1", "X = 2"), ("X = 1", "X = 1.0"), ('"text"', '"texts"'), ("b = 2", "c = 2"), ("f(self)", "f(self, y)")],
 )
 def test_code_counts(tmp_path, change):
-    assert change[0] in CODE
-    assert fingerprint(tmp_path, CODE.replace(*change)) != fingerprint(tmp_path, CODE)
+    assert counts(tmp_path, change)
 
 
 def test_each_byte_of_a_data_file_counts(package):
@@ -209,20 +188,16 @@ def test_a_digest_of_a_modules_code_changes_with_all_that_it_uses_and_nothing_el
     for name in ("data/download.py", "results/paper_tables.csv", "results/late.py", "stages.py"):
         (package / name).write_text("y = 3\n")
         assert fingerprints.code_digest("data.cache", package=package) == before
-    (package / "files.py").write_text(FILES["files.py"].replace("Write.", "Write a file."))
-    assert fingerprints.code_digest("data.cache", package=package) == before
-    (package / "files.py").write_text(FILES["files.py"].replace("return path", "return str(path)"))
-    assert fingerprints.code_digest("data.cache", package=package) != before
+    for change, counts in ((("Write.", "Write a file."), False), (("return path", "return str(path)"), True)):
+        (package / "files.py").write_text(FILES["files.py"].replace(*change))
+        assert (fingerprints.code_digest("data.cache", package=package) != before) == counts
 
 
-def test_digests_of_several_modules_are_of_both(package):
+def test_digests_of_several_modules_are_of_both_and_each_must_be_there(package):
     one, both = (fingerprints.code_digest(*names, package=package) for names in (["files"], ["files", "data.download"]))
     (package / "data" / "download.py").write_text("y = 3\n")
     assert fingerprints.code_digest("files", package=package) == one
     assert fingerprints.code_digest("files", "data.download", package=package) != both
-
-
-def test_a_module_that_is_not_there_is_refused(package):
     with pytest.raises(ValueError, match=r"module is 'data\.cash', but a module of pack is needed"):
         fingerprints.code_digest("data.cash", package=package)
 
@@ -231,32 +206,30 @@ def test_a_module_that_is_not_there_is_refused(package):
 
 
 def test_the_code_of_a_notebook_is_neither_its_prose_nor_its_metadata(tmp_path):
-    plain = [cell("# A title", "markdown"), cell("x: int = 1  # given", tags=["parameters"]), cell("y = 2")]
-    code = fingerprints.notebook_code(write_notebook(tmp_path / "n.ipynb", *plain))
+    def code_of(*cells):
+        return fingerprints.notebook_code(write_notebook(tmp_path / "n.ipynb", *cells))
+
+    title, x, y = cell("# A title", "markdown"), cell("x: int = 1  # given", tags=["parameters"]), cell("y = 2")
+    code = code_of(title, x, y)
     assert len(code) == 2
-    same = [
-        [cell("# Another", "markdown"), *plain[1:]],
-        [plain[0], cell("x: int = 1  # explained", tags=["parameters"]), plain[2]],
-        [*plain[:2], cell("y = 2", tags=["hide-input"], execution={"iopub.execute_input": "2026"}, vscode={"id": 1})],
-        [*plain[:2], cell("y  =  2;")],
-    ]
-    for cells in same:
-        assert fingerprints.notebook_code(write_notebook(tmp_path / "n.ipynb", *cells)) == code
-    other = [
-        [*plain[:2], cell("y = 3")],
-        [plain[0], cell("x: int = 1"), plain[2]],
-        [plain[0], cell("x: int = 1\ny = 2", tags=["parameters"])],
-        [plain[0], plain[2], plain[1]],
-    ]
-    for cells in other:
-        assert fingerprints.notebook_code(write_notebook(tmp_path / "n.ipynb", *cells)) != code
-
-
-def test_a_cell_that_is_no_python_counts_as_it_is_written():
-    assert fingerprints.cell_code(cell("%matplotlib inline\nx = 1")) == "%matplotlib inline\nx = 1"
+    for cells in (
+        [cell("# Another", "markdown"), x, y],
+        [title, cell("x: int = 1  # explained", tags=["parameters"]), y],
+        [title, x, cell("y = 2", tags=["hide-input"], execution={"iopub.execute_input": "2026"}, vscode={"id": 1})],
+        [title, x, cell("y  =  2;")],
+    ):
+        assert code_of(*cells) == code
+    for cells in (
+        [title, x, cell("y = 3")],
+        [title, cell("x: int = 1"), y],
+        [title, cell("x: int = 1\ny = 2", tags=["parameters"])],
+        [title, y, x],
+    ):
+        assert code_of(*cells) != code
 
 
 @given(st.text(alphabet="abc \n", max_size=30))
-def test_any_comment_leaves_a_cells_code_as_it_is(text):
+def test_any_comment_leaves_a_cells_code_as_it_is_and_what_is_no_python_counts_as_it_is_written(text):
     comment = "".join(f"# {line}\n" for line in text.splitlines())
     assert fingerprints.cell_code(cell(f"{comment}x = 1\n{comment}")) == "x = 1"
+    assert fingerprints.cell_code(cell("%matplotlib inline\nx = 1")) == "%matplotlib inline\nx = 1"

@@ -1,6 +1,5 @@
 """workflow/study.py gives the Snakefile folders, parameters and stamp files, and finds outdated stages."""
 
-import importlib
 import json
 import os
 import re
@@ -48,17 +47,26 @@ def smoke():
 def finish(made, name, text="result"):
     """Write the files that a finished stage leaves."""
     folder, inputs = Path(made.root), content.checksums(made.files(name, made.root))
-    for path in (STAGES[name].result, f"notebooks/{name}.ipynb"):
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        if path.endswith(".keras"):
-            with zipfile.ZipFile(folder / path, "w") as archive:
+    for path in (folder / STAGES[name].result, folder / "notebooks" / f"{name}.ipynb"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".keras":
+            with zipfile.ZipFile(path, "w") as archive:
                 archive.writestr("config.json", text)
         else:
-            (folder / path).write_text(text)
+            path.write_text(text)
     (folder / "parameters" / f"{name}.made.json").write_text(json.dumps(content.checksums_of_results(name, folder)))
     (folder / "parameters" / f"{name}.ran.json").write_text(json.dumps(inputs))
     (folder / "marks").mkdir(exist_ok=True)
     (folder / "marks" / name).touch()
+
+
+@pytest.fixture
+def finished(smoke):
+    """Return the smoke study, whose stages were all out of date and have finished."""
+    assert outdated(smoke) == set(STAGES)
+    for name in STAGES:
+        finish(smoke, name)
+    return smoke
 
 
 def outdated(made):
@@ -74,15 +82,11 @@ def test_each_stage_has_its_notebook_and_its_section_of_the_schema():
     assert [key for key, value in schema["properties"].items() if value["type"] == "object"] == list(SECTIONS)
 
 
-def test_a_stage_needs_earlier_stages_alone_and_reads_files_that_are_there():
+def test_a_stage_needs_earlier_stages_alone_and_its_notebook_shows_the_kept_files_that_it_reads():
     names = list(STAGES)
     for name, described in STAGES.items():
         assert all(names.index(other) < names.index(name) for other in described.needs)
         assert all((ROOT / path).is_file() for path in described.reads)
-
-
-def test_a_notebook_shows_the_kept_files_that_its_stage_reads():
-    for name, described in STAGES.items():
         text = (ROOT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8")
         shown = set(re.findall(r"noise_calibration|autoencoder_trials", text))
         assert shown == {Path(path).stem for path in described.reads}
@@ -97,16 +101,16 @@ def test_a_study_has_one_folder_and_fills_in_defaults():
     assert made.folders == [made.root]
     assert made.cpus == 2
     assert made.parameters("04_autoencoder", made.root)["precision"] == "auto"
-    assert made.parameters("01_data", made.root)["run_dir"] == "../runs/smoke-standin"
-    assert made.parameters("01_data", made.root)["source"] == "standin"
+    data = made.parameters("01_data", made.root)
+    assert (data["run_dir"], data["source"]) == ("../runs/smoke-standin", "standin")
     assert "source" not in made.parameters("02_noise", made.root)
 
 
 def test_a_configfile_that_extends_another_works_without_make():
     own = yaml.safe_load((ROOT / "config" / "half.yaml").read_text(encoding="utf-8"))
     made = study.Study(own | {"profile": "half", "seed": 3})
-    assert made.parameters("03_classifier", made.root)["epochs"] == 18
-    assert made.parameters("03_classifier", made.root)["seed"] == 3
+    classifier = made.parameters("03_classifier", made.root)
+    assert (classifier["epochs"], classifier["seed"]) == (18, 3)
     assert made.parameters("05_evaluation", made.root)["n_resamples"] == 9999
 
 
@@ -132,43 +136,23 @@ def test_a_file_of_data_is_named_from_the_notebooks_and_must_exist(checkout):
         study.Study(profile(source="nowhere.h5"))
 
 
-@pytest.mark.parametrize(
-    ("source", "folder"),
-    [
-        ("standin", "r/p-standin"),
-        ("a/b c.h5", "r/p-b-c"),
-        ("standin.h5", "r/p-standin-file"),
-        ("galaxy10", "r/p-galaxy10"),
-    ],
-)
-def test_each_source_has_a_folder_of_its_own(source, folder):
-    assert study.run_folder("r", "p", source) == folder
+def test_each_source_has_a_folder_of_its_own():
+    names = {"standin": "standin", "a/b c.h5": "b-c", "standin.h5": "standin-file", "galaxy10": "galaxy10"}
+    for source, name in names.items():
+        assert study.run_folder("r", "p", source) == f"r/p-{name}"
 
 
 def test_as_a_script_it_prints_where_results_lie():
     command = [sys.executable, "workflow/study.py", "--runs", "r", "--profile", "p", "--data", "standin"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    plain, book = (
-        subprocess.run([*command, *more], capture_output=True, text=True, check=True, env=environment).stdout
-        for more in ([], ["--book"])
-    )
+    plain, book = (subprocess.check_output([*command, *more], text=True, env=environment) for more in ([], ["--book"]))
     assert plain == "r/p-standin\n"
     assert book == f"The book is ready: {Path('r/p-standin/book/index.html').resolve()}\n"
 
 
-@pytest.mark.parametrize(
-    ("arguments", "dry"),
-    [
-        (["-n"], True),
-        (["--dry-run"], True),
-        (["--dryrun"], True),
-        (["-qn"], True),
-        (["--unlock"], True),
-        (["-c2"], False),
-    ],
-)
-def test_a_dry_run_is_told_by_snakemakes_arguments(arguments, dry):
-    assert study.is_dry_run(["--cores", "all", *arguments]) == dry
+@pytest.mark.parametrize("argument", ["-n", "--dry-run", "--dryrun", "-qn", "--unlock", "-c2"])
+def test_a_dry_run_is_told_by_snakemakes_arguments(argument):
+    assert study.is_dry_run(["--cores", "all", argument]) == (argument != "-c2")
 
 
 # Files written before the first job
@@ -177,12 +161,11 @@ def test_a_dry_run_is_told_by_snakemakes_arguments(arguments, dry):
 def test_inputs_are_written_once_and_then_only_where_they_differ(smoke):
     inputs = [Path(path) for name in STAGES for path in smoke.files(name, smoke.root)]
     assert all(path.is_file() for path in inputs)
-    for path in inputs:
-        if path.is_relative_to(smoke.root):
-            os.utime(path, (1, 1))
+    written = [path for path in inputs if path.is_relative_to(smoke.root)]
+    for path in written:
+        os.utime(path, (1, 1))
     study.Study(profile(seed=7)).prepare()
-    changed = {path.name for path in inputs if path.stat().st_mtime != 1 and path.is_relative_to(smoke.root)}
-    assert changed == {f"{name}.yaml" for name in STAGES}
+    assert {path.name for path in written if path.stat().st_mtime != 1} == {f"{name}.yaml" for name in STAGES}
 
 
 def test_a_dry_run_leaves_the_time_of_the_last_start(smoke):
@@ -194,35 +177,32 @@ def test_a_dry_run_leaves_the_time_of_the_last_start(smoke):
 
 
 def test_a_notebook_that_is_no_python_is_told_in_a_sentence(checkout, smoke):
-    text = (ROOT / "notebooks" / "01_data.ipynb").read_text(encoding="utf-8")
-    (checkout / "notebooks").unlink()
-    (checkout / "notebooks").mkdir()
-    (checkout / "notebooks" / "01_data.ipynb").write_text(text.replace("from pathlib import Path", "from pathlib imp"))
-    with pytest.raises(
-        configuration.ConfigurationError, match=r"^notebooks/01_data\.ipynb, line \d+, is no Python \(.*\)"
-    ):
+    path = checkout / "notebooks" / "01_data.ipynb"
+    text = path.read_text(encoding="utf-8")
+    path.parent.unlink()
+    path.parent.mkdir()
+    path.write_text(text.replace("from pathlib import Path", "from pathlib imp"))
+    message = r"^notebooks/01_data\.ipynb, line \d+, is no Python \(.*\)"
+    with pytest.raises(configuration.ConfigurationError, match=message):
         smoke.write_inputs()
 
 
 @pytest.mark.parametrize("gone", ["models/classifier.keras", "notebooks/03_classifier.ipynb"])
-def test_deleted_results_take_their_stamp_and_the_books_back(smoke, gone):
-    for name in STAGES:
-        finish(smoke, name)
-    page = Path(smoke.root, "book", "index.html")
+def test_deleted_results_take_their_stamp_and_the_books_back(finished, gone):
+    page, marks = Path(finished.root, "book", "index.html"), Path(finished.root, "marks")
     page.parent.mkdir()
-    page.touch()
-    Path(smoke.root, "marks", "book").touch()
-    smoke.take_back_stamps()
-    assert {path.name for path in Path(smoke.root, "marks").iterdir()} == {*STAGES, "book"}
-    Path(smoke.root, gone).unlink()
-    smoke.take_back_stamps()
-    assert {path.name for path in Path(smoke.root, "marks").iterdir()} == {*STAGES} - {"03_classifier"}
+    for path in (page, marks / "book"):
+        path.touch()
+    finished.take_back_stamps()
+    assert {path.name for path in marks.iterdir()} == {*STAGES, "book"}
+    Path(finished.root, gone).unlink()
+    finished.take_back_stamps()
+    assert {path.name for path in marks.iterdir()} == {*STAGES} - {"03_classifier"}
 
 
 def test_a_sweep_on_the_real_data_fetches_them_once_before_its_jobs(checkout, monkeypatch):
-    module = importlib.import_module("galaxynb.data.download")
     fetched = []
-    monkeypatch.setattr(module, "fetch_galaxy10", fetched.append)
+    monkeypatch.setattr("galaxynb.data.download.fetch_galaxy10", fetched.append)
     (checkout / "mine.yaml").write_text("profile: smoke\nsource: galaxy10\naxes: {seed: [1, 2]}")
     made = study.Study({"sweep": "mine.yaml", "downloads": "there"})
     made.prepare(dry_run=True)
@@ -234,45 +214,31 @@ def test_a_sweep_on_the_real_data_fetches_them_once_before_its_jobs(checkout, mo
 # Outdated stages
 
 
-def test_a_finished_study_is_up_to_date_and_one_without_results_is_not(smoke):
-    assert outdated(smoke) == set(STAGES)
-    for name in STAGES:
-        finish(smoke, name)
-    assert outdated(smoke) == set()
+def test_a_stage_that_makes_the_same_again_leaves_the_later_ones_as_they_are(finished):
+    assert outdated(finished) == set()
+    finish(finished, "01_data")
+    finish(finished, "03_classifier")
+    assert outdated(finished) == set()
+    finish(finished, "03_classifier", text="another")
+    assert outdated(finished) == {"05_evaluation"}
+    finish(finished, "01_data", text="another")
+    assert outdated(finished) == set(STAGES) - {"01_data"}
 
 
-def test_a_stage_that_makes_the_same_again_leaves_the_later_ones_as_they_are(smoke):
-    for name in STAGES:
-        finish(smoke, name)
-    finish(smoke, "01_data")
-    finish(smoke, "03_classifier")
-    assert outdated(smoke) == set()
-    finish(smoke, "03_classifier", text="another")
-    assert outdated(smoke) == {"05_evaluation"}
-    finish(smoke, "01_data", text="another")
-    assert outdated(smoke) == set(STAGES) - {"01_data"}
-
-
-def test_parameters_decide_their_stage_and_all_after_it(smoke):
-    for name in STAGES:
-        finish(smoke, name)
-    changed = profile()
-    changed["noise"] = changed["noise"] | {"sigma": 0.2}
-    made = study.Study(changed)
+def test_parameters_decide_their_stage_and_all_after_it(finished):
+    made = study.Study(profile(noise=profile()["noise"] | {"sigma": 0.2}))
     made.prepare()
     assert outdated(made) == {"02_noise", "04_autoencoder", "05_evaluation"}
     study.Study(profile()).prepare()
-    assert outdated(smoke) == set()
+    assert outdated(finished) == set()
 
 
-def test_stamps_before_an_outdated_stage_order_and_trigger_it_and_others_order_alone(smoke):
-    for name in STAGES:
-        finish(smoke, name)
-    before = smoke.inputs("04_autoencoder")["before"]
-    wildcards = SimpleNamespace(folder=smoke.root)
+def test_stamps_before_an_outdated_stage_order_and_trigger_it_and_others_order_alone(finished):
+    before = finished.inputs("04_autoencoder")["before"]
+    wildcards = SimpleNamespace(folder=finished.root)
     assert all(mark.flags["ancient"] for mark in before(wildcards))
-    Path(smoke.root, "parameters", "04_autoencoder.code.json").write_text("other")
-    assert before(wildcards) == [f"{smoke.root}/marks/{name}" for name in ("01_data", "02_noise")]
+    Path(finished.root, "parameters", "04_autoencoder.code.json").write_text("other")
+    assert before(wildcards) == [f"{finished.root}/marks/{name}" for name in ("01_data", "02_noise")]
     assert not any(hasattr(mark, "flags") for mark in before(wildcards))
 
 
@@ -280,17 +246,17 @@ def test_stamps_before_an_outdated_stage_order_and_trigger_it_and_others_order_a
 
 
 def test_checksums_of_networks_leave_out_when_they_were_saved(tmp_path):
-    def save(text, year, date):
+    def save(text, year):
         (tmp_path / "models").mkdir(exist_ok=True)
         with zipfile.ZipFile(tmp_path / "models" / "classifier.keras", "w") as archive:
-            archive.writestr(zipfile.ZipInfo("metadata.json", (year, 1, 1, 0, 0, 0)), date)
-            archive.writestr(zipfile.ZipInfo("model.weights.h5", (year, 1, 1, 0, 0, 0)), text)
+            for name, held in (("metadata.json", str(year)), ("model.weights.h5", text)):
+                archive.writestr(zipfile.ZipInfo(name, (year, 1, 1, 0, 0, 0)), held)
         return content.checksums_of_results("03_classifier", tmp_path)
 
-    first = save("weights", 2020, "2020")
+    first = save("weights", 2020)
     assert list(first) == ["models/classifier.keras"]
-    assert save("weights", 2021, "2021") == first
-    assert save("other", 2020, "2020") != first
+    assert save("weights", 2021) == first
+    assert save("other", 2020) != first
 
 
 def test_a_saved_network_has_the_same_checksum_when_it_is_saved_again(tmp_path):
@@ -306,24 +272,17 @@ def test_a_saved_network_has_the_same_checksum_when_it_is_saved_again(tmp_path):
 
 
 def test_a_folder_is_passed_on_with_every_file_in_it(tmp_path):
-    for name in ("cache.json", "images.npy"):
-        (tmp_path / "data" / "cache").mkdir(parents=True, exist_ok=True)
-        (tmp_path / "data" / "cache" / name).write_text(name)
-    (tmp_path / "data" / "standin.h5").write_text("no later stage reads it")
-    assert list(content.checksums_of_results("01_data", tmp_path)) == ["data/cache/cache.json", "data/cache/images.npy"]
+    later = ["data/cache/cache.json", "data/cache/images.npy"]
+    (tmp_path / "data" / "cache").mkdir(parents=True)
+    for name in (*later, "data/standin.h5"):  # no later stage reads the last
+        (tmp_path / name).write_text(name)
+    assert list(content.checksums_of_results("01_data", tmp_path)) == later
     assert content.checksums_of_results("05_evaluation", tmp_path) == {}
 
 
-def arguments(smoke, name, **changes):
-    given = {
-        "notebook": f"notebooks/{name}.ipynb",
-        "folder": smoke.root,
-        "mark": f"{smoke.root}/marks/{name}",
-        "kernel": "none",
-        "threads": "1",
-        "began": smoke.began_file,
-    } | changes
-    words = [word for key, value in given.items() for word in (f"--{key}", value)]
+def arguments(smoke, name):
+    words = ["--notebook", f"notebooks/{name}.ipynb", "--folder", smoke.root, "--mark", f"{smoke.root}/marks/{name}"]
+    words += ["--kernel", "none", "--threads", "1", "--began", smoke.began_file]
     return stage.arguments([*words, "--files", *smoke.files(name, smoke.root), "--needed", smoke.root])
 
 
@@ -348,11 +307,14 @@ def test_a_stage_leaves_its_stamp_last_with_what_it_made_and_from_what(smoke, mo
 
 
 def test_a_stage_that_fails_leaves_no_stamp_and_its_earlier_results(smoke, monkeypatch):
+    def files():
+        return {path: path.read_bytes() for path in Path(smoke.root).rglob("*") if path.is_file()}
+
     finish(smoke, "02_noise")
     Path(smoke.root, "marks", "02_noise").unlink()  # as Snakemake does before a job starts
-    before = {path: path.read_bytes() for path in Path(smoke.root).rglob("*") if path.is_file()}
+    before = files()
     monkeypatch.setattr(stage, "run_papermill", lambda *_, **__: 1)
     assert stage.run(arguments(smoke, "02_noise")) == 1
-    after = {path: path.read_bytes() for path in Path(smoke.root).rglob("*") if path.is_file()}
+    after = files()
     assert after.items() >= before.items()
     assert {path.name for path in after.keys() - before.keys()} == {"02_noise.holder.json"}

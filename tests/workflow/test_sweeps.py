@@ -1,6 +1,5 @@
 """Sweeps: the points of a file, the stages that they share, and the table when points are missing."""
 
-import importlib
 import itertools
 import json
 import math
@@ -11,10 +10,13 @@ import threading
 import time
 from pathlib import Path
 
+import collect
 import failures
+import keep
 import numpy as np
 import pandas as pd
 import pytest
+import stage
 import sweeps
 import yaml
 from hypothesis import given
@@ -40,8 +42,6 @@ from galaxynb.results.sweeps import (
 from galaxynb.stages import SECTIONS, STAGES
 
 SWEEPS = sorted((ROOT / "config" / "sweeps").glob("*.yaml"))
-
-
 SCHEMA = yaml.safe_load((ROOT / "config" / "schema.yaml").read_text(encoding="utf-8"))
 PROFILE = yaml.safe_load((ROOT / "config" / "smoke.yaml").read_text(encoding="utf-8"))
 
@@ -50,44 +50,42 @@ def points(**sweep):
     return sweeps.points({"profile": "smoke"} | sweep, PROFILE, SCHEMA)
 
 
-# The points of a sweep's file
+def gather(root, found, **settings):
+    return collect.gather(root, "mine", {"profile": "smoke"} | settings, found)
+
+
+# What a sweep's file means
 
 
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
-def test_the_sweeps_that_ship_are_what_their_schema_says(path):
+def test_the_sweeps_that_ship_are_what_their_schema_says_and_have_words_for_their_axes(path):
     sweep, profile = sweeps.read(path, folder=ROOT / "config")
     found = sweeps.points(sweep, profile, SCHEMA)
     assert len(found) == {"noise": 12, "seeds": 5, "smoke": 2}[path.stem]
+    for name in sweep["axes"]:
+        assert "." not in parameter_words(name)
+        assert parameter_words(name, capital=True)[0].isupper()
     for point in found:
-        assert not failures.schema_faults(
-            {key: value for key, value in point["config"].items() if key != "source"}, ROOT / "config" / "schema.yaml"
-        )
+        del point["config"]["source"]
+        assert not failures.schema_faults(point["config"], ROOT / "config" / "schema.yaml")
 
 
-def test_axes_multiply_or_go_in_step():
+def test_axes_multiply_or_go_in_step_and_points_stand_beside_them_or_alone():
     axes = {"seed": [1, 2], "noise.sigma": [0, 0.5]}
     assert len(points(axes=axes)) == 4
+    assert len(points(axes={"seed": [1]}, points=[{"seed": 5}])) == 2
+    assert len(points(points=[{"seed": 5}, {"seed": 6, "noise.sigma": 0}])) == 2
     stepped = points(axes=axes, combine="zip")
     assert [sweeps.label(point) for point in stepped] == ["seed=1, noise.sigma=0", "seed=2, noise.sigma=0.5"]
     assert [point["config"]["noise"]["sigma"] for point in stepped] == [0, 0.5]
 
 
 def test_an_axis_of_its_own_name_sets_several_parameters():
-    value = {"value": 7, "noise.fewest_stars": 4, "noise.most_stars": 10}
-    (point,) = points(axes={"stars": [value]})
+    stars = {"fewest_stars": 4, "most_stars": 10}
+    (point,) = points(axes={"stars": [{"value": 7} | {f"noise.{name}": value for name, value in stars.items()}]})
     assert point["axes"] == {"stars": 7}
-    assert point["config"]["noise"] == PROFILE["noise"] | {"fewest_stars": 4, "most_stars": 10}
-
-
-def test_points_stand_beside_axes_or_alone():
-    assert len(points(points=[{"seed": 5}, {"seed": 6, "noise.sigma": 0}])) == 2
-    assert len(points(axes={"seed": [1]}, points=[{"seed": 5}])) == 2
-
-
-def test_what_no_axis_names_is_the_profiles():
-    (point,) = points(axes={"seed": [9]})
-    assert point["config"] == PROFILE | {"seed": 9, "source": "standin"}
-    assert PROFILE["seed"] != 9
+    # What no axis names is the profile's.
+    assert point["config"] == PROFILE | {"source": "standin", "noise": PROFILE["noise"] | stars}
 
 
 @pytest.mark.parametrize(
@@ -99,6 +97,13 @@ def test_what_no_axis_names_is_the_profiles():
         ({"axes": {"stars": [{"noise.sigma": 3}]}}, "axis stars: .* has no key value"),
         ({"axes": {"seed": [1, 2], "noise.sigma": [0]}, "combine": "zip"}, r"differ .*\(seed 2, noise\.sigma 1\)"),
         ({"points": [{"seed": 1}, {"seed": 1}]}, "the point seed=1 is there twice"),
+        *(
+            (
+                {"axes": {name: [{"value": 1, "seed": 1}]}},
+                f"an axis is called {name}, but this is a column of the table",
+            )
+            for name in ("value", "device", "state")
+        ),
     ],
 )
 def test_a_wrong_sweep_is_told_in_a_sentence(sweep, message):
@@ -130,99 +135,69 @@ def test_a_missing_file_is_told_with_those_there_are():
         sweeps.read("nowhere.yaml", folder=ROOT / "config")
 
 
-@pytest.mark.parametrize("name", ["value", "device", "state"])
-def test_an_axis_does_not_take_a_columns_name(name):
-    with pytest.raises(sweeps.SweepError, match=f"an axis is called {name}, but this is a column of the table"):
-        points(axes={name: [{"value": 1, "seed": 1}]})
-
-
-# Stages that points share
+# What points share
 
 
 def test_noise_levels_share_data_and_classifier_and_nothing_is_made_twice():
     jobs = sweeps.jobs("r", points(axes={"seed": [1, 2], "noise.sigma": [0, 0.1, 0.2]}))
-    assert {stage: len(folders) for stage, folders in jobs.items()} == {
-        "01_data": 2,
-        "02_noise": 6,
-        "03_classifier": 2,
-        "04_autoencoder": 6,
-        "05_evaluation": 6,
-    }
+    numbers = {"01_data": 2, "02_noise": 6, "03_classifier": 2, "04_autoencoder": 6, "05_evaluation": 6}
+    assert {stage: len(folders) for stage, folders in jobs.items()} == numbers
 
 
 @given(st.data())
 def test_a_stage_has_another_folder_exactly_if_something_differs_that_it_follows_from(data):
     section = data.draw(st.sampled_from(["data", "noise", "classifier", "autoencoder", "evaluation"]))
     parameter = data.draw(st.sampled_from(sorted(PROFILE[section])))
-    one, other = PROFILE | {"source": "standin"}, PROFILE | {"source": "standin"}
-    other[section] = other[section] | {parameter: "another"}
-    for stage, described in STAGES.items():
-        sections = {described.section, *(STAGES[name].section for name in described.needs)}
-        same = sweeps.folder_of("r", stage, one) == sweeps.folder_of("r", stage, other)
-        assert same == (section not in sections)
-
-
-@pytest.mark.parametrize("name", ["seed", "source"])
-def test_seed_and_source_are_behind_every_stage(name):
     one = PROFILE | {"source": "standin"}
-    for stage in STAGES:
-        assert sweeps.folder_of("r", stage, one) != sweeps.folder_of("r", stage, one | {name: "other"})
-
-
-def test_needs_are_closed():
-    """`Stage.needs` includes indirect needs, so the digest of a folder covers all parameters that matter."""
-    for stage in STAGES.values():
-        for name in stage.needs:
-            assert set(STAGES[name].needs) <= set(stage.needs)
+    changes = ({section: one[section] | {parameter: "another"}}, {"seed": "other"}, {"source": "other"})
+    for name, described in STAGES.items():
+        sections = {described.section, *(STAGES[needed].section for needed in described.needs)}
+        folders = [sweeps.folder_of("r", name, one | change) for change in changes]
+        shared = [folder == sweeps.folder_of("r", name, one) for folder in folders]
+        assert shared == [section not in sections, False, False]
+        # What a stage needs needs nothing more than the stage does: its parameters are all that decide.
+        assert all(set(STAGES[needed].needs) <= set(described.needs) for needed in described.needs)
 
 
 # Links to the results in other folders
 
 
 def test_links_bring_in_what_a_stage_made_and_not_what_it_was_given(tmp_path):
-    stage = importlib.import_module("stage")
     data, noise, last = (tmp_path / name for name in ("data-1", "noise-1", "evaluation-1"))
-    for folder, name in ((data, "data/cache/cache.json"), (data, "provenance/data.json"), (noise, "noise.json")):
+    files = {"data/cache/cache.json": data, "provenance/data.json": data, "noise.json": noise}
+    for name, folder in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(name)
-    for folder in (noise, last):
-        stage.link(data, folder)
-    stage.link(noise, last)
-    assert (last / "data" / "cache" / "cache.json").read_text() == "data/cache/cache.json"
-    assert (last / "provenance" / "data.json").resolve() == data / "provenance" / "data.json"
-    assert (last / "noise.json").resolve() == noise / "noise.json"
+    for needed, folder in ((data, noise), (data, last), (noise, last)):
+        stage.link(needed, folder)
+    assert [(last / name).resolve() for name in files] == [folder / name for name, folder in files.items()]
     tmp_path.rename(tmp_path.with_name("moved"))
     assert (tmp_path.with_name("moved") / "evaluation-1" / "noise.json").read_text() == "noise.json"
 
 
 def test_links_are_made_anew_without_touching_what_they_led_to(tmp_path):
-    stage = importlib.import_module("stage")
-    for name in ("old", "new"):
-        (tmp_path / name / "models").mkdir(parents=True)
-        (tmp_path / name / "models" / "classifier.keras").write_text(name)
-        stage.link(tmp_path / name, tmp_path / "run")
-    assert (tmp_path / "run" / "models" / "classifier.keras").read_text() == "new"
-    assert (tmp_path / "old" / "models" / "classifier.keras").read_text() == "old"
+    old, new, run = (tmp_path / name / "models" / "classifier.keras" for name in ("old", "new", "run"))
+    for path in (old, new):
+        path.parent.mkdir(parents=True)
+        path.write_text(path.parts[-3])
+        stage.link(path.parents[1], tmp_path / "run")
+    assert (old.read_text(), run.read_text()) == ("old", "new")
 
 
 def notebook(*counts, error=None):
     outputs = [{"output_type": "error", "ename": "ValueError", "evalue": error, "traceback": []}] if error else []
-    cells = [
-        {"cell_type": "code", "execution_count": count, "source": "x", "outputs": outputs if count else []}
-        for count in counts
-    ]
+    cell = {"cell_type": "code", "source": "x"}
+    cells = [cell | {"execution_count": count, "outputs": outputs if count else []} for count in counts]
     return json.dumps({"cells": cells, "metadata": {}})
 
 
 def test_only_what_had_not_begun_is_tried_again(tmp_path):
-    stage = importlib.import_module("stage")
     log = tmp_path / "logs" / "02_noise.ipynb"
     assert not stage.has_begun(log)
     log.parent.mkdir()
-    for text, begun in ((notebook(None, None), False), (notebook(1, None), True), ("{", False)):
+    for text, begun in ((notebook(None, None), False), ("{", False), (notebook(1, None), True)):
         log.write_text(text)
         assert stage.has_begun(log) == begun
-    log.write_text(notebook(1, None))
     began = tmp_path / "began"
     began.touch()
     os.utime(began, (1e9, 1e9))
@@ -236,7 +211,7 @@ def test_only_what_had_not_begun_is_tried_again(tmp_path):
 
 
 def test_a_stage_waits_for_what_a_killed_workflow_left_running(tmp_path, capsys):
-    stage, path = importlib.import_module("stage"), tmp_path / "parameters" / "02_noise.holder.json"
+    path = tmp_path / "parameters" / "02_noise.holder.json"
     stage.wait_for_holder(path)
     assert json.loads(path.read_text()) == stage.itself()
     running = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1.5)"])
@@ -257,7 +232,7 @@ def test_a_stage_waits_for_what_a_killed_workflow_left_running(tmp_path, capsys)
     ids=["no such process", "its number was given again", "another machine", "no squeue"],
 )
 def test_a_holder_that_is_gone_or_cannot_be_asked_after_is_not_waited_for(tmp_path, monkeypatch, holder):
-    stage, path = importlib.import_module("stage"), tmp_path / "02_noise.holder.json"
+    path = tmp_path / "02_noise.holder.json"
     monkeypatch.setenv("PATH", str(tmp_path))
     write_json(path, stage.itself() | holder)
     stage.wait_for_holder(path)
@@ -266,29 +241,23 @@ def test_a_holder_that_is_gone_or_cannot_be_asked_after_is_not_waited_for(tmp_pa
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a shell script stands in for squeue")
 def test_a_holder_under_slurm_is_asked_after_by_its_number(tmp_path, monkeypatch):
-    stage, squeue = importlib.import_module("stage"), tmp_path / "squeue"
+    squeue = tmp_path / "squeue"
     squeue.write_text('#!/bin/sh\ncase "$*" in *"--jobs 7 "*) echo 7 running;; esac\n')
     squeue.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    assert stage.holder_lives(stage.itself() | {"slurm": "7", "host": "another"})
-    assert not stage.holder_lives(stage.itself() | {"slurm": "8", "host": "another"})
-    monkeypatch.setenv("SLURM_JOB_ID", "7")  # a requeued job keeps its number
-    assert not stage.holder_lives(stage.itself() | {"slurm": "7", "host": "another"})
+    seven, eight = (stage.itself() | {"slurm": number, "host": "another"} for number in "78")
+    assert stage.holder_lives(seven)
+    assert not stage.holder_lives(eight)
+    monkeypatch.setenv("SLURM_JOB_ID", "7")  # a requeued job has the number that it had
+    assert not stage.holder_lives(seven)
 
 
 @pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="the system knows no such thing")
 def test_what_a_stage_starts_works_as_a_batch():
     code = "import stage, subprocess as s, sys; stage.work_as_a_batch(); s.run([sys.executable, '-c', sys.argv[1]])"
     child = "import os; print(os.sched_getscheduler(0) == os.SCHED_BATCH)"
-    done = subprocess.run(
-        [sys.executable, "-c", code, child],
-        cwd=ROOT / "workflow",
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout == "True\n"
+    here = {"cwd": ROOT / "workflow", "env": os.environ | {"PYTHONPATH": str(ROOT)}}
+    assert subprocess.check_output([sys.executable, "-c", code, child], text=True, **here) == "True\n"
 
 
 # The table
@@ -300,10 +269,8 @@ def sweep(tmp_path):
     found = points(axes={"noise.sigma": [0, 0.1, 0.2, 0.3]})
     folders = [{stage: Path(sweeps.folder_of(tmp_path, stage, point["config"])) for stage in STAGES} for point in found]
     for point in folders:
-        for stage in ("01_data", "03_classifier"):
-            mark(point[stage], stage)
-    for stage in STAGES:
-        mark(folders[0][stage], stage)
+        mark(point, "01_data", "03_classifier")
+    mark(folders[0], *STAGES)
     finish(folders[0]["05_evaluation"])
     for number, text in ((1, notebook(1, 2, error="sigma is -1")), (2, notebook(1, None))):
         log = folders[number]["02_noise"] / "logs" / "02_noise.ipynb"
@@ -324,36 +291,32 @@ METRICS = {
 def finish(folder):
     """Write the results of a finished run to a folder."""
     write_json(folder / "metrics.json", METRICS)
-    for name, stem in zip(PAPER, importlib.import_module("collect")._TABLES, strict=True):
-        table = beside_paper(paper_table(name), name)
+    for name, stem in zip(PAPER, collect._TABLES, strict=True):
         (folder / "tables").mkdir(exist_ok=True)
-        save_table(table, folder / "tables" / stem)
+        save_table(beside_paper(paper_table(name), name), folder / "tables" / stem)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLURM_JOB_ID", "7")
-        for stage in SECTIONS:
-            write_record(
-                stage,
-                folder,
-                parameters={},
-                seeds={},
-                data={"kind": "standin", "sha256": "00", "n_images": 60},
-                profile="smoke",
-            )
+        data = {"kind": "standin", "sha256": "00", "n_images": 60}
+        for section in SECTIONS:
+            write_record(section, folder, parameters={}, seeds={}, data=data, profile="smoke")
 
 
-def mark(folder, stage):
-    (folder / "marks").mkdir(parents=True, exist_ok=True)
-    (folder / "marks" / stage).touch()
+def mark(folders, *stages):
+    for name in stages:
+        (folders[name] / "marks").mkdir(parents=True, exist_ok=True)
+        (folders[name] / "marks" / name).touch()
 
 
-def test_the_table_holds_what_is_done_and_the_points_say_why_the_rest_is_not(sweep):
+def test_the_table_holds_what_is_done_or_asked_for_and_the_points_say_why_the_rest_is_not(sweep):
     root, found = sweep
-    results, states = importlib.import_module("collect").gather(root, "mine", {"profile": "smoke"}, found)
-    assert list(states["state"]) == ["done", "failed", "failed", "missing"]
-    assert states["reason"][1] == "02_noise: ValueError: sigma is -1"
-    assert "kernel died" in states["reason"][2]
-    assert states["reason"][3] == "02_noise has not run yet"
-    for name in states["notebook"][1:3]:
+    results, told = gather(root, found)
+    some, _ = gather(root, found, results=["effect/*", "accuracy/clean"])
+    assert set(some["metric"]) == {"effect/drop", "effect/gain", "effect/recovery", "accuracy/clean"}
+    assert list(told["state"]) == ["done", "failed", "failed", "missing"]
+    assert told["reason"][1] == "02_noise: ValueError: sigma is -1"
+    assert "kernel died" in told["reason"][2]
+    assert told["reason"][3] == "02_noise has not run yet"
+    for name in told["notebook"][1:3]:
         assert (root / name).is_file()
     assert set(results["point"]) == {"noise.sigma=0"}
     assert results["metric"].is_unique
@@ -365,71 +328,51 @@ def test_the_table_holds_what_is_done_and_the_points_say_why_the_rest_is_not(swe
     assert row["autoencoder.filters"] == json.dumps(PROFILE["autoencoder"]["filters"])
     assert row["jobs"] == ", ".join(["slurm 7"] * 5)
     assert {"commit", "data kind", "backend", "device", "seconds", "versions", "profile"} <= set(results)
-
-
-def test_only_the_results_asked_for_are_in_the_table(sweep):
-    root, found = sweep
-    settings = {"profile": "smoke", "results": ["effect/*", "accuracy/clean"]}
-    results, _ = importlib.import_module("collect").gather(root, "mine", settings, found)
-    assert set(results["metric"]) == {"effect/drop", "effect/gain", "effect/recovery", "accuracy/clean"}
+    # A stage that did not begin is told with what it said.
+    log = Path(sweeps.folder_of(root, "02_noise", found[3]["config"])) / "logs" / "02_noise.txt"
+    log.parent.mkdir(parents=True)
+    log.write_text("Traceback\nNoSuchKernel: nowhere\n\n")
+    assert gather(root, found)[1]["reason"][3] == "02_noise did not begin: NoSuchKernel: nowhere"
 
 
 def test_points_beside_axes_hold_the_profiles_values_and_count_as_axes(tmp_path):
     found = points(axes={"seed": [1, 2]}, points=[{"noise.sigma": 0.3}])
-    _, states = importlib.import_module("collect").gather(tmp_path, "mine", {"profile": "smoke"}, found)
-    assert sweep_axes(states) == ["noise.sigma"]
-    assert states["noise.sigma"].tolist() == [PROFILE["noise"]["sigma"]] * 2 + [0.3]
-    assert states["seed"].tolist() == [1, 2, PROFILE["seed"]]
+    _, told = gather(tmp_path, found)
+    assert sweep_axes(told.assign(other=3)) == ["noise.sigma"]  # those with several values but the seed
+    assert told["noise.sigma"].tolist() == [PROFILE["noise"]["sigma"]] * 2 + [0.3]
+    assert told["seed"].tolist() == [1, 2, PROFILE["seed"]]
 
 
 def test_values_of_several_kinds_are_written_and_a_point_that_cannot_be_read_costs_itself_alone(sweep):
-    root, _ = sweep
-    collect, found = (
-        importlib.import_module("collect"),
-        points(axes={"noise.sigma": [0], "classifier.jit": ["auto", True]}),
-    )
+    root, found = sweep[0], points(axes={"noise.sigma": [0], "classifier.jit": ["auto", True]})
     for point in found:
         folders = {stage: Path(sweeps.folder_of(root, stage, point["config"])) for stage in STAGES}
-        for stage, folder in folders.items():
-            mark(folder, stage)
+        mark(folders, *STAGES)
         finish(folders["05_evaluation"])
-    results, states = collect.gather(root, "mine", {"profile": "smoke"}, found)
+    results, told = gather(root, found)
     results.to_parquet(root / "mixed.parquet", index=False)
     assert set(results["classifier.jit"]) == {"auto", "true"}
     (folders["05_evaluation"] / "tables" / "table1_clean.json").unlink()
-    results, states = collect.gather(root, "mine", {"profile": "smoke"}, found)
-    assert states["state"].tolist() == ["done", "failed"]
-    assert states["reason"][1].startswith("its results cannot be read: FileNotFoundError")
-    assert set(results["point"]) == {states["point"][0]}
-
-
-def test_a_stage_that_did_not_begin_is_told_with_what_it_said(sweep):
-    root, found = sweep
-    log = Path(sweeps.folder_of(root, "02_noise", found[3]["config"])) / "logs" / "02_noise.txt"
-    log.parent.mkdir(parents=True)
-    log.write_text("Traceback\nNoSuchKernel: nowhere\n\n")
-    states = importlib.import_module("collect").gather(root, "mine", {"profile": "smoke"}, found)[1]
-    assert states["reason"][3] == "02_noise did not begin: NoSuchKernel: nowhere"
+    results, told = gather(root, found)
+    assert told["state"].tolist() == ["done", "failed"]
+    assert told["reason"][1].startswith("its results cannot be read: FileNotFoundError")
+    assert set(results["point"]) == {told["point"][0]}
 
 
 def test_a_folder_belongs_to_one_file(tmp_path, monkeypatch):
-    collect = importlib.import_module("collect")
     monkeypatch.chdir(tmp_path)
     for _ in range(2):
         collect.claim("runs/sweeps/mine", "config/sweeps/mine.yaml")
-    with pytest.raises(
-        sweeps.SweepError, match=r"holds the sweep of config/sweeps/mine\.yaml, .* give mine\.yaml another"
-    ):
+    message = r"holds the sweep of config/sweeps/mine\.yaml, but a separate folder is needed: give mine\.yaml another"
+    with pytest.raises(sweeps.SweepError, match=message):
         collect.claim("runs/sweeps/mine", "mine.yaml")
 
 
 def test_a_table_is_stale_where_it_is_missing_or_of_other_points_or_older_than_a_run(sweep, monkeypatch):
-    root, found = sweep
-    collect, settings = importlib.import_module("collect"), {"profile": "smoke"}
+    (root, found), settings = sweep, {"profile": "smoke"}
     monkeypatch.setattr(collect, "report", lambda *_: "")
-    assert not collect.is_stale(
-        root, settings, found
-    )  # some points are not done, so the workflow will write the table at its end
+    # Some points are not done, so the workflow will write the table at its end.
+    assert not collect.is_stale(root, settings, found)
     done = found[:1]
     assert collect.is_stale(root, settings, done)
     collect.summarize(root, "mine.yaml", settings, done, "kernel")
@@ -444,13 +387,16 @@ def test_a_table_is_stale_where_it_is_missing_or_of_other_points_or_older_than_a
 
 def test_a_sweep_is_kept_small_with_its_failures_and_what_made_it(sweep, tmp_path, monkeypatch):
     root, found = sweep
-    keep, collect = importlib.import_module("keep"), importlib.import_module("collect")
     monkeypatch.setattr(collect, "report", lambda *_: "")
     collect.summarize(root, "mine.yaml", {"profile": "smoke"}, found, "kernel")
     results, states = read_sweep(root)
-    results.assign(commit="0123456789").to_parquet(root / "results.parquet", index=False)
+
+    def keep_of(commit, out):
+        results.assign(commit=commit).to_parquet(root / "results.parquet", index=False)
+        keep.keep_sweep(root, out)
+
     out = tmp_path / "kept" / "noise"
-    keep.keep_sweep(root, out)
+    keep_of("0123456789", out)
     assert sorted(path.name for path in out.iterdir()) == ["points.csv", "provenance.json", "results.parquet"]
     kept, points_kept = read_sweep(out)
     assert kept["value"].tolist() == pytest.approx(results["value"].tolist(), nan_ok=True)
@@ -462,18 +408,18 @@ def test_a_sweep_is_kept_small_with_its_failures_and_what_made_it(sweep, tmp_pat
     records = load_records(next(root.glob("evaluation-*/metrics.json")).parent)
     assert list(made["shared"]["stages"]) == sorted(records)
     assert made["shared"]["stages"]["data"]["seconds"] == round(records["data"]["wall_s"])
-    results.assign(commit="0123456789 with changes").to_parquet(root / "results.parquet", index=False)
-    with pytest.raises(ValueError, match=r"ran with uncommitted changes, .* commit and run"):
-        keep.keep_sweep(root, out)
+    with pytest.raises(ValueError, match="ran with uncommitted changes; commit them"):
+        keep_of("0123456789 with changes", out)
     assert len(read_sweep(out)[0]) == len(results)
     with pytest.raises(ValueError, match=r"mine is no kept sweep, but one of seeds, noise, .* name the folder"):
         keep.keep_sweep(root, tmp_path / "mine")
 
 
-def test_a_table_without_any_run_can_be_read(tmp_path):
-    collect = importlib.import_module("collect")
+def test_a_table_without_any_run_can_be_read_and_no_table_is_told_in_a_sentence(tmp_path):
     found = points(axes={"noise.sigma": [0, 0.1]})
-    results, states = collect.gather(tmp_path, "mine", {"profile": "smoke"}, found)
+    results, states = gather(tmp_path, found)
+    with pytest.raises(FileNotFoundError, match=r"holds no points\.csv, but a finished sweep is needed: run"):
+        read_sweep(tmp_path)
     results.to_parquet(tmp_path / "results.parquet", index=False)
     states.to_csv(tmp_path / "points.csv", index=False)
     results, states = read_sweep(tmp_path)
@@ -501,24 +447,13 @@ def test_summary_is_mean_and_standard_deviation_of_the_runs(values):
     assert row[0]["Lowest"] <= row[0]["Mean"] + 1e-12
 
 
-def test_series_averages_over_seeds_alone():
-    frame = runs([0.2, 0.4, 0.9], sigma=[0, 0, 1], seed=[1, 2, 1])
+def test_series_averages_over_seeds_alone_and_leaves_out_what_is_undefined():
+    frame = runs([0.2, 0.4, 0.9, np.nan, 0.8, np.nan], sigma=[0, 0, 1, 2, 2, 3], seed=[1, 2, 1, 1, 2, 1])
     frame.loc[2, ["low", "high"]] = 0.8, 0.95
     series = metric_series(frame, "accuracy/noisy", ["sigma"])
-    assert series["runs"].tolist() == [2, 1]
-    assert series["value"].tolist() == pytest.approx([0.3, 0.9])
-    assert series["low"].tolist() == pytest.approx([0.3 - np.std([0.2, 0.4], ddof=1), 0.8])
-
-
-def test_a_place_with_one_defined_value_has_that_one():
-    frame = runs([np.nan, 0.8], sigma=[0, 0], seed=[1, 2])
-    assert metric_series(frame, "accuracy/noisy", ["sigma"])["value"].tolist() == [0.8]
-
-
-def test_an_undefined_recovery_stays_undefined():
-    series = metric_series(runs([np.nan], sigma=[0]), "accuracy/noisy", ["sigma"])
-    assert series["runs"].tolist() == [0]
-    assert np.isnan(series["value"][0])
+    assert series["runs"].tolist() == [2, 1, 1, 0]
+    assert series["value"].tolist() == pytest.approx([0.3, 0.9, 0.8, np.nan], nan_ok=True)
+    assert series["low"].tolist()[:2] == pytest.approx([0.3 - np.std([0.2, 0.4], ddof=1), 0.8])
 
 
 def test_tables_over_runs_stand_beside_the_papers():
@@ -529,23 +464,6 @@ def test_tables_over_runs_stand_beside_the_papers():
     assert table.loc[title, "Precision (paper)"] == f"{paper_table('noisy')['precision'].iloc[0]:.2f}"
     assert table.loc[title, "Recall"] == ""
     assert spread_text([0.5]) == "0.50"
-
-
-def test_axes_are_those_with_several_values_but_the_seed():
-    states = pd.DataFrame({"point": list("abcd"), "seed": [1, 2, 1, 2], "x": [0, 0, 1, 1], "y": 3, "state": "done"})
-    assert sweep_axes(states) == ["x"]
-
-
-def test_no_table_is_told_in_a_sentence(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"holds no points\.csv, but a finished sweep is needed: run"):
-        read_sweep(tmp_path)
-
-
-@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
-def test_each_axis_of_the_sweeps_that_ship_has_words(path):
-    for name in yaml.safe_load(path.read_text(encoding="utf-8"))["axes"]:
-        assert "." not in parameter_words(name)
-        assert parameter_words(name, capital=True)[0].isupper()
 
 
 def test_words_are_known_for_all_that_a_profile_must_hold_and_differ():
@@ -568,7 +486,7 @@ def test_the_text_of_a_sweep_names_each_kind_of_run_and_what_differs():
 
 def test_points_are_listed_with_their_numbers_and_without_links(sweep):
     root, found = sweep
-    table = point_table(*importlib.import_module("collect").gather(root, "mine", {"profile": "smoke"}, found))
+    table = point_table(*gather(root, found))
     assert table["State"].tolist() == ["done", "failed", "failed", "missing"]
     estimates = json.loads(next(root.glob("evaluation-*/metrics.json")).read_text())["estimates"]
     assert table["Clean"].tolist() == [f"{estimates['clean']['value']:.2f}", "", "", ""]

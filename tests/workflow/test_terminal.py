@@ -29,18 +29,15 @@ class Terminal(io.StringIO):
         return [line.split("\x1b[2K")[-1] for line in self.getvalue().split("\n")]
 
 
-class Clock:
-    """A clock that changes only when it is set."""
-
-    now = 0.0
-
-    def __call__(self):
-        return self.now
-
-
 @pytest.fixture
 def clock():
-    return Clock()
+    """Return a clock that stands until its `now` is set."""
+
+    def read():
+        return read.now
+
+    read.now = 0.0
+    return read
 
 
 @pytest.fixture
@@ -77,52 +74,32 @@ def lines_of(stream):
     return rest
 
 
-def test_an_epoch_is_read_from_its_line():
+def test_an_epoch_is_read_from_its_line_and_from_no_other():
     measures = {"accuracy": 0.5901, "loss": 1.1625, "val_accuracy": 0.5333, "val_loss": 1.3813}
     assert terminal.parse_epoch(LINE) == Epoch(3, 6, measures, 34.0)
     assert terminal.parse_epoch("epoch  12/18 noisy  loss 2.5e-02  5 s") == Epoch(12, 18, {"loss": 0.025}, 5.0)
+    kept, going_on = "6 epochs run, of 6 at most; epoch 6 is kept", "going on after epoch 3 of 6, from x"
+    assert {terminal.parse_epoch(line) for line in ("", "epoch", kept, going_on, BAR)} == {None}
 
 
-def test_an_epoch_is_said_by_its_validation_images_where_there_are_any():
+def test_an_epoch_is_said_by_its_validation_images_where_there_are_any_and_a_bar_in_words():
     assert terminal.epoch_text(Epoch(1, 2, {"loss": 0.5, "val_loss": 0.02473}, 1.0)) == "validation loss 0.0247"
     assert terminal.epoch_text(Epoch(1, 2, {"loss": 0.5, "accuracy": 0.25}, 1.0)) == "loss 0.5, accuracy 25.0%"
 
-
-@pytest.mark.parametrize(
-    "line", ["", "epoch", "6 epochs run, of 6 at most; epoch 6 is kept", "going on after epoch 3 of 6, from x", BAR]
-)
-def test_other_lines_are_no_epochs(line):
-    assert terminal.parse_epoch(line) is None
-
-
-def test_a_bar_is_read_as_words():
     assert terminal.parse_bar(BAR) == "stand-in 45%, 1 min 12 s left"
     assert terminal.parse_bar("measuring:   0%|          | 0/300 [00:00<?, ?image/s]") == "measuring 0%"
     assert terminal.parse_bar("Executing Cell 5-------") is None
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (-3, "0 s"),
-        (47.4, "47 s"),
-        (59.6, "1 min"),
-        (200, "3 min 20 s"),
-        (1510, "25 min"),
-        (7500, "2 h 5 min"),
-        (3600, "1 h"),
-    ],
-)
-def test_times_are_said_in_words(seconds, text):
-    assert terminal.duration(seconds) == text
-
-
-def test_the_epoch_that_compiles_counts_only_while_it_is_the_only_one():
-    assert terminal.epochs_left([47.0], 5) == 235.0
-    assert terminal.epochs_left([47.0, 24.0, 26.0], 3) == 75.0
+def test_times_are_said_in_words():
+    words = ["0 s", "47 s", "1 min", "3 min 20 s", "25 min", "2 h 5 min", "1 h"]
+    assert [terminal.duration(seconds) for seconds in (-3, 47.4, 59.6, 200, 1510, 7500, 3600)] == words
 
 
 def test_time_left_is_what_the_kinds_took_over_how_many_run_at_once():
+    # The epoch that compiles counts only while it is the only one.
+    assert terminal.epochs_left([47.0], 5) == 235.0
+    assert terminal.epochs_left([47.0, 24.0, 26.0], 3) == 75.0
     took = {"noise": [10.0, 20.0], "classifier": [100.0]}
     assert terminal.stages_left({"noise": 2, "classifier": 1}, took, [("noise", 5.0)], at_once=1) == (125.0, True)
     assert terminal.stages_left({"noise": 2, "classifier": 1}, took, [("noise", 99.0)], at_once=2) == (57.5, True)
@@ -131,9 +108,11 @@ def test_time_left_is_what_the_kinds_took_over_how_many_run_at_once():
 
 
 @pytest.mark.parametrize("columns", [20, 40, 200])
-def test_a_status_fits_the_terminal(columns):
+def test_a_status_fits_the_terminal_and_a_dumb_one_is_none(monkeypatch, columns):
     assert len(terminal.fit("x" * 100, columns)) == min(columns - 1, 100)
     assert terminal.fit("x" * 100, 0) == terminal.fit("x" * 100, 80)
+    monkeypatch.setenv("TERM", "dumb")
+    assert not Screen(Terminal()).rewrites
 
 
 def test_a_study_in_a_pipe_has_a_line_for_each_start_epoch_and_end(tmp_path, pipe, clock):
@@ -168,17 +147,10 @@ def test_a_terminal_shows_one_line_that_becomes_the_result(tmp_path, tty, clock)
     study.tick()
     clock.now = 19.0
     study.tick()
-    assert tty.shown()[1:] == [
-        "03_classifier: epoch 3 of 6, 1 min 30 s left, validation loss 1.38, accuracy 53.3%",
-    ]
+    assert tty.shown()[1:] == ["03_classifier: epoch 3 of 6, 1 min 30 s left, validation loss 1.38, accuracy 53.3%"]
     study.finish(4)
     study.close()
     assert tty.shown()[1:] == ["03_classifier: done in 19 s", ""]
-
-
-def test_a_dumb_terminal_is_no_terminal(monkeypatch):
-    monkeypatch.setenv("TERM", "dumb")
-    assert not Screen(Terminal()).rewrites
 
 
 def test_the_log_of_an_earlier_run_is_not_read(tmp_path, pipe, clock):
@@ -191,18 +163,10 @@ def test_the_log_of_an_earlier_run_is_not_read(tmp_path, pipe, clock):
     assert len(lines_of(pipe)) == 1
     training.log.write_text(f"{LINE}\nepoch", encoding="utf-8")
     study.tick()
-    write(training.log, LINE.replace("3/6", "4/6").removeprefix("epoch"))
+    write(training.log, LINE.replace("3/6", "4/6").removeprefix("epoch"), "going on after epoch 4 of 6, from /x.keras")
     study.tick()
-    assert [line.split(",")[0] for line in lines_of(pipe)[1:]] == [f"03_classifier: epoch {n} of 6" for n in (3, 4)]
-
-
-def test_a_training_that_goes_on_says_so(tmp_path, pipe, clock):
-    study = board(pipe, clock, autoencoder=1)
-    training = job(tmp_path, "04_autoencoder")
-    study.start(1, training)
-    write(training.log, "going on after epoch 3 of 6, from /somewhere/epoch-0003.keras")
-    study.tick()
-    assert lines_of(pipe)[1:] == ["04_autoencoder: going on after epoch 3 of 6"]
+    told = [f"03_classifier: {words}" for words in ("epoch 3 of 6", "epoch 4 of 6", "going on after epoch 4 of 6")]
+    assert [line.split(",")[0] for line in lines_of(pipe)[1:]] == told
 
 
 def test_a_job_that_is_tried_again_fails_once(tmp_path, pipe, clock):
@@ -229,8 +193,8 @@ def test_a_sweep_counts(tmp_path, pipe, clock):
     sweep.tick()
     clock.now = 7.0
     sweep.fail(2)
-    sweep.finish(3)
-    sweep.finish(4)
+    for number in (3, 4):
+        sweep.finish(number)
     sweep.start(5, job(tmp_path / "5", "05_evaluation"))
     sweep.tick()
     sweep.finish(5)
@@ -287,31 +251,23 @@ def results(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize(
-    ("stage", "text"),
-    [
-        ("01_data", "3,000 images of 64 px (stand-in)"),
-        ("02_noise", "Gaussian noise of standard deviation 0.15, 14 to 56 stars per image"),
-        ("03_classifier", "epoch 2 of 3 is the best, validation accuracy 75.0%"),
-        ("04_autoencoder", "3 epochs, validation loss 0.3000"),
-        ("05_evaluation", "accuracy clean 74.5%, noisy 25.8%, denoised 61.5%; recovery 73% (95% interval 66% to 80%)"),
-        ("something else", ""),
-    ],
-)
-def test_a_result_is_read_from_what_the_stage_left(results, stage, text):
-    assert terminal.result(stage, results) == text
-
-
-@pytest.mark.parametrize("stage", list(terminal.DOING)[:-1])
-def test_a_result_that_cannot_be_read_stops_nothing(tmp_path, stage):
-    assert terminal.result(stage, tmp_path) == ""
-
-
-def test_there_is_no_recovery_where_nothing_was_lost(results):
-    metrics = json.loads((results / "metrics.json").read_text(encoding="utf-8"))
-    metrics["estimates"]["recovery"] = {"value": None, "low": None, "high": None}
-    (results / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
-    assert terminal.result("05_evaluation", results) == "accuracy clean 74.5%, noisy 25.8%, denoised 61.5%"
+def test_a_result_is_read_from_what_the_stage_left_and_none_stops_nothing(results):
+    accuracies = "accuracy clean 74.5%, noisy 25.8%, denoised 61.5%"
+    for stage, text in {
+        "01_data": "3,000 images of 64 px (stand-in)",
+        "02_noise": "Gaussian noise of standard deviation 0.15, 14 to 56 stars per image",
+        "03_classifier": "epoch 2 of 3 is the best, validation accuracy 75.0%",
+        "04_autoencoder": "3 epochs, validation loss 0.3000",
+        "05_evaluation": f"{accuracies}; recovery 73% (95% interval 66% to 80%)",
+        "something else": "",
+    }.items():
+        assert terminal.result(stage, results) == text
+        assert terminal.result(stage, results / "empty") == ""
+    # There is no recovery where nothing was lost.
+    metrics = results / "metrics.json"
+    estimates = json.loads(metrics.read_text())["estimates"] | {"recovery": dict.fromkeys(("value", "low", "high"))}
+    metrics.write_text(json.dumps({"estimates": estimates}))
+    assert terminal.result("05_evaluation", results) == accuracies
 
 
 @pytest.fixture
@@ -333,10 +289,6 @@ def start(handler, folder, number=4):
         handler, "Rule: data", event=LogEvent.JOB_INFO, jobid=number, rule_name="data", local=True, log=[],
         wildcards={"folder": str(folder)}, output=[f"{folder}/marks/01_data"],
     )  # fmt: skip
-
-
-def test_snakemake_finds_the_plugin():
-    assert LoggerPluginRegistry().is_installed("galaxynb")
 
 
 def test_events_reach_the_board_and_chatter_does_not(handler, results, pipe):
@@ -372,9 +324,8 @@ def test_errors_that_are_no_jobs_are_printed(handler, pipe):
     send(handler, "Directory cannot be locked", logging.ERROR, event=LogEvent.ERROR, exception="LockException")
     send(handler, "NameError in file Snakefile", logging.ERROR, event=LogEvent.ERROR, exception="RuleException")
     missing, locked, wrong = pipe.getvalue().splitlines()
-    assert missing == "MissingInputException: notebooks/01_data.ipynb"
+    assert (missing, wrong) == ("MissingInputException: notebooks/01_data.ipynb", "NameError in file Snakefile")
     assert "make unlock" in locked
-    assert wrong == "NameError in file Snakefile"
 
 
 def test_nothing_to_do_is_one_line(handler, pipe):
@@ -384,7 +335,8 @@ def test_nothing_to_do_is_one_line(handler, pipe):
     assert NOTHING_TO_BE_DONE_MSG.startswith("Nothing to be done")
 
 
-def test_a_dry_run_shows_the_plan(pipe):
+def test_snakemake_finds_the_plugin_and_a_dry_run_shows_the_plan(pipe):
+    assert LoggerPluginRegistry().is_installed("galaxynb")
     made = plugin.LogHandler(SimpleNamespace(stdout=True, dryrun=True), None)
     made._board = Board(Screen(pipe))
     send(made, "Job stats:\ndata 1", event=LogEvent.RUN_INFO, stats={"data": 1})

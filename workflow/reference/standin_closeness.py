@@ -195,10 +195,7 @@ def discriminator(options):
         for name, columns in groups.items()
     ]
     return {
-        "balanced accuracy": {
-            "by all": accuracy.asdict(),
-            "but the sky's correlation": without.asdict(),
-        },
+        "balanced accuracy": {"by all": accuracy.asdict(), "but the sky's correlation": without.asdict()},
         "features": sorted(features, key=lambda row: -row["Accuracy lost"]),
         "folds": FOLDS,
         "real file": source,
