@@ -97,11 +97,6 @@ def cores():
     -------
     int
         Number of cores, >= 1.
-
-    Examples
-    --------
-    >>> 1 <= cores() <= os.cpu_count()
-    True
     """
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     granted = os.environ.get("OMP_NUM_THREADS", "")

@@ -146,11 +146,6 @@ def one_line(error):
     -------
     str
         The text, with single spaces in place of line breaks and other white space.
-
-    Examples
-    --------
-    >>> one_line(ValueError("first\n  second"))
-    'first second'
     """
     return " ".join(str(error).split())
 

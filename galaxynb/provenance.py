@@ -461,11 +461,6 @@ def device_text(device):
     -------
     str
         The text.
-
-    Examples
-    --------
-    >>> device_text({"cpu": "AMD EPYC", "cores": 16, "gpus": ["NVIDIA H100"]})
-    '1 x NVIDIA H100; AMD EPYC, 16 cores'
     """
     # GPUs of one machine are mostly of one kind, so name each kind once.
     gpus = list(dict.fromkeys(device["gpus"]))

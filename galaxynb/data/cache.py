@@ -211,9 +211,6 @@ def open_cache(out):
     return Cache(path=out, images=images, truth=truth, labels=labels, info=info)
 
 
-# --- shrinking and writing
-
-
 def _shrunk(batches, image_size, bar):
     """Yield the shrunk images of each batch. All batches share one buffer, which limits the peak memory."""
     memory = np.empty((0, image_size, image_size, 3), np.uint8)

@@ -222,9 +222,6 @@ def class_summary(catalog):
     )
 
 
-# --- checking and reading
-
-
 @contextlib.contextmanager
 def _opened(path):
     """Open an HDF5 file. Raise an error of one sentence if it cannot be opened."""

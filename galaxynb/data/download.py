@@ -80,9 +80,6 @@ def fetch_galaxy10(cache_dir, *, url=GALAXY10_URL, known_hash=f"sha256:{GALAXY10
     return final
 
 
-# --- downloading
-
-
 @contextlib.contextmanager
 def _quiet(logger):
     """Silence pooch's progress reports, which our progress bar replaces, but not its warnings."""

@@ -34,11 +34,6 @@ class Estimate(NamedTuple):
         The estimate. NaN if it is undefined.
     low, high : float
         Ends of the interval. NaN if they are undefined, infinite if no bound is known.
-
-    Examples
-    --------
-    >>> Estimate(0.7412, 0.7265, 0.7553).text()
-    '0.74 (0.73 to 0.76)'
     """
 
     value: float

@@ -37,11 +37,6 @@ def survey_rgb(g, r, z):
     -------
     ndarray of float32, shape (..., 3)
         Red from z, green from r and blue from g, values 0 to 1. Zero flux gives the grey of the sky, 32.4 / 255.
-
-    Examples
-    --------
-    >>> np.rint(255 * survey_rgb(0.0, 0.0, 0.0)).tolist()
-    [32.0, 32.0, 32.0]
     """
     scaled = [np.asarray(f, np.float32) * s + np.float32(_OFFSET) for f, s in zip((g, r, z), _SCALES, strict=True)]
     intensity = np.maximum(scaled[0], 0)

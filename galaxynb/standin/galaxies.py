@@ -128,11 +128,6 @@ def total_flux(galaxy):
     -------
     ndarray of float64, shape (3,)
         Fluxes in g, r and z in nanomaggies.
-
-    Examples
-    --------
-    >>> total_flux(Galaxy(form="spheroid", magnitude=20.0, radius=2.0, axis_ratio=1.0)).round(1).tolist()
-    [4.6, 10.0, 17.5]
     """
     if galaxy.form == "spheroid":
         shares = [(1 - galaxy.halo, galaxy.old)]
@@ -197,11 +192,6 @@ def log_normal(rng, bounds):
     Returns
     -------
     float
-
-    Examples
-    --------
-    >>> log_normal(np.random.default_rng(0), (2.0, 2.0))
-    2.0
     """
     middle, half = (math.log(bounds[1] * bounds[0]) / 2, math.log(bounds[1] / bounds[0]) / 2)
     return math.exp(middle + half / 1.2816 * min(max(rng.standard_normal(), -2.2), 2.2))

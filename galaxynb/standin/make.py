@@ -50,11 +50,6 @@ def counts_per_class(n_images):
     ------
     ValueError
         If `n_images` is under 10.
-
-    Examples
-    --------
-    >>> counts_per_class(100).tolist()
-    [6, 10, 15, 11, 2, 12, 10, 15, 8, 11]
     """
     classes = len(CLASS_COUNTS)
     if n_images < classes:

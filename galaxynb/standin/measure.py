@@ -231,11 +231,6 @@ def published_figures():
     pandas.DataFrame
         Columns ``Quantity``, ``Class``, ``Mean``, ``10%``, ``50%`` and ``90%``, NaN where a number is unknown.
         Brightness and contrast of the image are known as means over images, all other quantities as quantiles.
-
-    Examples
-    --------
-    >>> published_figures()[["Quantity", "Class", "Mean"]].head(1).to_dict("records")
-    [{'Quantity': 'Mean', 'Class': 'all', 'Mean': 40.8}]
     """
     source = importlib.resources.files("galaxynb.standin") / "published_cutouts.csv"
     with source.open(encoding="utf-8") as lines:

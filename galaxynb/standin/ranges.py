@@ -463,11 +463,6 @@ def ranges_of(name):
     ------
     ValueError
         If `name` is not a class.
-
-    Examples
-    --------
-    >>> ranges_of("Round Smooth").axis_ratio
-    (0.92, 1.0)
     """
     if name not in CLASS_NAMES:
         raise ValueError(f"name is {name!r}, but the name of a class is needed: choose from {', '.join(CLASS_NAMES)}")
@@ -541,11 +536,6 @@ def ranges_digest():
     -------
     str
         64 hexadecimal digits.
-
-    Examples
-    --------
-    >>> len(ranges_digest())
-    64
     """
     ranges = (CLASS_RANGES, SURVEY, AMBIGUOUS_SHARE, CONFUSED_WITH)
     return hashlib.sha256(repr(ranges).encode()).hexdigest()

@@ -235,9 +235,6 @@ def test_looking_at_few_neighbours_misses_none(monkeypatch):
     assert off(rendered(few, stars), expected)[0] > 1
 
 
-# --- in distribution
-
-
 @pytest.fixture(scope="module")
 def many_reference_stars():
     """Return 2000 images' reference stars at 128 px, about 70,000."""
@@ -395,9 +392,6 @@ def test_gaussian_noise_does_not_follow_the_stars():
         assert np.abs(correlation).max() < 5 / np.sqrt(2000)
 
 
-# --- range, and what the bits depend on
-
-
 def test_noisy_images_are_float32_and_clipped():
     for value in (0.0, 1.0):
         noisy = made(DeviceNoise(NoiseModel(sigma=0.5), 32), grey(8, value=value))
@@ -439,9 +433,6 @@ def test_the_generators_state_decides_the_bits():
     for one, other in pairs:
         # Next to no pixel is the same where none is clipped.
         assert np.mean((one == other)[(one > 0) & (one < 1)]) < 0.01
-
-
-# --- within a model
 
 
 def test_a_compiled_model_takes_a_smaller_last_batch():
@@ -495,9 +486,6 @@ def test_fit_sees_fresh_noise_of_the_references_strength(policy):
         # The mean of the reference is equally uncertain. The limit is 4.7 standard errors of the difference, a
         # probability of 0.999999. An error of 25 % in strength is detected with a power above 0.9.
         assert abs(loss - reference.mean()) < 4.7 * np.sqrt(2) * error
-
-
-# --- refusals
 
 
 def test_images_of_another_shape_sides_without_pixels_and_disks_too_large_for_a_table_are_refused():

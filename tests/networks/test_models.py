@@ -51,9 +51,6 @@ def denoiser():
     return build_autoencoder(32, filters=(4,), seed=3)
 
 
-# --- the classifier
-
-
 def test_the_classifier_is_a_densenet121_with_ten_classes(densenet):
     assert densenet.input_shape == (None, 32, 32, 3)
     assert densenet.output_shape == (None, len(CLASS_NAMES))
@@ -134,9 +131,6 @@ def test_images_below_32_px_are_refused(build, side):
         build(side)
 
 
-# --- the autoencoder
-
-
 @pytest.mark.parametrize(("side", "filters"), [(32, (4,)), (48, (2, 4)), (32, (1, 2, 3, 4, 5))])
 def test_the_autoencoder_gives_images_of_the_same_shape_and_range(side, filters):
     model = build_autoencoder(side, filters=filters)
@@ -175,18 +169,12 @@ def test_a_size_that_cannot_be_halved_is_refused_with_sizes_that_can(side, filte
         assert build_autoencoder(other, filters=filters).output_shape[1] == other
 
 
-# --- going on from a checkpoint
-
-
 def test_all_that_a_network_has_is_in_a_checkpoint(denoiser, densenet):
     """Keras does not save the state of random layers, so a network with dropout could not resume exactly."""
     for model in (denoiser, densenet):
         assert {id(variable) for variable in model.variables} == {id(variable) for variable in model.weights}
     with_dropout = keras.Sequential([keras.Input((2,)), layers.Dropout(0.5, seed=1)])
     assert len(with_dropout.variables) > len(with_dropout.weights)
-
-
-# --- compiling and describing
 
 
 def test_the_learning_rate_is_constant_or_decays_to_nothing(denoiser):
@@ -206,9 +194,6 @@ def test_the_layer_table_lists_every_parameter(denoiser, densenet):
         assert table["Parameters"].sum() == model.count_params()
     assert tuple(layer_table(denoiser).iloc[0]) == ("noisy", "InputLayer", "32 × 32 × 3", 0)
     assert "16 × 16 × 4" in set(layer_table(denoiser)["Output"])
-
-
-# --- on disk
 
 
 def test_a_saved_model_predicts_the_same(denoiser, tmp_path):

@@ -49,9 +49,6 @@ def symmetries(image):
     return [np.rot90(mirrored, k) for mirrored in (image, image[::-1]) for k in range(4)]
 
 
-# --- batches
-
-
 @settings(max_examples=40, deadline=None)
 @given(
     rows=st.lists(st.integers(0, 59), min_size=1, max_size=40, unique=True),
@@ -234,9 +231,6 @@ def test_an_empty_batch_and_a_negative_phase_are_refused():
         Phase("noisy", -1, None, validation=None)
 
 
-# --- settings
-
-
 @dataclass(frozen=True)
 class _Part:
     value: float
@@ -290,9 +284,6 @@ def test_a_digest_depends_on_the_code_that_the_training_uses(tmp_path, monkeypat
     # Checkpoints of the classifier stay valid if the noise changes, and all checkpoints if the downloader changes.
     assert changed("noise") == changed("networks/device_noise") == {"autoencoder"}
     assert changed("data/download") == changed("figures/training") == set()
-
-
-# --- the best epoch
 
 
 @settings(deadline=None)
@@ -463,9 +454,6 @@ def test_without_a_readable_checkpoint_training_starts_afresh(whole, kept):
     assert files_in(kept) == WHOLE
 
 
-# --- fit: early stopping, on a network with one weight, which each epoch moves to its target
-
-
 class Targets(keras.utils.PyDataset):
     """One target per epoch. With squared errors and a rate of 1/2, one step moves the weight to the target."""
 
@@ -583,9 +571,6 @@ def test_a_lost_best_checkpoint_gives_one_clear_sentence(tmp_path, damage):
     message = r"epoch-0001\.keras, the checkpoint of the best .* missing or damaged, but it is needed: delete"
     with pytest.raises(ValueError, match=message):
         follow([1, 2, 3], tmp_path, patience=5)
-
-
-# --- fit: other settings, faults and refusals
 
 
 def test_other_settings_start_afresh(tmp_path):

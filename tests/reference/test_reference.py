@@ -158,9 +158,6 @@ def test_a_part_measured_alone_leaves_the_others_as_they_were(program, tmp_path,
     assert sorted(path.name for path in tmp_path.glob("*.csv")) == sorted(f"out{ending}.csv" for ending in ENDINGS)
 
 
-# The run at the paper's scale, and the benchmarks
-
-
 @pytest.fixture
 def kept_records():
     return load_records(REFERENCE / "run")

@@ -82,9 +82,6 @@ def moments(image, pixel):
     return np.sqrt(np.linalg.eigvalsh(covariance))
 
 
-# Light -----------------------------------------------------------------------------------------------
-
-
 @few(galaxies())
 def test_light_is_conserved(galaxy):
     share = light(painted(galaxy)) / total_flux(galaxy)
@@ -157,9 +154,6 @@ def test_a_pair_has_the_light_of_both():
         paint_galaxy(frame, PIXEL, galaxy)
     np.testing.assert_allclose(frame, painted(pair[0]) + painted(pair[1]), rtol=1e-5, atol=1e-9)
     np.testing.assert_allclose(light(frame), sum(total_flux(galaxy) for galaxy in pair), rtol=0.1)
-
-
-# Geometry --------------------------------------------------------------------------------------------
 
 
 def turned(galaxy):
@@ -311,9 +305,6 @@ def test_galaxy_refuses_nonsense_by_name(changes, message):
     assert "\n" not in str(refused.value)
 
 
-# Profiles --------------------------------------------------------------------------------------------
-
-
 @given(st.floats(0.5, 5), st.floats(0.5, 10), st.floats(0.2, 1))
 def test_sersic_is_astropys(index, radius, ratio):
     theirs = Sersic2D(amplitude=1.0, r_eff=radius, n=index, ellip=1 - ratio, theta=0.0)
@@ -346,9 +337,6 @@ def test_textures_have_unit_variance_and_belong_to_the_galaxy():
     assert np.std(fields) == pytest.approx(1, abs=0.15)
     other = _texture(np.random.default_rng(0), v, u, 12.0, 40)
     np.testing.assert_allclose(other, fields[0].T, atol=1e-5)
-
-
-# Drawing from the ranges -----------------------------------------------------------------------------
 
 
 @given(labels, seeds)

@@ -168,9 +168,6 @@ make.make_standin(sys.argv[1], 40, image_size=32, seed=8, workers=1, progress=Fa
     assert set(tmp_path.iterdir()) == {path, undisturbed}  # no temporary file is left either
 
 
-# Galaxies that occur twice in the file ---------------------------------------------------------------
-
-
 @settings(max_examples=10, deadline=None)
 @given(st.integers(0, 2**32))
 def test_as_many_rows_repeat_another_as_in_the_published_catalogue(seed):
@@ -252,9 +249,6 @@ def test_a_neighbours_image_is_its_originals_shifted_by_their_separation(dx, dy)
     assert north.arcsec == pytest.approx(-dy, abs=0.01)
 
 
-# What it looks like ----------------------------------------------------------------------------------
-
-
 def test_the_truth_is_the_image_without_its_noise(cutouts):
     images, truth, _ = cutouts
     difference = images.astype(float) - truth
@@ -285,9 +279,6 @@ def test_axis_ratios_order_the_smooth_and_edge_on_classes():
         return np.median(np.sqrt(smaller / larger))
 
     assert flattening(2) > flattening(3) > flattening(4) > flattening(8)
-
-
-# What goes wrong -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

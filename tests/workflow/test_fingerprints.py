@@ -114,9 +114,6 @@ def test_the_walk_finds_what_python_loads(stage):
     assert loaded - {"galaxynb/stages.py", "galaxynb/fingerprints.py"} <= set(fingerprints.files_used(notebook))
 
 
-# The parts of code that count
-
-
 CODE = '''"""About."""
 import os
 
@@ -200,9 +197,6 @@ def test_digests_of_several_modules_are_of_both_and_each_must_be_there(package):
     assert fingerprints.code_digest("files", "data.download", package=package) != both
     with pytest.raises(ValueError, match=r"module is 'data\.cash', but a module of pack is needed"):
         fingerprints.code_digest("data.cash", package=package)
-
-
-# Notebooks
 
 
 def test_the_code_of_a_notebook_is_neither_its_prose_nor_its_metadata(tmp_path):

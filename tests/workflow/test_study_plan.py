@@ -73,9 +73,6 @@ def outdated(made):
     return {name for name in STAGES if made.is_outdated(name, made.root)}
 
 
-# The one table of stages
-
-
 def test_each_stage_has_its_notebook_and_its_section_of_the_schema():
     assert sorted(STAGES) == sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
     schema = configuration.read_schema(ROOT / "config")
@@ -90,9 +87,6 @@ def test_a_stage_needs_earlier_stages_alone_and_its_notebook_shows_the_kept_file
         text = (ROOT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8")
         shown = set(re.findall(r"noise_calibration|autoencoder_trials", text))
         assert shown == {Path(path).stem for path in described.reads}
-
-
-# A study's settings
 
 
 def test_a_study_has_one_folder_and_fills_in_defaults():
@@ -155,9 +149,6 @@ def test_a_dry_run_is_told_by_snakemakes_arguments(argument):
     assert study.is_dry_run(["--cores", "all", argument]) == (argument != "-c2")
 
 
-# Files written before the first job
-
-
 def test_inputs_are_written_once_and_then_only_where_they_differ(smoke):
     inputs = [Path(path) for name in STAGES for path in smoke.files(name, smoke.root)]
     assert all(path.is_file() for path in inputs)
@@ -211,9 +202,6 @@ def test_a_sweep_on_the_real_data_fetches_them_once_before_its_jobs(checkout, mo
     assert fetched == ["there"]
 
 
-# Outdated stages
-
-
 def test_a_stage_that_makes_the_same_again_leaves_the_later_ones_as_they_are(finished):
     assert outdated(finished) == set()
     finish(finished, "01_data")
@@ -240,9 +228,6 @@ def test_stamps_before_an_outdated_stage_order_and_trigger_it_and_others_order_a
     Path(finished.root, "parameters", "04_autoencoder.code.json").write_text("other")
     assert before(wildcards) == [f"{finished.root}/marks/{name}" for name in ("01_data", "02_noise")]
     assert not any(hasattr(mark, "flags") for mark in before(wildcards))
-
-
-# Files that a stage leaves
 
 
 def test_checksums_of_networks_leave_out_when_they_were_saved(tmp_path):

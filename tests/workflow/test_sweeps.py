@@ -54,9 +54,6 @@ def gather(root, found, **settings):
     return collect.gather(root, "mine", {"profile": "smoke"} | settings, found)
 
 
-# What a sweep's file means
-
-
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
 def test_the_sweeps_that_ship_are_what_their_schema_says_and_have_words_for_their_axes(path):
     sweep, profile = sweeps.read(path, folder=ROOT / "config")
@@ -135,9 +132,6 @@ def test_a_missing_file_is_told_with_those_there_are():
         sweeps.read("nowhere.yaml", folder=ROOT / "config")
 
 
-# What points share
-
-
 def test_noise_levels_share_data_and_classifier_and_nothing_is_made_twice():
     jobs = sweeps.jobs("r", points(axes={"seed": [1, 2], "noise.sigma": [0, 0.1, 0.2]}))
     numbers = {"01_data": 2, "02_noise": 6, "03_classifier": 2, "04_autoencoder": 6, "05_evaluation": 6}
@@ -157,9 +151,6 @@ def test_a_stage_has_another_folder_exactly_if_something_differs_that_it_follows
         assert shared == [section not in sections, False, False]
         # What a stage needs needs nothing more than the stage does: its parameters are all that decide.
         assert all(set(STAGES[needed].needs) <= set(described.needs) for needed in described.needs)
-
-
-# Links to the results in other folders
 
 
 def test_links_bring_in_what_a_stage_made_and_not_what_it_was_given(tmp_path):
@@ -258,9 +249,6 @@ def test_what_a_stage_starts_works_as_a_batch():
     child = "import os; print(os.sched_getscheduler(0) == os.SCHED_BATCH)"
     here = {"cwd": ROOT / "workflow", "env": os.environ | {"PYTHONPATH": str(ROOT)}}
     assert subprocess.check_output([sys.executable, "-c", code, child], text=True, **here) == "True\n"
-
-
-# The table
 
 
 @pytest.fixture
@@ -429,9 +417,6 @@ def test_a_table_without_any_run_can_be_read_and_no_table_is_told_in_a_sentence(
     assert spread_summary(results, {"accuracy/clean": "Clean"}).empty
 
 
-# Mean and spread
-
-
 def runs(values, **columns):
     """Return a tidy table of one metric."""
     frame = pd.DataFrame({"metric": "accuracy/noisy", "value": values, "low": np.nan, "high": np.nan} | columns)
@@ -505,9 +490,6 @@ def test_provenance_gives_what_is_shared_once_and_loses_nothing(stages):
         assert shared["parameters"] | own["parameters"] == {"seed": number}
         assert shared["stages"] | own["stages"] == costs
         assert not shared["stages"].keys() & own["stages"].keys()
-
-
-# The figures
 
 
 @pytest.fixture
