@@ -396,7 +396,7 @@ def test_a_sweep_is_kept_small_with_its_failures_and_what_made_it(sweep, tmp_pat
     records = load_records(next(root.glob("evaluation-*/metrics.json")).parent)
     assert list(made["shared"]["stages"]) == sorted(records)
     assert made["shared"]["stages"]["data"]["seconds"] == round(records["data"]["wall_s"])
-    with pytest.raises(ValueError, match="ran with uncommitted changes; commit them"):
+    with pytest.raises(ValueError, match="ran with uncommitted changes, but a commit is needed"):
         keep_of("0123456789 with changes", out)
     assert len(read_sweep(out)[0]) == len(results)
     with pytest.raises(ValueError, match=r"mine is no kept sweep, but one of seeds, noise, .* name the folder"):
