@@ -328,9 +328,9 @@ def tiny_autoencoder(seed=11):
 
 
 def train(folder, phases, seed=0):
-    """Train the autoencoder, or go on; return the model and its history, and what was said.
+    """Train or resume the autoencoder. Return the model, its history and the logged lines.
 
-    The first weights are others than those of `whole` unless `seed` is 11: if no checkpoint were used, they would show.
+    The initial weights differ from those of `whole` unless `seed` is 11, so an unused checkpoint would be noticed.
     """
     said = []
     return fit(tiny_autoencoder(seed), phases, folder, digest="recipe", log=said.append), said
@@ -479,9 +479,9 @@ def one_weight():
 
 
 def follow(targets, folder, digest="recipe", validation=0.0, log=None, **kwargs):
-    """Train one weight through `targets`; return it, the history, and what was said.
+    """Train a network of one weight on `targets`. Return the network, its history and the logged lines.
 
-    Its validation loss is the target squared, unless told otherwise.
+    The validation loss is the squared weight if `validation` is 0.
     """
     phase = Phase("only", len(targets), Targets(targets), validation=Targets([validation]))
     said = []

@@ -316,7 +316,7 @@ def test_the_table_holds_what_is_done_or_asked_for_and_the_points_say_why_the_re
     assert row["autoencoder.filters"] == json.dumps(PROFILE["autoencoder"]["filters"])
     assert row["jobs"] == ", ".join(["slurm 7"] * 5)
     assert {"commit", "data kind", "backend", "device", "seconds", "versions", "profile"} <= set(results)
-    # A stage that did not begin is told with what it said.
+    # The reason for a stage that did not begin is the last line of its output.
     log = Path(sweeps.folder_of(root, "02_noise", found[3]["config"])) / "logs" / "02_noise.txt"
     log.parent.mkdir(parents=True)
     log.write_text("Traceback\nNoSuchKernel: nowhere\n\n")
