@@ -3,13 +3,12 @@
 import contextlib
 import errno
 import json
+import math
 import os
 import re
 import shutil
 import socket
 from pathlib import Path
-
-import numpy as np
 
 __all__ = ["explain_full_disk", "one_line", "save_table", "write_json", "written_aside"]
 
@@ -201,7 +200,7 @@ def save_table(frame, stem, *, decimals=2):
     --------
     >>> import tempfile
     >>> import pandas as pd
-    >>> frame = pd.DataFrame({"class": ["Merging", "In-between"], "recall": [0.8125, np.nan]})
+    >>> frame = pd.DataFrame({"class": ["Merging", "In-between"], "recall": [0.8125, math.nan]})
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     csv, json = save_table(frame, Path(folder) / "classes")
     ...     print(csv.read_text(), end="")
@@ -211,7 +210,7 @@ def save_table(frame, stem, *, decimals=2):
     """
     stem = Path(stem)
     frame = frame.reset_index() if frame.index.name else frame.reset_index(drop=True)
-    frame = frame.replace([np.inf, -np.inf], np.nan)
+    frame = frame.replace([math.inf, -math.inf], math.nan)
     csv, json = (stem.with_name(stem.name + suffix) for suffix in (".csv", ".json"))
     with written_aside(csv) as temporary:
         frame.to_csv(temporary, index=False, float_format=f"%.{decimals}f", lineterminator="\n")

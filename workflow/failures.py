@@ -5,13 +5,14 @@ import re
 from pathlib import Path
 
 import yaml
-from jsonschema import Draft202012Validator
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def schema_faults(config, schema):
     """Return the faults that a JSON schema finds in a profile or sweep as text, each with its section."""
+    from jsonschema import Draft202012Validator  # takes a second, which a run's path and its failures need not
+
     validator = Draft202012Validator(yaml.safe_load(Path(schema).read_text(encoding="utf-8")))
     faults = sorted(validator.iter_errors(dict(config)), key=lambda fault: fault.json_path)
     return "; ".join(
