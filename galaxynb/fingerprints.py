@@ -37,7 +37,7 @@ def files_used(start, *, package=_PACKAGE):
     """
     start, package = Path(start).resolve(), Path(package).resolve()
     tree = _tree(start)
-    waiting, found = _imported(tree, start, package), set()
+    waiting, found, texts = _imported(tree, start, package), set(), set()
     if start.is_relative_to(package):
         waiting.add(start)
     while waiting:
@@ -47,7 +47,9 @@ def files_used(start, *, package=_PACKAGE):
         found.add(path)
         tree = _tree(path)
         waiting |= _imported(tree, path, package) | _packages(path, package)
-        found |= _data_files(tree, package)
+        texts |= _texts(tree)
+    data = {path for path in package.rglob("*.*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    found |= {path for path in data if any(text.endswith(path.name) for text in texts)}
     return sorted(path.relative_to(package.parent).as_posix() for path in found)
 
 
@@ -220,11 +222,9 @@ def _packages(path, package):
     return {folder / "__init__.py" for folder in folders if (folder / "__init__.py").is_file()}
 
 
-def _data_files(tree, package):
-    """Return the package's data files whose names occur in a string of the code."""
-    texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-    files = [path for path in package.rglob("*.*") if path.is_file() and path.suffix not in (".py", ".pyc")]
-    return {path for path in files if any(text.endswith(path.name) for text in texts)}
+def _texts(tree):
+    """Return the strings of the code. A data file counts as used if a string ends with its name."""
+    return {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
 
 
 def _without_docstrings(tree):
