@@ -34,6 +34,7 @@ __all__ = [
     "KINDS",
     "PACKAGES",
     "checkout_state",
+    "commit_text",
     "device_text",
     "load_records",
     "record_summary",
@@ -233,7 +234,7 @@ def records_table(records):
     rows = [
         {
             "Stage": stage,
-            "Commit": _commit_text(entry),
+            "Commit": commit_text(entry),
             "Backend": entry["backend"] or "none",
             "Device": device_text(entry["device"]),
             "Wall time": _time_text(entry["wall_s"]),
@@ -269,7 +270,7 @@ def record_summary(record):
     rows = [
         ("Stage", record["stage"]),
         ("Ended (UTC)", record["time"].removesuffix("+00:00").replace("T", " ")),
-        ("Commit", _commit_text(record)),
+        ("Commit", commit_text(record)),
         ("Profile", _text(record["profile"])),
     ]
     for title, part in (("Data", "data"), ("Parameter", "parameters"), ("Seed", "seeds")):
@@ -443,7 +444,8 @@ def _shortened(path):
 # Texts for tables -----------------------------------------------------------------------------------
 
 
-def _commit_text(entry):
+def commit_text(entry):
+    """Return the commit of a record in ten digits, with a note if the checkout had changes."""
     if entry["commit"] == "unknown":
         return "unknown"
     return entry["commit"][:10] + (" with changes" if entry["dirty"] else "")

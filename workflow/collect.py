@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pandas as pd
 import sweeps
-from failures import notebook_failure
+from failures import last_line, notebook_failure
 
 from galaxynb.files import write_json, written_aside
-from galaxynb.provenance import device_text, load_records
+from galaxynb.provenance import commit_text, device_text, load_records
 from galaxynb.stages import SECTIONS, STAGES
 
 DONE, FAILED, MISSING = "done", "failed", "missing"
@@ -50,7 +50,7 @@ def made_by(folder):
     """Return the provenance of a run, as columns of the table."""
     records = load_records(folder)
     stages = [records[stage] for stage in SECTIONS]
-    commits = {record["commit"][:10] + (" with changes" if record["dirty"] else "") for record in stages}
+    commits = {commit_text(record) for record in stages}
     last = records["evaluation"]
     return {
         "commit": ", ".join(sorted(commits)),
@@ -79,7 +79,7 @@ def state(root, point):
             continue
         log = folder / "logs" / f"{stage}.ipynb"
         if not log.is_file():
-            message = _last_line(log.with_suffix(".txt"))
+            message = last_line(log.with_suffix(".txt"))
             reason = f"{stage} did not begin: {message}" if message else f"{stage} has not run yet"
             return {"state": MISSING, "reason": reason, "notebook": ""}
         # A killed notebook holds no error. Its last cells have not run.
@@ -221,15 +221,6 @@ def _of_one_kind(table):
         if len(kinds) > 1 and not kinds <= {int, float}:
             table[name] = table[name].map(lambda value: value if isinstance(value, str) else json.dumps(value))
     return table
-
-
-def _last_line(path):
-    """Return the last line of a text file that is not blank, or an empty string."""
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return ""
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
 def _flat(config, prefix=""):

@@ -20,6 +20,15 @@ def schema_faults(config, schema):
     )
 
 
+def last_line(path):
+    """Return the last line of a text file that is not blank, or an empty string."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
 def notebook_failure(path):
     """Return the error of a notebook that papermill could not finish, as one line; None if there is none."""
     try:
@@ -61,8 +70,7 @@ def explanation(run, since=0.0, names=None):
             if failure:
                 sentences.append(f"{log.stem} failed: {failure} (partial notebook: {log})")
         elif not log.with_suffix(".ipynb").exists() and not _made(run, log.stem).exists():
-            lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-            sentences.append(f"{log.stem} failed: {lines[-1] if lines else 'no output'} (log: {log})")
+            sentences.append(f"{log.stem} failed: {last_line(log) or 'no output'} (log: {log})")
     text = "\n".join(sentences)
     for notebook_path, user_path in (names or {}).items():
         text = text.replace(notebook_path, user_path)
