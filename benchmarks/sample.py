@@ -11,6 +11,7 @@ import numpy as np
 from measuring import SEED, say
 
 from galaxynb.data.galaxy10 import FLOAT_COLUMNS, IMAGES, LABELS, TRUTH
+from galaxynb.images import turn
 from galaxynb.standin.make import counts_per_class, make_standin
 
 #: Chunk shape that h5py chooses for (17736, 256, 256, 3) uint8, as it may have done for the published file.
@@ -45,10 +46,9 @@ class Sample:
         """Return (number, side, side, 3) uint8 images: the rendered ones, repeated in eight orientations."""
         upright = shrink(rendered(self.sizes.rendered)[column], side)
         images = np.empty((number, *upright.shape[1:]), np.uint8)
-        for turn, start in enumerate(range(0, number, len(upright))):
-            turned = np.rot90(upright, turn % 4, axes=(1, 2))
-            turned = turned[:, :, ::-1] if turn // 4 % 2 else turned
-            images[start : start + len(upright)] = turned[: number - start]
+        for orientation, start in enumerate(range(0, number, len(upright))):
+            part = upright[: number - start]
+            images[start : start + len(part)] = turn(part, np.full(len(part), orientation % 8))
         return images
 
     def file(self, name, number, side, chunks=CHUNKS, truth=False):

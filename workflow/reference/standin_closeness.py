@@ -32,7 +32,7 @@ from galaxynb.data.catalog import load_catalog
 from galaxynb.data.galaxy10 import CLASS_NAMES
 from galaxynb.files import write_json, written_aside
 from galaxynb.fingerprints import code_digest
-from galaxynb.images import to_float
+from galaxynb.images import to_float, turn
 from galaxynb.networks.batches import ClassifierBatches
 from galaxynb.networks.classifier import build_classifier
 from galaxynb.networks.models import compile_model
@@ -269,9 +269,8 @@ def shuffles(values, columns, groups, rng):
 
 
 def turned(images, k):
-    """Return images as floats, turned by k quarter turns, and mirrored if k is 4 or more."""
-    images = np.rot90(to_float(images), k % 4, axes=(1, 2))
-    return images[:, :, ::-1] if k >= 4 else images
+    """Return images as floats, all in orientation `k` (see `galaxynb.images`)."""
+    return to_float(turn(images, np.full(len(images), k)))
 
 
 def real_images(options):
