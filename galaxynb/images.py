@@ -12,7 +12,9 @@ to tensors.
 
 import numpy as np
 
-__all__ = ["to_float", "turn"]
+__all__ = ["SMALLEST_SIDE", "to_float", "turn"]
+
+SMALLEST_SIDE = 32  # px; DenseNet121 halves the side five times, so a smaller image would have no pixel left
 
 
 def turn(images, orientations):

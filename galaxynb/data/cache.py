@@ -20,11 +20,9 @@ from tqdm import tqdm
 from galaxynb.data.catalog import load_catalog
 from galaxynb.data.galaxy10 import FLOAT_COLUMNS, IMAGES, TRUTH
 from galaxynb.files import explain_full_disk, one_line, write_json, written_aside
+from galaxynb.images import SMALLEST_SIDE
 
 __all__ = ["Cache", "open_cache", "prepare_cache"]
-
-
-_SMALLEST = 32  # px: DenseNet121 halves the side of an image five times, so 32 px leave one pixel
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -113,9 +111,9 @@ def prepare_cache(path, out, *, image_size=128, progress=True):
     catalog = load_catalog(path)
     image_size = operator.index(image_size)
     source_size = catalog.image_shape[0]
-    if not _SMALLEST <= image_size <= source_size:
+    if not SMALLEST_SIDE <= image_size <= source_size:
         raise ValueError(
-            f"image_size is {image_size}, but {_SMALLEST} to {source_size} is needed: give at least what the "
+            f"image_size is {image_size}, but {SMALLEST_SIDE} to {source_size} is needed: give at least what the "
             f"classifier accepts and at most the size of the images in {catalog.path}"
         )
     if out.exists() and not (out.is_dir() and ((out / "cache.json").exists() or not any(out.iterdir()))):

@@ -3,10 +3,11 @@
 import keras
 
 from galaxynb.compute import in_precision
+from galaxynb.images import SMALLEST_SIDE
 from galaxynb.networks.batches import DenoisingBatches
 from galaxynb.networks.device_batches import DeviceFeed, DeviceRows
 from galaxynb.networks.device_noise import DeviceNoise
-from galaxynb.networks.models import SMALLEST_SIDE, check_side
+from galaxynb.networks.models import check_side
 from galaxynb.networks.training import Phase
 
 __all__ = ["build_autoencoder", "denoiser_phase"]

@@ -11,10 +11,10 @@ import keras
 import pandas as pd
 
 from galaxynb.files import written_aside
+from galaxynb.images import SMALLEST_SIDE
 
 __all__ = [
     "DAMAGE",
-    "SMALLEST_SIDE",
     "check_side",
     "compile_model",
     "in_float32",
@@ -29,7 +29,6 @@ DAMAGE = (ValueError, OSError, KeyError, TypeError, RuntimeError, NotImplemented
 
 
 _PREDICTED_AT_ONCE = 64  # images per batch of a prediction
-SMALLEST_SIDE = 32  # px; DenseNet121 halves the side five times, so a smaller image would have no pixel left
 
 
 def compile_model(model, loss, *, learning_rate=1e-3, decay_steps=None, metrics=(), run_eagerly=False, jit=False):

@@ -16,7 +16,14 @@ from tqdm import tqdm
 
 from galaxynb.data.galaxy10 import CLASS_NAMES
 from galaxynb.standin.field import BASE, draw_cutout
-from galaxynb.standin.measure import QUANTITIES, against_published, as_jpeg, compare_images, measure_cutouts
+from galaxynb.standin.measure import (
+    QUANTITIES,
+    SMALLEST_MEASURED,
+    against_published,
+    as_jpeg,
+    compare_images,
+    measure_cutouts,
+)
 
 __all__ = [
     "Closeness",
@@ -34,7 +41,6 @@ __all__ = [
 
 _PUBLISHED_SIDE = BASE  # px: side of the images behind the published figures
 
-_SMALLEST = 64  # px: smaller images hold too little sky for `measure_cutouts`
 
 _NEAR = 0.2  # medians are near if they differ by at most this share of the median, or of the range from 10% to 90%
 
@@ -358,7 +364,7 @@ def closeness_verdict(closeness):
     if compared.empty:
         return [
             "The closeness of the stand-in is unknown.",
-            f"Images of under {_SMALLEST} px are too small to measure.",
+            f"Images of under {SMALLEST_MEASURED} px are too small to measure.",
         ]
     first = f"The stand-in {statement.format(int(near.sum()), len(compared))}."
     missed = compared.loc[~near & (compared["Class"] == "all"), "Quantity"].tolist()
@@ -369,9 +375,9 @@ def closeness_verdict(closeness):
 
 def _measure_or_nan(images, progress=False):
     """Measure images after JPEG compression, or return NaN for images that are too small."""
-    if images.shape[1] >= _SMALLEST:
+    if images.shape[1] >= SMALLEST_MEASURED:
         return measure_cutouts(as_jpeg(images), progress=progress)
-    none = measure_cutouts(np.zeros((0, _SMALLEST, _SMALLEST, 3), np.uint8)).reindex(range(len(images)))
+    none = measure_cutouts(np.zeros((0, SMALLEST_MEASURED, SMALLEST_MEASURED, 3), np.uint8)).reindex(range(len(images)))
     none["source_fwhms"] = [()] * len(images)
     return none
 

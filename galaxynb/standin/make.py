@@ -24,6 +24,7 @@ from galaxynb import __version__
 from galaxynb.compute import cores
 from galaxynb.data.galaxy10 import CLASS_COUNTS, CLASS_NAMES, FLOAT_COLUMNS, IMAGES, LABELS, STANDIN_ATTRIBUTE, TRUTH
 from galaxynb.files import written_aside
+from galaxynb.images import SMALLEST_SIDE
 from galaxynb.standin.field import BASE, draw_cutout
 from galaxynb.standin.ranges import NEIGHBOURS, TWINS
 
@@ -119,9 +120,9 @@ def make_standin(path, n_images, *, image_size=256, seed=0, workers=None, progre
         if not isinstance(value, (int, np.integer)) and not (name == "workers" and value is None):
             raise TypeError(f"{name} is {value!r}, but an integer is needed: give one")
     counts = counts_per_class(n_images)
-    if image_size < 32:
+    if image_size < SMALLEST_SIDE:
         raise ValueError(
-            f"image_size is {image_size}, but at least 32 is needed: give the side of the images in pixels"
+            f"image_size is {image_size}, but at least {SMALLEST_SIDE} is needed: give the side of the images in pixels"
         )
     if seed < 0:
         raise ValueError(f"seed is {seed}, but an integer of at least 0 is needed: give one")

@@ -22,6 +22,7 @@ from galaxynb.data.galaxy10 import CLASS_NAMES
 
 __all__ = [
     "QUANTITIES",
+    "SMALLEST_MEASURED",
     "against_published",
     "as_jpeg",
     "compare_images",
@@ -60,7 +61,7 @@ _OF_THE_GALAXY = ("size", "axis_ratio", "centre_r", "centre_g", "centre_b", "bri
 _QUANTILES = {"10%": 0.1, "50%": 0.5, "90%": 0.9}
 
 
-_SMALLEST = 64  # px: smaller images have too little sky around the galaxy
+SMALLEST_MEASURED = 64  # px: smaller images have too little sky around the galaxy
 
 _CENTRE = 12  # px: side of the box at the centre of the image
 
@@ -632,7 +633,7 @@ def _judge(theirs, ours):
     return target, bool(met) if np.isfinite(ours["50%"]) else None
 
 
-def _checked(name, images, smallest=_SMALLEST):
+def _checked(name, images, smallest=SMALLEST_MEASURED):
     """Return images as an array. Raise an error with their name if they have another type or shape."""
     images = np.asarray(images)
     if images.dtype != np.uint8:
