@@ -186,34 +186,34 @@ def benchmarks(folder):
     return table, pd.DataFrame(made).rename_axis("What").reset_index()
 
 
+def page(executed, current):
+    """Return the page of an executed notebook, with the prose of the notebook `current`; both are paths."""
+    if not executed.is_file():
+        raise FileNotFoundError(f"{executed} is missing, but the book needs it: run `make book`")
+    gate(executed)
+    return with_current_prose(*(json.loads(path.read_text(encoding="utf-8")) for path in (executed, current)))
+
+
 def gather(run, source):
     """Write the sources of the book of one run to the folder `source`."""
     run, source = Path(run), Path(source)
     shutil.copytree(ROOT / "book", source / "book")
     shutil.copy(ROOT / "_toc.yml", source)
-    for name in STAGES:
-        path = run / "notebooks" / f"{name}.ipynb"
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} is missing, but the book needs it: run `make book`")
-        gate(path)
-        (source / "book" / "notebooks").mkdir(exist_ok=True)
-        executed = json.loads(path.read_text(encoding="utf-8"))
-        current = json.loads((ROOT / "notebooks" / path.name).read_text(encoding="utf-8"))
-        text = json.dumps(with_current_prose(executed, current), indent=1)
-        (source / "book" / "notebooks" / path.name).write_text(text, encoding="utf-8")
+    pages = {
+        f"notebooks/{name}": page(run / f"notebooks/{name}.ipynb", ROOT / f"notebooks/{name}.ipynb") for name in STAGES
+    }
     (source / "book" / "sweep.ipynb").unlink()  # only its executed copies, the pages of kept sweeps, are in the book
     for name, (opening, tag_left_out) in SWEEPS.items():
-        path = run / "sweeps" / f"{name}.ipynb"
         if not (KEPT / "sweeps" / name).is_dir():
             continue  # if the table of contents names this page, the build reports that it is missing
-        gate(path)
-        executed = json.loads(path.read_text(encoding="utf-8"))
-        current = json.loads((ROOT / "book" / "sweep.ipynb").read_text(encoding="utf-8"))
-        executed = with_current_prose(executed, current)
-        executed["cells"] = [cell for cell in executed["cells"] if tag_left_out not in cell["metadata"].get("tags", ())]
-        executed["cells"][0]["source"] = f"# {opening}"
-        (source / "book" / "sweeps").mkdir(exist_ok=True)
-        (source / "book" / "sweeps" / path.name).write_text(json.dumps(executed, indent=1), encoding="utf-8")
+        notebook = page(run / f"sweeps/{name}.ipynb", ROOT / "book/sweep.ipynb")
+        notebook["cells"] = [cell for cell in notebook["cells"] if not _is(cell, tag_left_out)]
+        notebook["cells"][0]["source"] = f"# {opening}"
+        pages[f"sweeps/{name}"] = notebook
+    for name, notebook in pages.items():
+        path = source / "book" / f"{name}.ipynb"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(notebook, indent=1), encoding="utf-8")
     for folder in ("tables", "figures"):
         shutil.copytree(run / folder, source / "book" / folder)
     records = load_records(run)
