@@ -91,15 +91,18 @@ def check(profile, *, name, folder):
 
 
 def _read(name, folder):
-    path = Path(folder, f"{name}.yaml")
+    needed = "those of config/schema.yaml are"
+    return read_keys(Path(folder, f"{name}.yaml"), label=f"config/{name}.yaml", needed=needed)
+
+
+def read_keys(path, *, label, needed, error=ConfigurationError):
+    """Return the keys of a YAML file. If it has none, raise `error`, which names the `label` and what is `needed`."""
     try:
-        profile = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ConfigurationError(
-            f"config/{name}.yaml is no YAML ({' '.join(str(error).split())}), but valid YAML is needed: correct it"
+        keys = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except yaml.YAMLError as fault:
+        raise error(
+            f"{label} is no YAML ({' '.join(str(fault).split())}), but valid YAML is needed: correct it"
         ) from None
-    if not isinstance(profile, dict):
-        raise ConfigurationError(
-            f"config/{name}.yaml holds no keys, but those of config/schema.yaml are needed: add them"
-        )
-    return profile
+    if not isinstance(keys, dict):
+        raise error(f"{label} holds no keys, but {needed} needed: add them")
+    return keys

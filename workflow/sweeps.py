@@ -10,8 +10,7 @@ import itertools
 import json
 from pathlib import Path
 
-import yaml
-from configuration import ConfigurationError, read_profile
+from configuration import ConfigurationError, read_keys, read_profile
 from failures import schema_faults
 
 from galaxynb.stages import SECTIONS, STAGES
@@ -114,18 +113,12 @@ def read(path, *, folder):
     """
     path, folder = Path(path), Path(folder)
     try:
-        sweep = yaml.safe_load(path.read_text(encoding="utf-8"))
+        sweep = read_keys(path, label=path, needed="profile, and axes or points, are", error=SweepError)
     except FileNotFoundError:
         known = ", ".join(str(other) for other in sorted(folder.glob("sweeps/*.yaml")))
         raise SweepError(
             f"{path} is missing, but a sweep's file is needed: give one of {known}, or write your own"
         ) from None
-    except yaml.YAMLError as error:
-        raise SweepError(
-            f"{path} is no YAML ({' '.join(str(error).split())}), but valid YAML is needed: correct it"
-        ) from None
-    if not isinstance(sweep, dict):
-        raise SweepError(f"{path} holds no keys, but profile, and axes or points, are needed: add them")
     if faults := schema_faults(sweep, folder / "sweep.schema.yaml"):
         raise SweepError(f"{path}: {faults}; see config/sweep.schema.yaml for what it may hold")
     if not sweep.keys() & {"axes", "points"}:
