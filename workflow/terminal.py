@@ -309,6 +309,11 @@ class Job:
         return self.stage if self.stage in DOING else f"{self.rule.replace('_', ' ')} {self.stage}"
 
 
+def is_target(rule):
+    """Return whether a rule of workflow/Snakefile only names what to make, so that its job runs nothing."""
+    return rule in ("all", "stages") or rule.startswith("all_")
+
+
 class Board:
     """Print lines about the events that Snakemake and the stages report.
 
@@ -343,7 +348,7 @@ class Board:
     def plan(self, jobs):
         """Record the number of planned jobs of each rule."""
         self._planned = {
-            rule: count for rule, count in jobs.items() if rule not in ("all", "stages", "total") and count
+            rule: count for rule, count in jobs.items() if rule != "total" and not is_target(rule) and count
         }
         # Every study has several jobs of the rule sweep_page, so this rule does not make it a sweep.
         self._counts = any(count > 1 for rule, count in self._planned.items() if rule != "sweep_page")

@@ -305,6 +305,19 @@ def test_events_reach_the_board_and_chatter_does_not(handler, results, pipe):
     assert pipe.getvalue().startswith(f"Running 1 step. Each writes its log to {results}/logs/")
 
 
+@pytest.mark.parametrize("target", ["all", "stages", "all_data"])
+def test_targets_are_no_steps(handler, results, pipe, target):
+    send(handler, "Job stats", event=LogEvent.RUN_INFO, stats={"data": 1, target: 1, "total": 2})
+    start(handler, results)
+    send(handler, "Finished jobid: 4", event=LogEvent.JOB_FINISHED, job_id=4)
+    before = pipe.getvalue()
+    send(
+        handler, target, event=LogEvent.JOB_INFO, jobid=0, rule_name=target, local=True, log=[], wildcards={}, output=[]
+    )
+    assert before.startswith("Running 1 step.")
+    assert pipe.getvalue() == before
+
+
 def test_after_a_failure_only_the_explanation_follows(handler, tmp_path, pipe):
     send(handler, "Job stats", event=LogEvent.RUN_INFO, stats={"data": 1})
     start(handler, tmp_path)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
-from terminal import Board, Job, Screen
+from terminal import Board, Job, Screen, is_target
 
 #: Seconds between two reads of the logs of running stages.
 _PERIOD = 0.5
@@ -68,7 +68,7 @@ class LogHandler(LogHandlerBase):
         elif event == LogEvent.RUN_INFO:
             self._board.plan(record.stats)
         elif event == LogEvent.JOB_INFO:
-            if record.rule_name not in ("all", "stages"):
+            if not is_target(record.rule_name):
                 self._board.start(record.jobid, _job(record))
         elif event == LogEvent.JOB_FINISHED:
             self._board.finish(record.job_id)
