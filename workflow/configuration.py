@@ -6,6 +6,8 @@ from pathlib import Path
 import yaml
 from failures import schema_faults
 
+from galaxynb.files import one_line
+
 
 class ConfigurationError(ValueError):
     """A fault of a profile or of a sweep's file, in one sentence."""
@@ -100,9 +102,7 @@ def read_keys(path, *, label, needed, error=ConfigurationError):
     try:
         keys = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except yaml.YAMLError as fault:
-        raise error(
-            f"{label} is no YAML ({' '.join(str(fault).split())}), but valid YAML is needed: correct it"
-        ) from None
+        raise error(f"{label} is no YAML ({one_line(fault)}), but valid YAML is needed: correct it") from None
     if not isinstance(keys, dict):
         raise error(f"{label} holds no keys, but {needed} needed: add them")
     return keys
