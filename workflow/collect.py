@@ -183,34 +183,18 @@ def summarize(root, path, settings, points, kernel):
 
 def report(root, kernel):
     """Execute the notebook on sweeps, render it as HTML in `root`, and return a line that names the page."""
-    root = Path(root)
-    here = Path(sys.executable).parent
-    executed = root / "sweep.ipynb"
-    page = root / "report.html"
-    temporary = root / f".report.{os.getpid()}.html"
+    root, here = Path(root), Path(sys.executable).parent
+    executed, page = root / "sweep.ipynb", root / "report.html"
+    run = [here / "papermill", "book/sweep.ipynb", executed, "-p", "sweep_dir", os.path.relpath(root, "notebooks")]
+    run += ["-k", kernel, "--cwd", "notebooks", "--no-progress-bar"]
+    render = [here / "jupyter", "nbconvert", executed, "--to", "html", "--no-input", "--output-dir", root.resolve()]
     try:
-        run = [here / "papermill", "book/sweep.ipynb", executed, "-p", "sweep_dir", os.path.relpath(root, "notebooks")]
-        run += ["-k", kernel]
-        render = [
-            here / "jupyter",
-            "nbconvert",
-            "--to",
-            "html",
-            "--no-input",
-            "--output-dir",
-            temporary.parent.resolve(),
-        ]
-        for command in (
-            [*run, "--cwd", "notebooks", "--no-progress-bar", "--log-level", "ERROR"],
-            [*render, "--output", temporary.name, "--log-level", "ERROR", executed],
-        ):
-            # Hide the output: users who wait for a sweep have no use for the messages of a kernel.
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                return f"no report: {(done.stderr.strip() or 'no output').splitlines()[-1]}"
-        temporary.replace(page)
-    finally:
-        temporary.unlink(missing_ok=True)
+        with written_aside(page) as temporary:
+            for command in (run, [*render, "--output", temporary.name]):
+                # Hide the output: users who wait for a sweep have no use for the messages of a kernel.
+                subprocess.run([*command, "--log-level", "ERROR"], capture_output=True, text=True, check=True)
+    except subprocess.CalledProcessError as error:
+        return f"no report: {(error.stderr.strip() or 'no output').splitlines()[-1]}"
     return f"report: {page}"
 
 
