@@ -85,18 +85,16 @@ def saved(tmp_path_factory):
     return folder, predictions
 
 
+def run(*arguments, **variables):
+    """Run Python with environment variables of its own."""
+    command, environment = [sys.executable, *arguments], os.environ | variables
+    return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
 @pytest.mark.parametrize("backend", OTHERS)
 def test_another_backend_predicts_the_same_and_trains(saved, backend):
     folder, predictions = saved
-    environment = os.environ | {"KERAS_BACKEND": backend}
-    done = subprocess.run(
-        [sys.executable, "-c", ELSEWHERE, folder, backend],
-        env=environment,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run("-c", ELSEWHERE, folder, backend, KERAS_BACKEND=backend)
     assert done.returncode == 0, done.stderr
     with np.load(folder / f"{backend}.npz") as made:
         for name, expected in predictions.items():
@@ -118,15 +116,8 @@ def test_noise_of_the_device_is_the_same_on_jax():
         "test_the_generators_state_decides_the_bits",
         "test_fit_sees_fresh_noise_of_the_references_strength[mixed_float16]",
     ]
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
-        + [f"tests/networks/test_device_noise.py::{test}" for test in core],
-        # Without this, half of the time is spent on optimizing code that runs once.
-        env=os.environ
-        | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_backend_optimization_level=0"},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    tests = [f"tests/networks/test_device_noise.py::{test}" for test in core]
+    # Without the flag, half of the time is spent on optimizing code that runs once.
+    jax = {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    done = run("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests, **jax)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
