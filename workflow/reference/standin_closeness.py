@@ -305,7 +305,7 @@ def tables(parts):
     """Return the tables for reading, by the ending of their files' names, from the parts of the record."""
     rows = []
 
-    def add(what, result, interval, on):
+    def add(what, result=NOT_MEASURED, interval="", on=""):
         rows.append({"What was measured": what, "Result": result, "95% interval": interval, "On": on})
 
     def add_accuracy(what, accuracy, on):
@@ -318,12 +318,12 @@ def tables(parts):
         on = f"{easy['test images']:,} stand-ins, {easy['training images']:,} neighbours"
         add_accuracy(what, easy["accuracy"], f"{on}; published images reach {easy['published accuracy']:.2f}")
     else:
-        add(what, NOT_MEASURED, "", "")
+        add(what)
     what = "Targets met that the published figures set"
     if targets:
         add(what, f"{targets['met']} of {targets['targets']}", "", f"{targets['images']:,} stand-ins as JPEG")
     else:
-        add(what, NOT_MEASURED, "", "")
+        add(what)
     what = "Accuracy of DenseNet121 trained on stand-ins alone"
     if trained:
         shown = {
@@ -335,16 +335,15 @@ def tables(parts):
         for name, title in shown.items():
             add_accuracy(f"{what}, on {title}", trained["accuracy"][name], f"{trained['images'][name]:,} images")
     else:
-        add(f"{what}, on real images", NOT_MEASURED, "", "")
+        add(f"{what}, on real images")
     what = "Accuracy of telling real images from stand-ins, where 0.5 is chance"
     if separated:
         on = f"{separated['real file']['images']:,} real images and as many stand-ins"
-        add_accuracy(what, separated["balanced accuracy"]["by all"], on)
-        add_accuracy(
-            f"{what}, without the sky's correlation", separated["balanced accuracy"]["but the sky's correlation"], on
-        )
+        accuracy = separated["balanced accuracy"]
+        add_accuracy(what, accuracy["by all"], on)
+        add_accuracy(f"{what}, without the sky's correlation", accuracy["but the sky's correlation"], on)
     else:
-        add(what, NOT_MEASURED, "", "")
+        add(what)
     return {
         "": pd.DataFrame(rows),
         "_missed": listed(targets and targets["missed"], "Quantity", "Class", "Stand-in", "Published", "Target"),
@@ -406,12 +405,11 @@ def main(arguments=None):
     record_path = options.out.with_suffix(".json")
     # Read the state first: the first result changes tracked files, and later parts would record uncommitted changes.
     commit, dirty = checkout_state()
+    measures = {"hardness": hardness, "published": published, "real": real, "discriminator": discriminator}
     for name in tqdm(wanted, desc="parts", disable=len(wanted) < 2):
         print(f"measuring the part {name}", flush=True)
         start = time.perf_counter()
-        result = {"hardness": hardness, "published": published, "real": real, "discriminator": discriminator}[name](
-            options
-        )
+        result = measures[name](options)
         result |= {
             "commit": commit,
             "data": f"galaxynb {__version__}, seed {options.seed}",
