@@ -26,7 +26,7 @@ import pandas as pd
 import psutil
 
 from galaxynb import __version__
-from galaxynb.compute import cores, list_gpus
+from galaxynb.compute import VARIABLES, cores, list_gpus
 from galaxynb.files import write_json
 from galaxynb.stages import SECTIONS
 
@@ -99,8 +99,9 @@ def write_record(stage, run_dir, *, parameters, seeds, data, extra=None, profile
     dict
         The record as written. Without git, or outside a checkout, ``commit`` is "unknown" and ``dirty`` is None.
         ``backend`` is None unless the process has imported Keras. ``wall_s`` is the time since the start of the process
-        in seconds. ``job`` is the scheduler's job, such as "slurm 17", or None. ``peak_memory_bytes`` is the largest
-        resident memory that the process, or any of its ended child processes, has used.
+        in seconds. ``job`` is the scheduler's job, such as "slurm 17", or None. ``variables`` holds those of
+        `galaxynb.compute.VARIABLES` that are set. ``peak_memory_bytes`` is the largest resident memory that the
+        process, or any of its ended child processes, has used.
 
     Raises
     ------
@@ -143,6 +144,7 @@ def write_record(stage, run_dir, *, parameters, seeds, data, extra=None, profile
         "backend": _backend(),
         "device": _device(),
         "job": _job(),
+        "variables": _variables(),
         "wall_s": round(time.time() - psutil.Process().create_time(), 1),
         "peak_memory_bytes": peak,
         "extra": extra or {},
@@ -283,6 +285,7 @@ def record_summary(record):
         ("Wall time", _time_text(record["wall_s"])),
         ("Peak memory", _memory_text(record["peak_memory_bytes"])),
     ]
+    rows += [(f"Variable: {name}", value) for name, value in record.get("variables", {}).items()]
     rows += [(f"Version: {name}", version) for name, version in record["versions"].items()]
     rows += _flat(record["extra"])
     return pd.DataFrame(rows, columns=["What", "Value"])
@@ -323,21 +326,18 @@ def _commit():
 
 def _git(folder, *arguments):
     """Return the output of a git command, or None if it fails or there is no git."""
+    # A hook of git names another repository in such variables. XDG_CONFIG_HOME may hide the user's own settings.
+    hiding = {name for name in os.environ if name.startswith("GIT_") or name == "XDG_CONFIG_HOME"}
+    environment = {name: value for name, value in os.environ.items() if name not in hiding}
     # Do not lock git's index: someone may be at work in the checkout.
-    return _output("git", "-C", str(folder), *arguments, environment={"GIT_OPTIONAL_LOCKS": "0"})
+    return _output("git", "-C", str(folder), *arguments, environment=environment | {"GIT_OPTIONAL_LOCKS": "0"})
 
 
 def _output(*command, environment=None):
     """Return the output of a program, stripped, or None if it fails or does not exist."""
     try:
         done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=60,
-            check=True,
-            env=os.environ | (environment or {}),
+            command, capture_output=True, text=True, errors="replace", timeout=60, check=True, env=environment
         )
     except (OSError, subprocess.SubprocessError):
         return None
@@ -379,6 +379,11 @@ def _job():
     """Return the cluster job that this process belongs to, or None."""
     number = os.environ.get("SLURM_JOB_ID")
     return f"slurm {number}" if number else None
+
+
+def _variables():
+    """Return the variables of the user's environment that reach a stage; an address may hold a password."""
+    return {name: "set" if "proxy" in name.lower() else os.environ[name] for name in VARIABLES if os.environ.get(name)}
 
 
 def _cpu_model():

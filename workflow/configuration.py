@@ -86,10 +86,11 @@ def read_schema(folder):
     return yaml.safe_load(Path(folder, "schema.yaml").read_text(encoding="utf-8"))
 
 
-def check(profile, *, name, folder):
-    """Raise `ConfigurationError` if a resolved profile does not match config/schema.yaml."""
+def check(profile, *, name, folder, label=""):
+    """Raise `ConfigurationError` if a resolved profile, or the point `label` of a sweep, does not match the schema."""
     if faults := schema_faults(profile, Path(folder, "schema.yaml")):
-        raise ConfigurationError(f"config/{name}.yaml: {faults}; see config/schema.yaml for what it may hold")
+        what = f"config/{name}.yaml{label and f', {label}'}"
+        raise ConfigurationError(f"{what}: {faults}; see config/schema.yaml for what it may hold")
 
 
 def _read(name, folder):

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import psutil
 from content import checksums, checksums_of_results, write_if_changed
+from environment import environment
 
 from galaxynb.files import write_json, written_aside
 from galaxynb.stages import STAGES
@@ -52,13 +53,6 @@ def has_begun(log, since=0.0):
     except (OSError, ValueError):
         return False
     return any(cell.get("execution_count") is not None for cell in cells)
-
-
-def environment(threads, scratch):
-    """Return the environment for a notebook on `threads` cores, whatever its backend."""
-    names = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OPENCV_FOR_THREADS_NUM", "NPROC")
-    # IPython keeps its history in a database in the home folder. On a network file system, jobs would block each other.
-    return os.environ | dict.fromkeys(names, str(threads)) | {"IPYTHONDIR": scratch}
 
 
 def work_as_a_batch():
@@ -119,16 +113,19 @@ def wait_for_holder(path, poll=2.0):
     write_json(path, itself())
 
 
-def run_papermill(notebook, log, *, parameters, kernel, environment):
-    """Execute a notebook into `log` with the parameters of a YAML file; return papermill's exit status.
+def run_papermill(notebook, log, *, parameters, kernel, threads):
+    """Execute a notebook on `threads` cores into `log`, with the parameters of a YAML file; return the exit status.
 
     All output goes to a text file beside `log`, which `terminal.Board` reads while the notebook runs.
     """
-    command = ["papermill", notebook, log, "-f", parameters, "-k", kernel, "--cwd", "notebooks"]
+    command = [sys.executable, "-m", "papermill", notebook, log, "-f", parameters, "-k", kernel, "--cwd", "notebooks"]
     command += ["--no-progress-bar", "--log-output"]
-    with log.with_suffix(".txt").open("w", encoding="utf-8") as output:
-        done = subprocess.run(command, env=environment, stdout=output, stderr=subprocess.STDOUT, check=False)
-    return done.returncode
+    with (
+        tempfile.TemporaryDirectory(prefix="galaxynb-", ignore_cleanup_errors=True) as scratch,
+        log.with_suffix(".txt").open("w", encoding="utf-8") as output,
+    ):
+        variables = environment(threads=threads, scratch=scratch)
+        return subprocess.run(command, env=variables, stdout=output, stderr=subprocess.STDOUT, check=False).returncode
 
 
 def run(given):
@@ -147,14 +144,7 @@ def run(given):
     for origin in given.needed:
         if Path(origin) != folder:
             link(origin, folder)
-    with tempfile.TemporaryDirectory(prefix="galaxynb-", ignore_cleanup_errors=True) as scratch:
-        status = run_papermill(
-            given.notebook,
-            log,
-            parameters=f"{start}.yaml",
-            kernel=given.kernel,
-            environment=environment(given.threads, scratch),
-        )
+    status = run_papermill(given.notebook, log, parameters=f"{start}.yaml", kernel=given.kernel, threads=given.threads)
     if status == 0:
         _copy(log, folder / "notebooks" / log.name)
         made = json.dumps(checksums_of_results(stage, folder), indent=1, sort_keys=True) + "\n"

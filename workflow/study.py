@@ -21,24 +21,26 @@ checkpoints, so Snakemake plans anew after each stage.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import re
 import time
 from pathlib import Path
+from urllib.parse import unquote
 
 import sweeps
 import yaml
 from configuration import ConfigurationError, check, read_schema, resolved, with_defaults
 from content import checksums, write_if_changed
 from failures import explanation
+from launch import NAMED_SOURCES, data_path
 
 from galaxynb.fingerprints import code_used, file_fingerprint, notebook_code
 from galaxynb.stages import STAGES
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 CONFIG = CHECKOUT / "config"
-NAMED_SOURCES = ("standin", "galaxy10")
 #: Notebook whose executed copies are the pages of kept sweeps, and program that builds the book.
 SWEEP_PAGE, BOOK_PROGRAM = "book/sweep.ipynb", "workflow/book.py"
 
@@ -50,7 +52,7 @@ class Study:
     ----------
     config : dict
         Snakemake's configuration. It holds a profile and the settings that `make` adds, or the path of a sweep's file
-        as ``sweep``.
+        as ``sweep``. The key ``make`` holds further settings, as `launch.settings` encodes them.
     cores : int or None
         Number of cores of the workflow.
     folder : os.PathLike, optional
@@ -71,9 +73,12 @@ class Study:
     """
 
     def __init__(self, config, *, cores=None, folder=CONFIG):
+        config = _given(config)
+        self.gpus = config.pop("gpus", 0)
+        self.folder = folder
         self.sweep = config.get("sweep")
         self.kernel = config.get("kernel", "galaxynb")
-        self.runs = config.get("runs", "runs")
+        self.runs = os.path.expanduser(config.get("runs", "runs"))  # noqa: PTH111 - Path would drop a leading ./
         self.downloads = config.get("downloads", "downloads")
         self.began = time.time()
         schema = read_schema(folder)
@@ -83,17 +88,16 @@ class Study:
             self.name = self.settings["profile"]
             self.root = f"{self.runs}/sweeps/{Path(self.sweep).stem}"
             self.jobs = sweeps.jobs(self.root, self.points)
-            self.cpus = int(config.get("cpus", 1)) or cores or 1
+            self.cpus = config.get("cpus", 1) or cores or 1
         else:
             self.name = config.get("profile", "quick")
             whole = resolved(config, name=self.name, folder=folder)
             check(whole, name=self.name, folder=folder)
             whole = with_defaults(whole, schema)
-            if whole["source"] not in NAMED_SOURCES:
-                whole["source"] = str(Path(whole["source"]).expanduser())
+            whole["source"] = data_path(whole["source"])
             self.root = run_folder(self.runs, self.name, whole["source"])
             self.jobs = {stage: {self.root: whole} for stage in STAGES}
-            self.cpus = int(whole["cpus"]) or cores or 1
+            self.cpus = whole["cpus"] or cores or 1
         sources = {settings["source"] for settings in self.jobs["01_data"].values()}
         self.source_files = sources - {*NAMED_SOURCES}
         self.downloaded = "galaxy10" in sources
@@ -120,6 +124,17 @@ class Study:
     def began_file(self):
         """A file whose modification time is the start of this workflow. Older logs are those of earlier workflows."""
         return f"{self.root}/parameters/began"
+
+    def configurations(self):
+        """Return pairs of a text and a whole configuration: one pair, or one for each point of a sweep."""
+        if self.sweep:
+            return [(sweeps.label(point), point["config"]) for point in self.points]
+        return [("", self.jobs["01_data"][self.root])]
+
+    def gpu(self, stage):
+        """Return the resource that lets one stage at a time use the GPU of this machine, if it has one."""
+        networks = stage in ("03_classifier", "04_autoencoder", "05_evaluation")
+        return {"gpu": 1} if self.gpus and networks else {}
 
     def folder_of(self, stage, settings):
         """Return the folder of a stage, for a configuration."""
@@ -192,8 +207,12 @@ class Study:
         Raises
         ------
         ConfigurationError
-            If the sweep's folder belongs to another file, or a module that a stage uses cannot be read as Python.
+            If a stage would refuse a parameter, the kernel is missing, the disk has too little space, the sweep's
+            folder belongs to another file, or a module that a stage uses cannot be read as Python.
         """
+        import preflight  # imported here, because jobs on a cluster create a study too, and check nothing
+
+        preflight.check_study(self, folder=self.folder)
         if self.sweep:
             import collect  # imported here, because importing pandas takes a second that only sweeps need
 
@@ -260,13 +279,18 @@ class Study:
 
 
 def run_folder(runs, profile, source):
-    """Return the folder of the run of `profile` on `source`, which is one of `NAMED_SOURCES` or the path of a file."""
-    label = source
-    if source not in NAMED_SOURCES:
-        label = re.sub(r"[^A-Za-z0-9_.-]+", "-", Path(source).stem)
-        # A file named standin.h5 must not share the folder of the source standin.
-        label += "-file" if label in NAMED_SOURCES else ""
-    return f"{runs}/{profile}-{label}"
+    """Return the folder of the run of `profile` on `source`, which is one of `NAMED_SOURCES` or a path.
+
+    For a path, the name of the folder ends in a hash of the profile and the path, so that two data sets never share a
+    folder, whatever their names.
+    """
+    if source in NAMED_SOURCES:
+        return f"{runs}/{profile}-{source}"
+    path = Path(source).resolve()
+    # A checkout with the data in it can be moved.
+    place = path.relative_to(CHECKOUT) if path.is_relative_to(CHECKOUT) else path
+    readable = re.sub(r"[^\w.-]+", "-", path.stem).strip("-.")
+    return f"{runs}/{profile}-{readable}-{hashlib.sha256(f'{profile}:{place}'.encode()).hexdigest()[:8]}"
 
 
 def kept_sweeps(folder="book/reference/sweeps"):
@@ -277,6 +301,20 @@ def kept_sweeps(folder="book/reference/sweeps"):
 def is_dry_run(arguments):
     """Return whether Snakemake's arguments ask for no jobs. Snakemake itself does not tell the Snakefile."""
     return any(re.fullmatch(r"--dry-?run|--unlock|-[a-zA-Z]*n[a-zA-Z]*", argument) for argument in arguments)
+
+
+def _given(config):
+    """Return Snakemake's configuration, with the settings from make that `launch.settings` encoded."""
+    config = dict(config)
+    config |= json.loads(unquote(config.pop("make", "%7B%7D")))
+    for name in ("cpus", "gpus"):
+        try:
+            config |= {name: int(config[name])} if name in config else {}
+        except ValueError:
+            raise ConfigurationError(
+                f"{name.upper()} is {config[name]}, but a whole number of cores is needed: give one, such as 4"
+            ) from None
+    return config
 
 
 def _code_of(path):
@@ -302,7 +340,7 @@ def _main():
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--book", action="store_true", help="print the path of the rendered book instead")
     given = parser.parse_args()
-    folder = run_folder(given.runs, given.profile, given.data)
+    folder = run_folder(os.path.expanduser(given.runs), given.profile, data_path(given.data))  # noqa: PTH111
     print(f"The book is ready: {Path(folder, 'book', 'index.html').resolve()}" if given.book else folder)
 
 

@@ -16,6 +16,7 @@ __all__ = [
     "GALAXY10_URL",
     "IMAGES",
     "LABELS",
+    "PUBLISHED_SIDE",
     "STANDIN_ATTRIBUTE",
     "TRUTH",
 ]
@@ -42,6 +43,10 @@ CLASS_NAMES = (
 
 #: Number of images per class in the published file, which is sorted by class.
 CLASS_COUNTS = (1081, 1853, 2645, 2027, 334, 2043, 1829, 2628, 1423, 1873)
+
+
+#: Side of the published images in pixels. The stand-in's are as large.
+PUBLISHED_SIDE = 256
 
 
 IMAGES = "images"  # uint8, shape (N, H, H, 3): R, G, B show the bands z, r, g

@@ -3,11 +3,10 @@
 import keras
 
 from galaxynb.compute import in_precision
-from galaxynb.images import SMALLEST_SIDE
 from galaxynb.networks.batches import DenoisingBatches
 from galaxynb.networks.device_batches import DeviceFeed, DeviceRows
 from galaxynb.networks.device_noise import DeviceNoise
-from galaxynb.networks.models import check_side
+from galaxynb.networks.limits import check_halvings
 from galaxynb.networks.training import Phase
 
 __all__ = ["build_autoencoder", "denoiser_phase"]
@@ -53,15 +52,7 @@ def build_autoencoder(image_size, *, filters=(32,), width=48, depth=3, seed=0, p
     >>> model.output_shape
     (None, 32, 32, 3)
     """
-    check_side(image_size)
-    multiple = 2 ** len(filters)
-    if image_size % multiple:
-        below = image_size - image_size % multiple
-        fitting = [str(size) for size in (below, below + multiple) if size >= SMALLEST_SIDE]
-        raise ValueError(
-            f"image_size is {image_size}, but a multiple of {multiple} is needed for {len(filters)} halvings: "
-            f"use {' or '.join(fitting)}"
-        )
+    check_halvings(image_size, filters)
     keras.utils.set_random_seed(seed)
     layers = keras.layers
     options = {"padding": "same", "activation": "relu", "kernel_initializer": "he_normal"}

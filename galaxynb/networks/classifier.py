@@ -1,14 +1,13 @@
 """The DenseNet121 classifier of ten galaxy classes, and the batches of its training."""
 
-from pathlib import Path
-
 import keras
 
 from galaxynb.compute import in_precision
 from galaxynb.data.galaxy10 import CLASS_NAMES
 from galaxynb.networks.batches import ClassifierBatches
 from galaxynb.networks.device_batches import DeviceFeed, DeviceRows
-from galaxynb.networks.models import DAMAGE, check_side
+from galaxynb.networks.limits import check_side, check_weights
+from galaxynb.networks.models import DAMAGE
 from galaxynb.networks.training import Phase
 
 __all__ = ["build_classifier", "classifier_phase"]
@@ -68,10 +67,7 @@ def build_classifier(image_size, *, weights=None, bn_momentum=0.99, seed=0, prec
     check_side(image_size)
     if not 0 <= bn_momentum < 1:
         raise ValueError(f"bn_momentum is {bn_momentum}, but 0 <= momentum < 1 is needed: change it")
-    if weights not in (None, "imagenet") and not Path(weights).is_file():
-        raise FileNotFoundError(
-            f"weights is {weights}, but there is no such file: give null, 'imagenet' or an existing file"
-        )
+    check_weights(weights)
     keras.utils.set_random_seed(seed)
     with in_precision(precision):
         images = keras.Input((image_size, image_size, 3), name="cutout", dtype="float32")

@@ -11,18 +11,8 @@ import keras
 import pandas as pd
 
 from galaxynb.files import written_aside
-from galaxynb.images import SMALLEST_SIDE
 
-__all__ = [
-    "DAMAGE",
-    "check_side",
-    "compile_model",
-    "in_float32",
-    "layer_table",
-    "load_model",
-    "predict_classes",
-    "save_model",
-]
+__all__ = ["DAMAGE", "compile_model", "in_float32", "layer_table", "load_model", "predict_classes", "save_model"]
 
 #: Exceptions that a damaged model file can cause: Keras, h5py and zipfile each raise different ones.
 DAMAGE = (ValueError, OSError, KeyError, TypeError, RuntimeError, NotImplementedError, zipfile.BadZipFile)
@@ -243,20 +233,3 @@ def load_model(path, made_by):
             f"{path} is not a readable Keras model ({type(error).__name__}), but one is needed: delete it and run "
             f"{made_by} again"
         ) from error
-
-
-def check_side(image_size):
-    """Raise an error if images are too small for the networks.
-
-    Parameters
-    ----------
-    image_size : int
-        Side of the images in pixels.
-
-    Raises
-    ------
-    ValueError
-        If `image_size` is below `SMALLEST_SIDE`.
-    """
-    if image_size < SMALLEST_SIDE:
-        raise ValueError(f"image_size is {image_size}, but {SMALLEST_SIDE} px or more is needed: choose a larger size")

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import configuration
 import content
+import launch
 import pytest
 import stage
 import study
@@ -122,7 +123,7 @@ def test_a_sweep_takes_a_profile_that_extends_another_and_refuses_a_wrong_one(ch
 def test_a_file_of_data_is_named_from_the_notebooks_and_must_exist(checkout):
     (checkout / "my galaxies.h5").touch()
     made = study.Study(profile(source="my galaxies.h5"))
-    assert made.root == "runs/smoke-my-galaxies"
+    assert re.fullmatch(r"runs/smoke-my-galaxies-[0-9a-f]{8}", made.root)
     assert made.parameters("01_data", made.root)["source"] == "../my galaxies.h5"
     assert made.inputs("01_data")["source"](SimpleNamespace(folder=made.root)) == ["my galaxies.h5"]
     assert made.inputs("02_noise")["source"](SimpleNamespace(folder=made.root)) == []
@@ -130,10 +131,25 @@ def test_a_file_of_data_is_named_from_the_notebooks_and_must_exist(checkout):
         study.Study(profile(source="nowhere.h5"))
 
 
-def test_each_source_has_a_folder_of_its_own():
-    names = {"standin": "standin", "a/b c.h5": "b-c", "standin.h5": "standin-file", "galaxy10": "galaxy10"}
-    for source, name in names.items():
-        assert study.run_folder("r", "p", source) == f"r/p-{name}"
+def test_no_two_runs_share_a_folder(checkout):
+    sources = ["standin", "galaxy10", "standin.h5", "a/b c.h5", "a/b-c.h5", "b/b c.h5", "a/b c.parquet", "星系", "星云"]
+    folders = [study.run_folder("r", name, source) for name in ("p", "p-a", "2024") for source in sources]
+    assert len(set(folders)) == len(folders)
+    assert folders[:2] == ["r/p-standin", "r/p-galaxy10"]
+    assert all(re.fullmatch(r"r/[\w-]+", folder) for folder in folders)
+    same = {study.run_folder("r", "p", path) for path in ("x.h5", "./x.h5", "a/../x.h5", str(checkout / "x.h5"))}
+    assert len(same) == 1
+
+
+def test_text_from_make_stays_what_it_is():
+    given = {"KERNEL": "galaxynb", "RUNS": "2024_11_25", "CPUS": "2"}
+    texts = {"profile": "2024", "source": "a 'b' \"c\" $HOME ü.h5"}
+    flag, setting = launch.settings(given, **texts)
+    name, _, value = setting.partition("=")
+    assert (flag, name) == ("--config", "make")
+    assert re.fullmatch(r"[\w.%~-]+", value)  # a word for every shell, and no number for YAML
+    read = study._given({"make": value, "seed": 1})
+    assert read == texts | {"kernel": "galaxynb", "runs": "2024_11_25", "cpus": 2, "seed": 1}
 
 
 def test_as_a_script_it_prints_where_results_lie():

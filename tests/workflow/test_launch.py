@@ -1,0 +1,117 @@
+"""The environment of every process of the workflow is made from a short list, whatever the user's machine sets."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import environment
+import launch
+import pytest
+from paths import ROOT
+
+from galaxynb.compute import VARIABLES
+
+#: Settings of a user that would change results, pictures or the place of files, or stop the study.
+FOREIGN = {
+    "MPLBACKEND": "TkAgg",
+    "MATPLOTLIBRC": "/nowhere",
+    "KERAS_BACKEND": "torch",
+    "KERAS_HOME": "/nowhere",
+    "PYTHONPATH": "/nowhere",
+    "PYTHONHOME": "/nowhere",
+    "PYTHONSTARTUP": "/nowhere",
+    "PYTHONWARNINGS": "error",
+    "JUPYTER_PATH": "/nowhere",
+    "JUPYTER_DATA_DIR": "/nowhere",
+    "JUPYTER_CONFIG_DIR": "/nowhere",
+    "SNAKEMAKE_PROFILE": "nowhere",
+    "LC_ALL": "tr_TR.UTF-8",
+    "LANG": "tr_TR",
+    "XDG_CONFIG_HOME": "/nowhere",
+    "TMPDIR": "/nowhere",
+    "OMP_NUM_THREADS": "1",
+    "TF_DETERMINISTIC_OPS": "0",
+    "IPYTHONDIR": "/nowhere",
+    "GIT_DIR": "/nowhere",
+    "XLA_FLAGS": "--nonsense",
+    "PIP_USER": "1",
+    "PIP_TARGET": "/nowhere",
+}
+
+
+def test_nothing_foreign_passes():
+    made = environment.environment(given=FOREIGN, scratch="/scratch")
+    assert {name for name, value in FOREIGN.items() if made.get(name) == value} == set()
+    assert not {"TMPDIR", "OMP_NUM_THREADS", "PYTHONHOME", "GIT_DIR"} & made.keys()
+    assert made == environment.environment(given={}, scratch="/scratch")
+
+
+def test_what_describes_the_machine_passes(tmp_path):
+    given = dict.fromkeys([*VARIABLES, "HOME", "LD_LIBRARY_PATH", "SLURM_CONF", "MALLOC_ARENA_MAX"], "x")
+    given |= {"TMPDIR": str(tmp_path)}
+    made = environment.environment(given=given)
+    assert {name: made[name] for name in given} == given
+
+
+def test_a_notebook_shows_its_figures_and_other_programs_draw_without_a_screen():
+    assert environment.environment()["MPLBACKEND"] == "agg"
+    assert environment.environment(scratch="/scratch")["MPLBACKEND"] == "module://matplotlib_inline.backend_inline"
+
+
+def test_cores_reach_each_library():
+    made = environment.environment(threads=3)
+    assert {made[name] for name in made if "THREADS" in name or name == "NPROC"} == {"3"}
+
+
+def test_a_home_that_cannot_be_written_is_left_alone(tmp_path):
+    code = "import os, keras, matplotlib.pyplot, IPython.paths; print(IPython.paths.get_ipython_dir())"
+    home = {"HOME": "/proc"}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        env=environment.environment(given=os.environ | home), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "/proc" not in done.stdout
+
+
+def test_programs_are_those_of_this_checkout_whatever_is_installed(tmp_path):
+    other = tmp_path / "other/galaxynb/__init__.py"
+    other.parent.mkdir(parents=True)
+    other.write_text("raise RuntimeError('another checkout')")
+    program = tmp_path / "where.py"
+    program.write_text("import os, galaxynb, study; print(galaxynb.__file__, study.__file__, os.getcwd())")
+    command = [sys.executable, "-I", ROOT / "workflow/launch.py", program]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=os.environ | FOREIGN | {"PYTHONPATH": str(tmp_path / "other")},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout.split() == [str(ROOT / "galaxynb/__init__.py"), str(ROOT / "workflow/study.py"), str(tmp_path)]
+
+
+def test_pip_keeps_the_source_of_packages_and_nothing_else(tmp_path):
+    (tmp_path / "pip.conf").write_text(
+        "[global]\nindex-url = https://index.example\ntimeout = 7\n"
+        "[install]\nuser = true\ntarget = /nowhere\nno-deps = true\n"
+    )
+    given = os.environ | {"PIP_CONFIG_FILE": str(tmp_path / "pip.conf"), "PIP_USER": "1", "PIP_RETRIES": "3"}
+    given.pop("PIP_INDEX_URL", None)
+    made = environment.pip_environment(given)
+    kept = {name: made.get(name) for name in ("PIP_INDEX_URL", "PIP_TIMEOUT", "PIP_RETRIES", "PIP_CONFIG_FILE")}
+    assert kept == {
+        "PIP_INDEX_URL": "https://index.example", "PIP_TIMEOUT": "7", "PIP_RETRIES": "3", "PIP_CONFIG_FILE": os.devnull,
+    }  # fmt: skip
+    assert not {"PIP_USER", "PIP_TARGET", "PIP_NO_DEPS"} & made.keys()
+
+
+def test_a_kernel_opened_by_hand_has_the_settings_of_the_workflow():
+    made = environment.kernel_environment("jax")
+    assert made["KERAS_BACKEND"] == "jax"
+    assert made["MPLBACKEND"] == environment.environment(scratch="")["MPLBACKEND"]
+
+
+@pytest.mark.parametrize("data", ["standin", "galaxy10", ".", "~"])
+def test_data_may_be_a_name_a_file_or_a_folder(data, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    launch.check({"PROFILE": "smoke", "DATA": data})
+    assert launch.data_path("~/x.h5") == str(Path.home() / "x.h5")

@@ -1,0 +1,135 @@
+"""The environment of every process that the workflow starts, so that the user's machine does not change a result.
+
+Variables of the user's shell pass only if they are named here or in `galaxynb.compute.VARIABLES`. Configuration files
+in the home folder are left unread: those of Keras, Matplotlib, IPython, astropy and Snakemake, and those of pip except
+for where it finds packages. The modules of galaxynb/ and workflow/ are those of this checkout, whichever checkout the
+interpreter was installed for.
+
+This module and `launch` need only the standard library: make calls them before the environment exists.
+"""
+
+import ast
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+#: The folder that holds galaxynb/, workflow/ and notebooks/.
+CHECKOUT = Path(__file__).resolve().parents[1]
+
+#: Variables that pass because programs could not start or reach the network without them.
+_NEEDED = (
+    *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "COLUMNS", "LINES", "NO_COLOR", "CI"),
+    *("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LD_PRELOAD"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+)
+#: Beginnings of further names that pass: the scheduler's, the memory allocator's and our own.
+_FAMILIES = ("SLURM_", "SBATCH_", "MALLOC_", "GLIBC_TUNABLES", "GALAXYNB_")
+
+#: Variables that set how many cores a program uses.
+_THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OPENCV_FOR_THREADS_NUM", "NPROC")
+
+#: Settings of pip that tell where packages come from. All others, such as `user` and `target`, are left out.
+_PIP_SOURCES = (
+    *("index-url", "extra-index-url", "no-index", "find-links", "trusted-host", "cert", "client-cert", "proxy"),
+    *("timeout", "default-timeout", "retries", "cache-dir", "no-cache-dir"),
+)
+
+
+def environment(*, threads=None, scratch=None, given=None):
+    """Return the environment for a process of the workflow.
+
+    Parameters
+    ----------
+    threads : int, optional
+        Number of cores that the process may use. By default, it may use all cores that the system grants it.
+    scratch : str or os.PathLike, optional
+        Folder for the temporary files of a notebook. If it is given, figures are shown in the notebook.
+    given : dict of str, optional
+        The environment of the user. The default is that of this process.
+
+    Returns
+    -------
+    dict of str
+    """
+    if str(CHECKOUT) not in sys.path:
+        sys.path.insert(0, str(CHECKOUT))
+    from galaxynb.compute import VARIABLES
+
+    given = os.environ if given is None else given
+    passing = {*_NEEDED, *VARIABLES}
+    kept = {name: value for name, value in given.items() if name in passing or name.startswith(_FAMILIES)}
+    if os.access(given.get("TMPDIR", ""), os.W_OK | os.X_OK):
+        kept["TMPDIR"] = os.path.abspath(given["TMPDIR"])  # noqa: PTH100 - a symbolic link may be there on purpose
+    programs = Path(sys.executable).parent
+    kept["PATH"] = os.pathsep.join([str(programs), *(kept["PATH"].split(os.pathsep) if kept.get("PATH") else [])])
+    cache = _cache()
+    kept |= {
+        # The code that runs is that of this checkout.
+        "PYTHONPATH": f"{CHECKOUT}{os.pathsep}{CHECKOUT / 'workflow'}",
+        "PYTHONNOUSERSITE": "1",
+        # Every system has the locale C, and Python then reads and writes UTF-8.
+        "LC_ALL": "C",
+        "PYTHONUTF8": "1",
+        # Folders of this project in place of those in the home folder, which may be read-only or hold settings.
+        "XDG_CACHE_HOME": str(cache),
+        "XDG_CONFIG_HOME": str(cache / "config"),
+        "MPLCONFIGDIR": str(cache / "matplotlib"),
+        "KERAS_HOME": str(CHECKOUT / "downloads" / "keras"),
+        # A kernel that sets another backend overrules this one.
+        "KERAS_BACKEND": "tensorflow",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "IPYTHONDIR": str(cache / "ipython"),
+        "JUPYTER_PREFER_ENV_PATH": "1",
+        "JUPYTER_RUNTIME_DIR": str(cache / "jupyter"),
+        "MPLBACKEND": "agg",
+    }
+    if threads is not None:
+        kept |= dict.fromkeys(_THREADS, str(threads))
+    if scratch is not None:
+        # IPython keeps its history in a database. On a network file system, jobs would block each other.
+        kept |= {
+            "IPYTHONDIR": str(scratch),
+            "JUPYTER_RUNTIME_DIR": str(scratch),
+            "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+        }
+    return kept
+
+
+def kernel_environment(backend="tensorflow"):
+    """Return the variables that the kernels made by make set, so that notebooks opened by hand have them too."""
+    ours = environment(scratch="", given={})
+    names = ("KERAS_BACKEND", "MPLBACKEND", "TF_CPP_MIN_LOG_LEVEL", "PYTHONNOUSERSITE")
+    return {name: ours[name] for name in names} | {"KERAS_BACKEND": backend}
+
+
+def pip_environment(given=None):
+    """Return the environment for pip: `environment`, and where the user's settings say that packages come from.
+
+    Settings such as ``user`` or ``target`` would install the packages to another place than the environment.
+    """
+    given = os.environ if given is None else given
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "config", "list"]
+    listed = subprocess.run(command, capture_output=True, text=True, env=dict(given), check=False).stdout
+    sources = {}
+    # A setting of the section "install" overrules one of "global", and a variable overrules both.
+    for section in ("global", "install", ":env:"):
+        for line in listed.splitlines():
+            name, _, value = line.partition("=")
+            if name.startswith(f"{section}.") and (option := name.removeprefix(f"{section}.")) in _PIP_SOURCES:
+                with contextlib.suppress(ValueError, SyntaxError):
+                    sources[f"PIP_{option.upper().replace('-', '_')}"] = str(ast.literal_eval(value))
+    return environment(given=given) | sources | {"PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+
+
+def _cache():
+    """Return a folder for the caches of programs, beside the environment if that can be written."""
+    cache = Path(sys.prefix, "galaxynb-cache")
+    if not os.access(cache if cache.exists() else sys.prefix, os.W_OK):
+        cache = Path(tempfile.gettempdir(), f"galaxynb-cache-{os.getuid()}")
+    # astropy reads its settings from the home folder unless these folders exist.
+    for name in ("astropy", "config/astropy", "matplotlib"):
+        (cache / name).mkdir(parents=True, exist_ok=True)
+    return cache

@@ -1,0 +1,124 @@
+"""Start the programs of the workflow, each in the environment that `environment` describes. make calls this file.
+
+    python -I workflow/launch.py check               stop if make's arguments name no profile or data
+    python -I workflow/launch.py book [ARGUMENTS]    run the study and render the book, with Snakemake
+    python -I workflow/launch.py sweep [ARGUMENTS]   run the sweep SWEEP
+    python -I workflow/launch.py pip ARGUMENTS       call pip
+    python -I workflow/launch.py kernel ARGUMENTS    register a kernel for the backend BACKEND
+    python -I workflow/launch.py NAME ARGUMENTS      run another module, or a program whose name ends in .py
+
+make's arguments, such as PROFILE, come as variables of the environment. No shell reads them, so they may hold spaces
+and quotes. With -I, Python ignores the user's own settings for Python.
+"""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from urllib.parse import quote
+
+sys.path.insert(0, str(Path(__file__).parent))
+from environment import environment, kernel_environment, pip_environment
+
+#: Sources of images that make's DATA can name. Others are paths.
+NAMED_SOURCES = ("standin", "galaxy10")
+#: Executors that start jobs on this machine.
+_LOCAL = "local"
+
+
+def data_path(text):
+    """Return make's DATA with the home folder in place of ``~``, unless it is one of `NAMED_SOURCES`."""
+    return text if text in NAMED_SOURCES else str(Path(text).expanduser())
+
+
+def check(given):
+    """Raise SystemExit if PROFILE or DATA cannot be right. The study checks what they hold."""
+    if data_path(given["DATA"]) not in NAMED_SOURCES and not Path(data_path(given["DATA"])).exists():
+        sys.exit(
+            f"DATA is {given['DATA']}, but standin, galaxy10 or the path of your images is needed: give one of them."
+        )
+    if not Path("config", f"{given['PROFILE']}.yaml").is_file():
+        known = " ".join(sorted(path.stem for path in Path("config").glob("*.yaml") if "schema" not in path.stem))
+        sys.exit(
+            f"PROFILE is {given['PROFILE']}, but config/{given['PROFILE']}.yaml does not exist: choose one of {known}"
+        )
+
+
+def settings(given, **more):
+    """Return Snakemake's arguments for its configuration.
+
+    Snakemake would turn text that looks like a number into one, and pass quotation marks to cluster jobs wrongly. So
+    all values are one text without such signs, which `study.Study` decodes.
+    """
+    values = {"kernel": given["KERNEL"], "runs": given["RUNS"], "cpus": given["CPUS"], **more}
+    kept = {name: value for name, value in values.items() if value}
+    return ["--config", f"make={quote(json.dumps(kept), safe='')}"]
+
+
+def book(given):
+    """Return Snakemake's arguments for a study."""
+    common = ["--logger", "galaxynb", "--snakefile", "workflow/Snakefile", "--rerun-incomplete", "--quiet", "host"]
+    configured = settings(given, profile=given["PROFILE"], source=data_path(given["DATA"]), **_gpus())
+    return [
+        *common, "--cores", given["CORES"], "--resources", "gpu=1", "--configfile", f"config/{given['PROFILE']}.yaml",
+        *configured, *shlex.split(given["SNAKEMAKE_ARGS"]),
+    ]  # fmt: skip
+
+
+def sweep(given):
+    """Return Snakemake's arguments for a sweep."""
+    executor, dry = given["EXECUTOR"], given["DRY_RUN"]
+    limits, gpus = [], {}
+    if executor == _LOCAL:
+        # On this machine, memory limits the number of jobs at the same time. On a cluster, the scheduler does.
+        import psutil
+
+        memory = psutil.virtual_memory().total >> 20
+        limits, gpus = ["--cores", given["CORES"], "--resources", f"mem_mb={memory}", "gpu=1"], _gpus()
+    return [
+        *(["--dry-run", "--quiet", "rules"] if dry else ["--logger", "galaxynb"]), *limits,
+        "--snakefile", "workflow/Snakefile", "--workflow-profile", f"workflow/profiles/{executor}",
+        *settings(given, sweep=given["SWEEP"], **gpus), *shlex.split(given["SNAKEMAKE_ARGS"]),
+    ]  # fmt: skip
+
+
+def _gpus():
+    """Return the setting that lets one training at a time run on this machine, if the machine has GPUs."""
+    from galaxynb.compute import gpus_of_machine
+
+    return {"gpus": "1"} if gpus_of_machine() else {}
+
+
+def main(name, *arguments):
+    """Run the program `name`, in place of this process unless it needs a folder for temporary files."""
+    given = dict(os.environ)
+    if name == "check":
+        check(given)
+        return
+    variables = environment()
+    # Files that only other users could read, or nobody, would stop later stages.
+    os.umask(os.umask(0) & 0o077)
+    if name in ("book", "sweep"):
+        arguments = ["snakemake", *{"book": book, "sweep": sweep}[name](given), *arguments]
+    elif name == "pip":
+        arguments, variables = [name, *arguments], pip_environment()
+    elif name == "kernel":
+        backend = given["BACKEND"]
+        pairs = [text for pair in kernel_environment(backend).items() for text in ("--env", *pair)]
+        title = f"galaxynb ({backend})" if "--user" in arguments else "galaxynb"
+        arguments = ["ipykernel", "install", *arguments, "--display-name", title, *pairs]
+    else:
+        arguments = [name, *arguments]
+    command = [sys.executable, *(arguments if arguments[0].endswith(".py") else ["-m", *arguments])]
+    if name == "papermill":
+        with tempfile.TemporaryDirectory(prefix="galaxynb-", ignore_cleanup_errors=True) as scratch:
+            sys.exit(subprocess.run(command, env=environment(scratch=scratch), check=False).returncode)
+    sys.stdout.flush()
+    os.execve(command[0], command, variables)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,138 @@
+"""Check before the first stage all that can be checked: parameters, notebooks, kernel, data and disk space.
+
+Stages check the same by the same functions, but they would find a fault of the last stage only after hours.
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+from configuration import ConfigurationError, check
+from launch import NAMED_SOURCES
+
+from galaxynb.data.galaxy10 import CLASS_COUNTS, PUBLISHED_SIDE
+from galaxynb.networks.limits import check_halvings, check_weights
+from galaxynb.noise import NoiseModel
+from galaxynb.stages import STAGES
+
+#: Bytes that a stage needs besides images: for the networks, a model and its last checkpoints.
+_BYTES = {"03_classifier": 300e6, "04_autoencoder": 20e6}
+#: Bytes of one image of a stand-in's file, compressed, with its noise-free version; and of the published file.
+_BYTES_OF_STANDIN, _BYTES_OF_PUBLISHED = 240e3, 2.54e9
+
+
+def check_settings(settings, *, name, folder, label=""):
+    """Raise `ConfigurationError` if a stage would refuse a value of a configuration.
+
+    Parameters
+    ----------
+    settings : dict
+        The whole configuration of a study.
+    name : str
+        Name of its profile.
+    folder : os.PathLike
+        The folder config/.
+    label : str
+        Values of the point on the axes of a sweep, for the message.
+    """
+    check(settings, name=name, folder=folder, label=label)
+    what = f"config/{name}.yaml{label and f', {label}'}"
+    noise, side = settings["noise"], settings["data"]["image_size"]
+    try:
+        NoiseModel(sigma=noise["sigma"], n_stars=(noise["fewest_stars"], noise["most_stars"]))
+        check_halvings(side, settings["autoencoder"]["filters"])
+        weights = settings["classifier"]["weights"]
+        # The notebooks run in their folder, so a path there is relative to it.
+        check_weights(weights if weights in (None, "imagenet") else Path("notebooks", weights))
+    except (ValueError, FileNotFoundError) as error:
+        raise ConfigurationError(f"{what}: {error}") from None
+    if settings["source"] in NAMED_SOURCES and side > PUBLISHED_SIDE:
+        raise ConfigurationError(
+            f"{what}: image_size is {side}, but {PUBLISHED_SIDE}, the side of the file's images, or less is needed: "
+            "choose a smaller size"
+        )
+
+
+def check_names(names):
+    """Raise `ConfigurationError` if a path holds what Snakemake would take for a wildcard."""
+    for name, value in names.items():
+        if {"{", "}", "\n"} & set(value):
+            raise ConfigurationError(
+                f"{name} is {value!r}, but a name without braces and line breaks is needed: rename it, or give a link"
+            )
+
+
+def check_kernel(name):
+    """Raise `ConfigurationError` if no Jupyter kernel has this name, or its Python is gone."""
+    from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+
+    manager = KernelSpecManager()
+    try:
+        program = manager.get_kernel_spec(name).argv[0]
+    except NoSuchKernel:
+        known = ", ".join(sorted(manager.find_kernel_specs()))
+        raise ConfigurationError(
+            f"KERNEL is {name}, but one of the registered kernels ({known}) is needed: choose one of them, or register "
+            "it with `python -m ipykernel install --user --name NAME`"
+        ) from None
+    if shutil.which(program) is None:
+        raise ConfigurationError(
+            f"KERNEL is {name}, but {program}, which it starts, is missing: register the kernel again"
+        )
+
+
+def bytes_needed(stage, settings, *, downloads):
+    """Return how many bytes the results of a stage take at least."""
+    if stage != "01_data":
+        return _BYTES.get(stage, 0)
+    data, source = settings["data"], settings["source"]
+    if source not in NAMED_SOURCES:
+        return 0  # the number of images is not known yet
+    n_images = data["n_images"] if source == "standin" else sum(CLASS_COUNTS)
+    cache = n_images * data["image_size"] ** 2 * 3
+    if source == "standin":
+        return 2 * cache + n_images * _BYTES_OF_STANDIN
+    return cache + (0 if any(Path(downloads).glob("Galaxy10_DECals.h5")) else _BYTES_OF_PUBLISHED)
+
+
+def check_disk(runs, needed):
+    """Raise `ConfigurationError` if the folder `runs` cannot be written, or its disk has less than `needed` bytes."""
+    existing = Path(runs).absolute()
+    while not existing.exists():
+        existing = existing.parent
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise ConfigurationError(
+            f"RUNS is {runs}, but a folder that can be written is needed: give another one, such as RUNS=runs"
+        )
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise ConfigurationError(
+            f"the disk of {runs} has {free / 1e9:.1f} GB free, but {needed / 1e9:.1f} GB is needed for the results: "
+            "free some space, or give RUNS on another disk"
+        )
+
+
+def check_study(study, *, folder):
+    """Raise `ConfigurationError` for the first fault of a study, or of a sweep and all its points.
+
+    Parameters
+    ----------
+    study : study.Study
+    folder : os.PathLike
+        The folder config/.
+    """
+    seen = set()
+    for label, settings in study.configurations():
+        if (text := json.dumps(settings, sort_keys=True)) not in seen:
+            seen.add(text)
+            check_settings(settings, name=study.name, folder=folder, label=label)
+    check_names({"RUNS": study.runs, "PROFILE": study.name} | dict.fromkeys(["DATA"], "".join(study.source_files)))
+    check_kernel(study.kernel)
+    needed = sum(
+        bytes_needed(stage, settings, downloads=study.downloads)
+        for stage, folders in study.jobs.items()
+        for place, settings in folders.items()
+        if not Path(place, STAGES[stage].result).exists()
+    )
+    check_disk(study.runs, needed)
