@@ -121,7 +121,9 @@ def pip_environment(given=None):
             if name.startswith(f"{section}.") and (option := name.removeprefix(f"{section}.")) in _PIP_SOURCES:
                 with contextlib.suppress(ValueError, SyntaxError):
                     sources[f"PIP_{option.upper().replace('-', '_')}"] = str(ast.literal_eval(value))
-    return environment(given=given) | sources | {"PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    made = environment(given=given) | sources | {"PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    del made["XDG_CACHE_HOME"]  # pip's own cache, in the home folder, serves all environments
+    return made
 
 
 def _cache():

@@ -1,5 +1,7 @@
 """Messages of make before a study begins: wrong arguments, wrong profiles, help and cleaning."""
 
+import sys
+
 import pytest
 import yaml
 from checkout import Checkout, sentence
@@ -44,6 +46,42 @@ def test_a_wrong_profile_stops_with_the_key(checkout, section, key, value, expec
     assert expected in said
     assert section in said
     assert not (checkout.root / "runs/wrong-standin").exists()
+
+
+def test_a_copied_or_moved_checkout_sets_its_environment_up_again(checkout, tmp_path):
+    venv = checkout.root / ".venv"
+    venv.mkdir()
+    (venv / "pyvenv.cfg").touch()
+    ask = ["make", "--dry-run", ".venv/ready", "PYTHON=python3"]
+    for owner, again in ((str(tmp_path), True), ("", True), (str(checkout.root.resolve()), False)):
+        (venv / "ready").write_text(f"{owner}\n")
+        assert ("-m venv --clear .venv" in checkout.run(*ask).stdout) == again, owner
+
+
+def test_the_environment_of_another_checkout_is_left_alone(checkout, tmp_path):
+    venv = tmp_path / "venv"
+    venv.mkdir()
+    (venv / "pyvenv.cfg").touch()
+    (venv / "ready").write_text("/another/checkout\n")
+    said = sentence(checkout.run("make", "lint", f"VENV={venv}", f"PYTHON={sys.executable}"))
+    assert f"VENV is {venv}, but it was set up for the checkout in /another/checkout: choose another folder." in said
+    assert sorted(path.name for path in venv.iterdir()) == ["pyvenv.cfg", "ready"]
+
+
+@pytest.mark.parametrize("profile", ["quick (copy)", "it's $HOME", '"a" `b`', "größe 星", "2024_11_25", "[x]"])
+def test_a_profile_and_a_run_may_have_any_name(checkout, profile):
+    (checkout.root / f"config/{profile}.yaml").write_text("extends: smoke\n")
+    runs = f"runs of {profile}"
+    done = checkout.make("book", f"PROFILE={profile}", f"RUNS={runs}", "SNAKEMAKE_ARGS=--dry-run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    written = checkout.root / runs / f"{profile}-standin/parameters/01_data.yaml"
+    assert yaml.safe_load(written.read_text())["profile"] == profile
+
+
+def test_what_make_takes_from_the_environment_is_said(checkout):
+    done = checkout.run("env", "PROFILE=smokey", "make", "profile")
+    assert "PROFILE=smokey is taken from the environment" in done.stdout
+    assert "PROFILE is smokey, but" in done.stderr
 
 
 def test_help_of_a_notebook_explains_each_parameter(checkout):
