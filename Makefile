@@ -1,4 +1,6 @@
 # The commands for users; `make help` lists them. Everything else is in workflow/Snakefile.
+$(if $(wildcard workflow/launch.py),,$(error the working folder is $(CURDIR), but the repository's is needed: give make --directory FOLDER))
+
 PYTHON  ?= python3
 VENV    ?= .venv
 PROFILE ?= quick
@@ -31,7 +33,7 @@ MOVED := $(shell test "$$(cat '$(VENV)/ready' 2>/dev/null)" = "$$(pwd -P)" || ec
 .DEFAULT_GOAL := help
 # Arguments are checked before the environment is made, and Snakemake and pytest use the cores themselves.
 .NOTPARALLEL:
-.PHONY: help book profile test test-all test-slow check-reference test-slurm lab kernel reference committed reference-run reference-sweeps reference-bench bench sweep lint lock unlock clean moved
+.PHONY: help book profile sweep-file test test-all test-slow check-reference test-slurm lab kernel reference committed reference-run reference-sweeps reference-bench bench sweep lint lock unlock clean moved
 
 help: ## list the targets
 	@echo "make TARGET [PROFILE=quick|half|paper|smoke] [DATA=standin|galaxy10|file.h5] [KERNEL=galaxynb] [CORES=all]"
@@ -104,8 +106,11 @@ reference-bench: committed $(VENV)/ready ## run all benchmarks (an hour) and kee
 bench: $(VENV)/ready ## compare the speed of the study with other implementations (BENCH="pairs start-up" for some rows)
 	@$(RUN) benchmarks/bench.py $(BENCH) --out "$$RUNS/benchmarks"
 
-sweep: $(VENV)/ready ## run SWEEP=config/sweeps/NAME.yaml (EXECUTOR=slurm for a cluster; DRY_RUN=1 only lists the jobs)
+sweep: sweep-file $(VENV)/ready ## run SWEEP=config/sweeps/NAME.yaml (EXECUTOR=slurm for a cluster; DRY_RUN=1 only lists the jobs)
 	@$(RUN) sweep
+
+sweep-file:
+	@$(PYTHON) -I workflow/launch.py check sweep
 
 lint: $(VENV)/ready ## check the style of the code
 	@$(RUN) ruff check . && $(RUN) ruff format --check .

@@ -1,6 +1,7 @@
 """Start the programs of the workflow, each in the environment that `environment` describes. make calls this file.
 
-    python -I workflow/launch.py check               stop if make's arguments name no profile or data
+    python -I workflow/launch.py check               stop if PROFILE or DATA names no file
+    python -I workflow/launch.py check sweep         stop if SWEEP names no file
     python -I workflow/launch.py book [ARGUMENTS]    run the study and render the book, with Snakemake
     python -I workflow/launch.py sweep [ARGUMENTS]   run the sweep SWEEP
     python -I workflow/launch.py pip ARGUMENTS       call pip
@@ -34,8 +35,13 @@ def data_path(text):
     return text if text in NAMED_SOURCES else str(Path(text).expanduser())
 
 
-def check(given):
-    """Raise SystemExit if PROFILE or DATA cannot be right. The study checks what they hold."""
+def check(given, what=""):
+    """Raise SystemExit if PROFILE or DATA, or SWEEP, cannot be right. The study checks what the files hold."""
+    if what == "sweep":
+        if not Path(given["SWEEP"]).is_file():
+            known = ", ".join(map(str, sorted(Path("config/sweeps").glob("*.yaml"))))
+            sys.exit(f"SWEEP is {given['SWEEP']}, but this file is missing: give one of {known}, or write your own")
+        return
     if data_path(given["DATA"]) not in NAMED_SOURCES and not Path(data_path(given["DATA"])).exists():
         sys.exit(
             f"DATA is {given['DATA']}, but standin, galaxy10 or the path of your images is needed: give one of them."
@@ -96,7 +102,7 @@ def main(name, *arguments):
     """Run the program `name`, in place of this process unless it needs a folder for temporary files."""
     given = dict(os.environ)
     if name == "check":
-        check(given)
+        check(given, *arguments)
         return
     variables = environment()
     # Files that only other users could read, or nobody, would stop later stages.
@@ -106,7 +112,7 @@ def main(name, *arguments):
     elif name == "pip":
         arguments, variables = [name, *arguments], pip_environment()
     elif name == "kernel":
-        backend = given["BACKEND"]
+        backend = given.get("BACKEND", "tensorflow")
         pairs = [text for pair in kernel_environment(backend).items() for text in ("--env", *pair)]
         title = f"galaxynb ({backend})" if "--user" in arguments else "galaxynb"
         arguments = ["ipykernel", "install", *arguments, "--display-name", title, *pairs]

@@ -23,6 +23,9 @@ SMALL = (
     " --slurm-status-command squeue --slurm-init-seconds-before-status-checks 5 --latency-wait 10"
 )
 
+#: A name with a space, quotes and a dollar sign.
+RUNS = 'it\'s "2024_11_25" $HOME'
+
 
 @pytest.fixture(scope="module")
 def sweeps(tmp_path_factory):
@@ -33,9 +36,10 @@ def sweeps(tmp_path_factory):
     with slurm_cluster.cluster(tmp_path_factory.mktemp("slurm") / "cluster"):
         for name, options in (("local", []), ("slurm", ["EXECUTOR=slurm", SMALL])):
             checkout = Checkout(tmp_path_factory.mktemp(name))
-            done = checkout.make("sweep", "SWEEP=config/sweeps/smoke.yaml", *options)
+            # Snakemake starts itself again in each job, which must get the same names.
+            done = checkout.make("sweep", "SWEEP=config/sweeps/smoke.yaml", f"RUNS={RUNS}", *options)
             assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
-            results[name] = pd.read_parquet(checkout.root / "runs/sweeps/smoke/results.parquet")
+            results[name] = pd.read_parquet(checkout.root / RUNS / "sweeps/smoke/results.parquet")
     return results
 
 

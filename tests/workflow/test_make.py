@@ -15,12 +15,20 @@ def checkout(tmp_path_factory):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["PROFILE=smokey"], "PROFILE is smokey, but config/smokey.yaml does not exist"),
-        (["PROFILE=smoke", "DATA=nowhere.h5"], "DATA is nowhere.h5, but standin, galaxy10 or"),
+        (["book", "PROFILE=smokey"], "PROFILE is smokey, but config/smokey.yaml does not exist"),
+        (["book", "PROFILE=smoke", "DATA=nowhere.h5"], "DATA is nowhere.h5, but standin, galaxy10 or"),
+        (
+            ["sweep", "SWEEP=nowhere.yaml"],
+            "SWEEP is nowhere.yaml, but this file is missing: give one of config/sweeps/",
+        ),
+        (
+            ["--file", "../../Makefile", "--directory", "config/sweeps", "book"],
+            "config/sweeps, but the repository's is",
+        ),
     ],
 )
 def test_bad_arguments_of_make(checkout, arguments, expected):
-    assert expected in sentence(checkout.make("book", *arguments))
+    assert expected in sentence(checkout.make(*arguments))
 
 
 def test_a_mistyped_profile_is_told_before_an_environment_is_made(checkout, tmp_path):
@@ -68,7 +76,7 @@ def test_the_environment_of_another_checkout_is_left_alone(checkout, tmp_path):
     assert sorted(path.name for path in venv.iterdir()) == ["pyvenv.cfg", "ready"]
 
 
-@pytest.mark.parametrize("profile", ["quick (copy)", "it's $HOME", '"a" `b`', "größe 星", "2024_11_25", "[x]"])
+@pytest.mark.parametrize("profile", ["it's (a) $HOME", 'größe 星 [x] "a" `b`', "2024_11_25"])
 def test_a_profile_and_a_run_may_have_any_name(checkout, profile):
     (checkout.root / f"config/{profile}.yaml").write_text("extends: smoke\n")
     runs = f"runs of {profile}"
