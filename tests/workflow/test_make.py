@@ -19,7 +19,7 @@ def checkout(tmp_path_factory):
         (["book", "PROFILE=smoke", "DATA=nowhere.h5"], "DATA is nowhere.h5, but standin, galaxy10 or"),
         (
             ["sweep", "SWEEP=nowhere.yaml"],
-            "SWEEP is nowhere.yaml, but this file is missing: give one of config/sweeps/",
+            "SWEEP is nowhere.yaml, but this file is missing: give one of config/",
         ),
         (
             ["--file", "../../Makefile", "--directory", "config/sweeps", "book"],
