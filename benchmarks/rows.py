@@ -354,7 +354,9 @@ def _evaluation(cells, parameters, run, networks):
         return next(network for number, network in networks.items() if number in made_by)
 
     names, whole, shares = {"__name__": "notebook"}, 0.0, {}
+    given = {"run_dir": str(Path(run).resolve()), "profile": "bench", "seed": SEED}
     with (
+        contextlib.chdir(ROOT / "notebooks"),
         mock.patch.object(keras.Model, "predict", timed),
         mock.patch("galaxynb.networks.models.load_model", loaded),
         contextlib.redirect_stdout(io.StringIO()),
@@ -364,7 +366,7 @@ def _evaluation(cells, parameters, run, networks):
             exec(cell, names)
             taken = time.perf_counter() - start
             if number == parameters:
-                names.update(run_dir=str(run), profile="bench", seed=SEED)
+                names.update(given)
             elif number > parameters + 1:  # after the cell that loads the models
                 whole += taken
                 rest = taken - (predicting - before)

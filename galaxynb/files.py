@@ -1,4 +1,4 @@
-"""Write files so that no half-written file ever has its final name."""
+"""Find the folder of a run, and write files so that no half-written file ever has its final name."""
 
 import contextlib
 import errno
@@ -10,7 +10,43 @@ import shutil
 import socket
 from pathlib import Path
 
-__all__ = ["explain_full_disk", "one_line", "save_table", "write_json", "written_aside"]
+__all__ = ["explain_full_disk", "one_line", "run_path", "save_table", "write_json", "written_aside"]
+
+
+def run_path(run_dir):
+    """Return the folder of a run as a path, if the working folder is that of the notebooks.
+
+    The notebooks' paths are relative to their own folder. From another working folder, results would land elsewhere.
+
+    Parameters
+    ----------
+    run_dir : str
+        Folder of the run, relative to the folder of the notebooks, or absolute.
+
+    Returns
+    -------
+    pathlib.Path
+
+    Raises
+    ------
+    FileNotFoundError
+        If the working folder is not the folder of the notebooks or one beside it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as checkout, contextlib.chdir(checkout):
+    ...     write_json("notebooks/01_data.ipynb", {})
+    ...     with contextlib.chdir("notebooks"):
+    ...         run_path("../runs/mine").as_posix()
+    '../runs/mine'
+    """
+    if not Path("../notebooks/01_data.ipynb").is_file():
+        raise FileNotFoundError(
+            f"the working folder is {Path.cwd()}, but the folder notebooks/ is needed, because paths such as {run_dir} "
+            "are relative to it: give papermill `--cwd notebooks`, or start the notebook's kernel in that folder"
+        )
+    return Path(run_dir)
 
 
 def _remove(path):

@@ -3,6 +3,8 @@
 import ast
 import json
 import statistics
+import subprocess
+import sys
 
 import nbformat
 import pytest
@@ -79,3 +81,26 @@ def test_a_notebook_writes_results_only_in_its_last_cells(path):
     writing = [number for number, text in enumerate(code) if any(write in text for write in WRITES)]
     assert writing
     assert writing == list(range(len(code) - len(writing), len(code)))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_first_code_after_the_parameters_checks_the_working_folder(path):
+    """From another folder, a relative `run_dir` would put results outside the checkout."""
+    parameters, first, *_ = code_cells(path)
+    assert parameters.metadata["tags"] == ["parameters"]
+    assert "\nrun = run_path(run_dir)\n" in first.source
+
+
+def test_a_notebook_in_another_working_folder_says_so_and_writes_nothing(tmp_path):
+    checkout = tmp_path / "checkout"
+    checkout.mkdir()
+    (checkout / "notebooks").symlink_to(ROOT / "notebooks")
+    out = tmp_path / "out.ipynb"
+    command = [sys.executable, "-m", "papermill", "notebooks/01_data.ipynb", str(out), "-k", "python3"]
+    done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    message = f"the working folder is {checkout}, but the folder notebooks/ is needed, because paths such as "
+    assert message + "../runs/quick-standin are relative to it: give papermill `--cwd notebooks`" in done.stderr
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["checkout", "notebooks", "out.ipynb"]
+    (error,) = [cell for cell in nbformat.read(out, as_version=4).cells if cell.get("outputs")][-1].outputs
+    assert error.ename == "FileNotFoundError"
