@@ -1,4 +1,4 @@
-"""List the code that a notebook or module uses, and fingerprint what that code does.
+"""Read notebooks, list the code that a notebook or module uses, and fingerprint what that code does.
 
 A stage runs again, and a training starts anew, when the fingerprint of the code that it uses changes. Docstrings,
 comments and formatting are left out of fingerprints, so editing prose repeats no computation.
@@ -8,13 +8,29 @@ import ast
 import contextlib
 import hashlib
 import json
+import re
 from pathlib import Path
 
-__all__ = ["cell_code", "code_digest", "code_used", "file_fingerprint", "files_used", "notebook_code"]
+__all__ = [
+    "cell_code",
+    "cell_python",
+    "code_cells",
+    "code_digest",
+    "code_used",
+    "file_fingerprint",
+    "files_used",
+    "notebook_code",
+    "read_notebook",
+]
 
 _PACKAGE = Path(__file__).resolve().parent
 #: Modules that have no influence on results. If `stages` counted, adding a stage would repeat all earlier trainings.
 _LEFT_OUT = ("stages.py", "fingerprints.py")
+#: A line that IPython reads as a command, such as `%matplotlib inline` or `!ls`.
+_COMMAND = re.compile(r"^([ \t]*)[%!].*", re.MULTILINE)
+#: A line without code.
+_NO_CODE = re.compile(r"\s*(#.*)?")
+_SAVE_AGAIN = "open it in JupyterLab and save it, or take it from git again"
 
 
 def files_used(start, *, package=_PACKAGE):
@@ -124,6 +140,75 @@ def file_fingerprint(path):
     return hashlib.sha256(content).hexdigest()
 
 
+def read_notebook(path):
+    """Read a notebook of the format's version 4, as any editor saves it.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+
+    Returns
+    -------
+    dict
+        The notebook. Each cell has a ``cell_type``, ``metadata`` and a ``source``, which is a str without carriage
+        returns. Ids, outputs and execution counts may be missing.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the file is no notebook of version 4.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        notebook = json.loads(text)
+    except ValueError as error:
+        if not isinstance(error, UnicodeDecodeError) and re.search(r"^(<{7}|>{7}) ", text, re.MULTILINE):
+            raise ValueError(
+                f"{path} holds the marks of an unfinished git merge, but one version is needed: choose one, for example"
+                f" with `git checkout --ours {path}`"
+            ) from None
+        raise ValueError(f"{path} is no JSON ({error}), but a notebook is needed: {_SAVE_AGAIN}") from None
+    version = notebook.get("nbformat") if isinstance(notebook, dict) else None
+    if version != 4:
+        raise ValueError(f"{path} has nbformat {version}, but nbformat 4 is needed: {_SAVE_AGAIN}")
+    kinds = {"cell_type": str, "source": (str, list), "metadata": dict}
+    cells = notebook.get("cells")
+    if not isinstance(cells, list) or not all(
+        isinstance(cell, dict) and isinstance(cell.get(name), kind) for cell in cells for name, kind in kinds.items()
+    ):
+        raise ValueError(
+            f"{path} holds cells without {', '.join(kinds)}, but nbformat 4 needs them in each cell: {_SAVE_AGAIN}"
+        )
+    sources = ("".join(cell["source"]).replace("\r\n", "\n") for cell in cells)
+    cells = [cell | {"source": source} for cell, source in zip(cells, sources, strict=True)]
+    return {"metadata": {}} | notebook | {"cells": cells}
+
+
+def code_cells(notebook):
+    """List the code cells that decide the results of a notebook.
+
+    Parameters
+    ----------
+    notebook : dict
+        From `read_notebook`.
+
+    Returns
+    -------
+    list of dict
+        The code cells in their order. Cells without code, which editors add, are left out. So is the cell of
+        parameters that papermill adds, because papermill replaces it.
+    """
+    return [
+        cell
+        for cell in notebook["cells"]
+        if cell["cell_type"] == "code"
+        and "injected-parameters" not in cell["metadata"].get("tags", ())
+        and not all(_NO_CODE.fullmatch(line) for line in "".join(cell["source"]).splitlines())
+    ]
+
+
 def notebook_code(notebook):
     """Return the parts of a notebook that decide its results, as text without comments.
 
@@ -134,11 +219,15 @@ def notebook_code(notebook):
     Returns
     -------
     list of str
-        One text per code cell, from `cell_code`. Metadata other than the tag ``parameters`` are left out, because
-        editors change them.
+        One text for each of `code_cells`, from `cell_code`. Metadata other than the tag ``parameters`` are left out,
+        because editors change them.
+
+    Raises
+    ------
+    ValueError
+        As for `read_notebook`.
     """
-    cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
-    return [cell_code(cell) for cell in cells if cell["cell_type"] == "code"]
+    return [cell_code(cell) for cell in code_cells(read_notebook(notebook))]
 
 
 def cell_code(cell):
@@ -166,12 +255,38 @@ def cell_code(cell):
     return ("# parameters\n" if "parameters" in cell["metadata"].get("tags", ()) else "") + source
 
 
+def cell_python(cell):
+    r"""Return the code of a cell as Python, without the commands of IPython.
+
+    Parameters
+    ----------
+    cell : dict
+        As in the notebook's JSON.
+
+    Returns
+    -------
+    str
+        The code as it is written if it is Python. Otherwise, each line that begins with ``%`` or ``!`` is ``pass``.
+
+    Examples
+    --------
+    >>> cell_python({"source": ["%matplotlib inline\n", "x = 1"]})
+    'pass\nx = 1'
+    """
+    source = "".join(cell["source"])
+    try:
+        ast.parse(source)
+    except SyntaxError:
+        return _COMMAND.sub(r"\1pass", source)
+    return source
+
+
 def _tree(path):
     """Parse a Python file, or the joined code cells of a notebook."""
-    text = path.read_text(encoding="utf-8")
     if path.suffix == ".ipynb":
-        cells = json.loads(text)["cells"]
-        text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+        text = "\n".join(cell_python(cell) for cell in code_cells(read_notebook(path)))
+    else:
+        text = path.read_text(encoding="utf-8")
     return ast.parse(text, filename=str(path))
 
 

@@ -43,7 +43,7 @@ def cell(source, kind="code", **metadata):
 
 
 def write_notebook(path, *cells):
-    path.write_text(json.dumps({"cells": list(cells), "metadata": {}}), encoding="utf-8")
+    path.write_text(json.dumps({"cells": list(cells), "metadata": {}, "nbformat": 4}), encoding="utf-8")
     return path
 
 
