@@ -3,11 +3,11 @@
 Usage: python workflow/book.py runs/quick-standin
 
 The sources are copied to the folder of the run, so two runs never share a build. The new pages replace the earlier ones
-only if the build succeeds. `jupyter-book -nW` accepts notebooks whose execution failed, so `gate` checks them first.
+only if the build succeeds. `jupyter-book -nW` accepts notebooks whose execution failed or that lost their pictures, so
+gate.py checks the notebooks before the build, and the rendered pages after it.
 """
 
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -15,11 +15,12 @@ from pathlib import Path
 
 import pandas as pd
 import yaml
+from gate import assigned, check_executed, check_outputs, check_pictures
 
 from galaxynb.figures.style import save_figure
 from galaxynb.figures.times import stage_times
 from galaxynb.files import save_table, written_aside
-from galaxynb.fingerprints import cell_code
+from galaxynb.fingerprints import cell_code, code_cells, read_notebook
 from galaxynb.pages import banner, notebook_times
 from galaxynb.provenance import load_records, record_summary, records_table
 from galaxynb.stages import STAGES
@@ -49,47 +50,21 @@ SWEEPS = {
         "over-seeds",
     ),
 }
-#: A line of the parameters cell: `name: kind = value  # comment`.
-_PARAMETER = re.compile(r"(?P<name>\w+)(?P<kind>: [^=]+?)? = .*?(?P<comment>  # .*)?")
-
-
-def gate(path):
-    """Raise an error unless a notebook was executed to its end without an error.
-
-    Raises
-    ------
-    ValueError
-        If a code cell has not run or holds an error output, or papermill recorded an exception.
-    """
-    notebook = json.loads(Path(path).read_text(encoding="utf-8"))
-    if notebook["metadata"].get("papermill", {}).get("exception"):
-        raise ValueError(f"{path}: papermill recorded an exception, but the book needs all cells: run the stage again")
-    for number, cell in enumerate(notebook["cells"], start=1):
-        if cell["cell_type"] != "code" or not "".join(cell["source"]).strip():
-            continue
-        if any(output["output_type"] == "error" for output in cell["outputs"]):
-            raise ValueError(
-                f"{path}: cell {number} holds an error output, but the book needs its result: run the stage again"
-            )
-        if cell["execution_count"] is None:
-            raise ValueError(
-                f"{path}: cell {number} was not executed, but the book needs its result: run the stage again"
-            )
 
 
 def with_current_prose(executed, current):
     """Return the current notebook with the outputs of the executed one.
 
     The workflow runs a stage again only if its code changes. Prose, comments and metadata, which decide how a cell is
-    shown, may therefore be newer than the execution.
+    shown, may therefore be newer than the execution. Metadata that editors add are left out, and each cell has an id.
 
     Raises
     ------
     ValueError
         If the two notebooks differ in their code, because the outputs then belong to other code.
     """
-    ran = [cell for cell in executed["cells"] if cell["cell_type"] == "code" and not _is(cell, "injected-parameters")]
-    if [cell_code(cell) for cell in ran] != [cell_code(cell) for cell in _code_cells(current)]:
+    ran, shown = code_cells(executed), code_cells(current)
+    if list(map(cell_code, ran)) != list(map(cell_code, shown)):
         raise ValueError(
             "the code of a notebook is not the code that has run, but both must agree: run `make book` again"
         )
@@ -97,17 +72,17 @@ def with_current_prose(executed, current):
     outputs = iter(ran)
     cells = []
     for cell in current["cells"]:
+        if _is(cell, "injected-parameters") or (cell["cell_type"] == "code" and cell not in shown):
+            continue
         if cell["cell_type"] == "code":
             one = next(outputs)
-            cell = cell | {"outputs": one["outputs"], "execution_count": one["execution_count"]}
+            cell = cell | {"outputs": one.get("outputs", []), "execution_count": one.get("execution_count")}
         if _is(cell, "parameters"):
             cell = cell | {"source": as_given("".join(cell["source"]), given)}
-        cells.append(cell)
-    return executed | {"cells": cells}
-
-
-def _code_cells(notebook):
-    return [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+        about = {key: value for key, value in cell["metadata"].items() if key in ("tags", "mystnb")}
+        cells.append(cell | {"id": f"cell-{len(cells) + 1}", "metadata": about})
+    about = {key: value for key, value in executed["metadata"].items() if key in ("kernelspec", "language_info")}
+    return {"nbformat": 4, "nbformat_minor": 5, "metadata": about, "cells": cells}
 
 
 def _is(cell, tag):
@@ -120,15 +95,13 @@ def as_given(source, given):
     Readers would assume that the defaults made the page. Papermill's own cell has the given values, but does not
     explain them.
     """
-    lines = []
-    for line in source.splitlines():
-        found = _PARAMETER.fullmatch(line)
-        if not found and (name := re.match(r"\w*", line)[0]) in given:
-            raise ValueError(f"the line of the parameter {name} is not of the form `{name}: type = value  # comment`")
-        if found and found["name"] in given:
-            line = f"{found['name']}{found['kind'] or ''} = {given[found['name']]!r}{found['comment'] or ''}"
-        lines.append(line)
-    return "\n".join(lines)
+    lines = source.encode().splitlines(keepends=True)  # the columns of syntax trees count bytes
+    for name, value in reversed(assigned(source).items()):
+        if name in given:
+            first, last = value.lineno - 1, value.end_lineno - 1
+            ends = lines[last][value.end_col_offset :]
+            lines[first : last + 1] = [lines[first][: value.col_offset] + repr(given[name]).encode() + ends]
+    return b"".join(lines).decode()
 
 
 #: Titles of `TIME_PARTS` in the book.
@@ -188,10 +161,9 @@ def benchmarks(folder):
 
 def page(executed, current):
     """Return the page of an executed notebook, with the prose of the notebook `current`; both are paths."""
-    if not executed.is_file():
-        raise FileNotFoundError(f"{executed} is missing, but the book needs it: run `make book`")
-    gate(executed)
-    return with_current_prose(*(json.loads(path.read_text(encoding="utf-8")) for path in (executed, current)))
+    made = with_current_prose(check_executed(executed), read_notebook(current))
+    check_outputs(made, executed)
+    return made
 
 
 def gather(run, source):
@@ -246,6 +218,7 @@ def build(run):
         raise RuntimeError(
             f"the book of {run} has warnings or errors, but none are allowed: correct those in the lines above"
         )
+    check_pictures(source, source / "_build" / "html")
     with written_aside(run / "book") as temporary:
         shutil.copytree(source / "_build" / "html", temporary)
     return run / "book" / "index.html"
