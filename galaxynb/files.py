@@ -31,6 +31,8 @@ def run_path(run_dir):
     ------
     FileNotFoundError
         If the working folder is not the folder of the notebooks or one beside it.
+    ImportError
+        If the package is that of another checkout, which the notebooks may not fit.
 
     Examples
     --------
@@ -45,6 +47,11 @@ def run_path(run_dir):
         raise FileNotFoundError(
             f"the working folder is {Path.cwd()}, but the folder notebooks/ is needed, because paths such as {run_dir} "
             "are relative to it: give papermill `--cwd notebooks`, or start the notebook's kernel in that folder"
+        )
+    beside, ours = Path("../galaxynb").resolve(), Path(__file__).parent.resolve()
+    if beside.is_dir() and beside != ours:
+        raise ImportError(
+            f"galaxynb comes from {ours}, but {beside}, beside the notebook, is needed: choose this checkout's kernel"
         )
     return Path(run_dir)
 

@@ -12,6 +12,7 @@ import yaml
 from papermill import inspect_notebook
 from paths import ROOT
 
+from galaxynb.files import run_path
 from galaxynb.stages import SECTIONS, STAGES
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -89,6 +90,15 @@ def test_the_first_code_after_the_parameters_checks_the_working_folder(path):
     parameters, first, *_ = code_cells(path)
     assert parameters.metadata["tags"] == ["parameters"]
     assert "\nrun = run_path(run_dir)\n" in first.source
+
+
+def test_a_notebook_does_not_run_with_the_package_of_another_checkout(tmp_path, monkeypatch):
+    for name in ("notebooks/01_data.ipynb", "galaxynb/__init__.py"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    with pytest.raises(ImportError, match=f"^galaxynb comes from {ROOT}/galaxynb, but {tmp_path}/galaxynb, beside"):
+        run_path("../runs/mine")
 
 
 def test_a_notebook_in_another_working_folder_says_so_and_writes_nothing(tmp_path):

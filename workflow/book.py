@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 import yaml
+from environment import environment
 from gate import assigned, check_executed, check_outputs, check_pictures
 
 from galaxynb.figures.style import save_figure
@@ -212,9 +213,10 @@ def build(run):
     shutil.rmtree(source, ignore_errors=True)
     source.mkdir(parents=True)
     gather(run, source)
-    jupyter_book = str(Path(sys.executable).with_name("jupyter-book"))
-    command = [jupyter_book, "build", str(source), "-n", "-W", "--keep-going"]
-    if subprocess.run(command, check=False).returncode:
+    # The script jupyter-book begins with the path of the Python that it was installed for.
+    jupyter_book = "from jupyter_book.cli.main import main; main()"
+    command = [sys.executable, "-c", jupyter_book, "build", str(source), "-n", "-W", "--keep-going"]
+    if subprocess.run(command, env=environment(), check=False).returncode:
         raise RuntimeError(
             f"the book of {run} has warnings or errors, but none are allowed: correct those in the lines above"
         )

@@ -9,9 +9,11 @@ import shutil
 from pathlib import Path
 
 from configuration import ConfigurationError, check
+from gate import check_notebook
 from launch import NAMED_SOURCES
 
 from galaxynb.data.galaxy10 import CLASS_COUNTS, PUBLISHED_SIDE
+from galaxynb.files import one_line
 from galaxynb.networks.limits import check_halvings, check_weights
 from galaxynb.noise import NoiseModel
 from galaxynb.stages import STAGES
@@ -113,6 +115,18 @@ def check_disk(runs, needed):
         )
 
 
+def check_notebooks(study):
+    """Raise `ConfigurationError` if a notebook cannot be run, or does not know a parameter that it will be given."""
+    given = {f"notebooks/{stage}.ipynb": study.parameters(stage, next(iter(study.jobs[stage]))) for stage in STAGES}
+    if not study.sweep:
+        given["book/sweep.ipynb"] = ["sweep_dir"]
+    for path, parameters in given.items():
+        try:
+            check_notebook(path, parameters=parameters)
+        except (ValueError, FileNotFoundError) as error:
+            raise ConfigurationError(one_line(error)) from None
+
+
 def check_study(study, *, folder):
     """Raise `ConfigurationError` for the first fault of a study, or of a sweep and all its points.
 
@@ -128,6 +142,7 @@ def check_study(study, *, folder):
             seen.add(text)
             check_settings(settings, name=study.name, folder=folder, label=label)
     check_names({"RUNS": study.runs, "PROFILE": study.name} | dict.fromkeys(["DATA"], "".join(study.source_files)))
+    check_notebooks(study)
     check_kernel(study.kernel)
     needed = sum(
         bytes_needed(stage, settings, downloads=study.downloads)

@@ -99,3 +99,11 @@ def test_a_folder_of_results_that_cannot_be_written_is_told(runs, folder):
 
 def test_names_that_snakemake_takes_for_wildcards_are_told(folder):
     refuse(quick(folder, runs="a{b}"), "^RUNS is 'a{b}', but a name without braces", folder)
+
+
+def test_a_notebook_that_cannot_run_is_told(folder):
+    Path("notebooks").unlink()
+    shutil.copytree(ROOT / "notebooks", "notebooks")
+    last = Path("notebooks/05_evaluation.ipynb")
+    last.write_text(last.read_text(encoding="utf-8").replace("n_resamples", "n_samples"), encoding="utf-8")
+    refuse(quick(folder), "^notebooks/05_evaluation.ipynb does not set n_resamples in its cell with the tag", folder)
