@@ -110,6 +110,12 @@ def test_a_kernel_opened_by_hand_has_the_settings_of_the_workflow():
     assert made["MPLBACKEND"] == environment.environment(scratch="")["MPLBACKEND"]
 
 
+def test_a_name_that_breaks_the_scripts_of_a_cluster_is_refused():
+    given = {"EXECUTOR": "slurm", "DRY_RUN": "", "RUNS": "it's", "SWEEP": "x.yaml"}
+    with pytest.raises(SystemExit, match="^RUNS is it's and SWEEP is x.yaml, but names without apostrophes are needed"):
+        launch.sweep(given)
+
+
 @pytest.mark.parametrize("data", ["standin", "galaxy10", ".", "~"])
 def test_data_may_be_a_name_a_file_or_a_folder(data, monkeypatch):
     monkeypatch.chdir(ROOT)
