@@ -112,7 +112,7 @@ def test_a_kernel_opened_by_hand_has_the_settings_of_the_workflow():
 
 def test_a_name_that_breaks_the_scripts_of_a_cluster_is_refused():
     given = {"EXECUTOR": "slurm", "DRY_RUN": "", "RUNS": "it's", "SWEEP": "x.yaml"}
-    with pytest.raises(SystemExit, match="^RUNS is it's and SWEEP is x.yaml, but names without apostrophes are needed"):
+    with pytest.raises(SystemExit, match=r"^RUNS is it's and SWEEP is x\.yaml, but names without apostrophes"):
         launch.sweep(given)
 
 
