@@ -1,43 +1,65 @@
 """Download the published Galaxy10 DECaLS file: resume a broken download and verify the checksum."""
 
 import contextlib
+import http
 import logging
 import time
 from pathlib import Path
 
 import pooch
 import requests
+from requests.adapters import HTTPAdapter
 from tqdm import tqdm
+from urllib3.util import Retry
 
-from galaxynb.data.galaxy10 import GALAXY10_SHA256, GALAXY10_URL
+from galaxynb import __version__
+from galaxynb.data.galaxy10 import GALAXY10_SHA256, GALAXY10_URLS
 from galaxynb.files import explain_full_disk
 
 __all__ = ["fetch_galaxy10"]
 
 
+_USER_AGENT = f"galaxynb/{__version__}"  # Zenodo refuses Python's default name with 403
+
 _TIMEOUT = (10, 60)  # seconds: to connect, and between two packets
 
-_ATTEMPTS = 4  # attempts in a row without a new byte before the download is given up
+_HOURS = 6  # time limit of a call
+
+_ATTEMPTS = 4  # attempts in a row without a new byte before a source is given up
 
 _BACKOFF = 1.0  # seconds: wait after the first such attempt; each further one doubles it
 
+_LONGEST_WAIT = 900  # seconds: longest wait that a server may ask for before another source is tried
+
 _BLOCK = 2**20  # bytes written at a time
 
+#: What to do about a status of HTTP, where it is known.
+_ADVICE = {
+    403: "the server refuses this program or this network, so download the file with a browser and give its path",
+    429: "the server has had too many requests from here, so wait an hour and run again to resume",
+}
+_SERVER_ADVICE = "the server has a fault of its own, so wait and run again to resume"
 
-def fetch_galaxy10(cache_dir, *, url=GALAXY10_URL, known_hash=f"sha256:{GALAXY10_SHA256}", progress=True):
+
+def fetch_galaxy10(
+    cache_dir, *, urls=GALAXY10_URLS, known_hash=f"sha256:{GALAXY10_SHA256}", hours=_HOURS, progress=True
+):
     """Download Galaxy10 DECaLS (2.54 GB), unless the file is already there, and verify its checksum.
 
     A broken download is kept as ``Galaxy10_DECals.h5.part``. Further attempts, in this call or a later one, resume
-    it where it stopped. A file with a wrong checksum is removed.
+    it where it stopped, also from another source. A file with a wrong checksum is removed.
 
     Parameters
     ----------
     cache_dir : str or os.PathLike
         Folder to download to. It is created if it is missing.
-    url : str, optional
-        Address of the file. The default is the published file on Zenodo.
+    urls : sequence of str, optional
+        Addresses of the file. Each one is tried if all earlier ones fail. The default is the published file on Zenodo,
+        then the copy at the University of Toronto.
     known_hash : str, optional
         Checksum in pooch's form: "sha256:" and 64 hexadecimal digits. The default is that of the published file.
+    hours : float, optional
+        Time limit of this call. A later call resumes the download.
     progress : bool, optional
         Whether to show a progress bar.
 
@@ -49,7 +71,9 @@ def fetch_galaxy10(cache_dir, *, url=GALAXY10_URL, known_hash=f"sha256:{GALAXY10
     Raises
     ------
     ConnectionError
-        If the server cannot be reached or refuses the request, or if the connection keeps breaking.
+        If every server refuses the request, cannot be reached or keeps breaking the connection.
+    TimeoutError
+        If the time limit is reached.
     ValueError
         If the checksum of the downloaded file is wrong.
     OSError
@@ -59,25 +83,43 @@ def fetch_galaxy10(cache_dir, *, url=GALAXY10_URL, known_hash=f"sha256:{GALAXY10
     --------
     >>> path = fetch_galaxy10("data")  # doctest: +SKIP
     """
-    final = Path(cache_dir) / GALAXY10_URL.rpartition("/")[2]
+    final = Path(cache_dir) / GALAXY10_URLS[0].rpartition("/")[2]
+    end = time.monotonic() + hours * 3600
 
     def download(address, output, _):
         # Pooch calls this only if the file is missing or has a wrong checksum. Remove it before downloading, so
         # that a wrong file never has the name of a complete one.
         final.unlink(missing_ok=True)
         part = final.with_name(f"{final.name}.part")
-        _download(address, part, progress)
+        try:
+            _download(address, part, end, progress)
+        except _TimeLimitError as error:
+            raise TimeoutError(
+                f"the download of {address} has {_size(part):,} bytes after {hours:g} hours, its time limit, but the "
+                f"whole file is needed: run again to resume from {part}"
+            ) from error
         part.replace(output)
 
+    faults = []
     with _quiet(pooch.get_logger()):
-        try:
-            pooch.retrieve(url, known_hash, fname=final.name, path=final.parent, downloader=download)
-        except ValueError as error:
-            raise ValueError(
-                f"the checksum of the file downloaded from {url} is wrong, but {known_hash} is needed: run again to "
-                f"download it anew, since the wrong file was removed"
-            ) from error
-    return final
+        for url in urls:
+            try:
+                pooch.retrieve(url, known_hash, fname=final.name, path=final.parent, downloader=download)
+            except ConnectionError as error:
+                faults.append(error)
+            except ValueError as error:
+                faults.append(
+                    ValueError(
+                        f"the checksum of the file downloaded from {url} is wrong, but {known_hash} is needed: run "
+                        f"again to download it anew, since the wrong file was removed"
+                    )
+                )
+                faults[-1].__cause__ = error
+            else:
+                return final
+    if len(faults) == 1:
+        raise faults[0]
+    raise ConnectionError("; ".join(map(str, faults))) from faults[-1]
 
 
 @contextlib.contextmanager
@@ -91,43 +133,88 @@ def _quiet(logger):
         logger.setLevel(level)
 
 
+class _TimeLimitError(Exception):
+    """The time limit of the call is reached."""
+
+
+class _Patience(Retry):
+    """Retries that wait as the server asks, but not for longer than `_LONGEST_WAIT`."""
+
+    def sleep_for_retry(self, response):
+        wait = self.get_retry_after(response)
+        if wait and wait > _LONGEST_WAIT:
+            raise _WaitTooLongError(response.status, wait)
+        return super().sleep_for_retry(response)
+
+
+class _WaitTooLongError(Exception):
+    """A server asks to wait for longer than we do."""
+
+
+def _session():
+    """Return a session that says who we are, and repeats a request as the server asks (Retry-After)."""
+    session = requests.Session()
+    # "identity": otherwise the server may compress the transfer, and byte counts would not be those of the file.
+    session.headers.update({"User-Agent": _USER_AGENT, "Accept-Encoding": "identity"})
+    busy = {429, 500, 502, 503, 504}
+    # `_download` repeats broken connections, because it resumes them.
+    retries = _Patience(
+        connect=0,
+        read=False,  # the error then keeps its own class
+        other=0,
+        status=_ATTEMPTS - 1,
+        status_forcelist=busy,
+        backoff_factor=_BACKOFF,
+        raise_on_status=False,
+    )
+    for scheme in ("https://", "http://"):
+        session.mount(scheme, HTTPAdapter(max_retries=retries))
+    return session
+
+
 def _size(path):
     return path.stat().st_size if path.exists() else 0
 
 
-def _download(url, part, progress):
+def _download(url, part, end, progress):
     """Download the rest of `url` to `part`. Give up after `_ATTEMPTS` attempts in a row without a new byte."""
     reached, fruitless = _size(part), 0
-    while True:
-        try:
-            return _request_rest(url, part, progress)
-        except requests.RequestException as error:
-            status = None if error.response is None else error.response.status_code
-            if status is not None and status < 500 and status != requests.codes.too_many_requests:
-                raise ConnectionError(
-                    f"the answer of the server to {url} is {status} {error.response.reason}, but the file is needed: "
-                    f"check the address, or download the file by hand"
-                ) from error
-            # A server without range requests sends the file from byte 0 each time, so an attempt counts as progress
-            # only if it gets further than all earlier ones.
-            fruitless = 0 if _size(part) > reached else fruitless + 1
-            reached = max(reached, _size(part))
-            if fruitless == _ATTEMPTS:
-                raise ConnectionError(
-                    f"the download of {url} broke off after {_size(part):,} bytes ({type(error).__name__}), but the "
-                    f"whole file is needed: run again to resume from {part}"
-                ) from error
-            time.sleep(_BACKOFF * 2**fruitless)
+    with _session() as session:
+        while True:
+            try:
+                return _request_rest(session, url, part, end, progress)
+            except _WaitTooLongError as error:
+                status, wait = error.args
+                raise ConnectionError(_refusal(url, status, f"wait {wait / 60:,.0f} minutes and run again")) from error
+            except requests.HTTPError as error:
+                status = error.response.status_code
+                fault = _SERVER_ADVICE if status >= 500 else "check the address, or download the file by hand"
+                raise ConnectionError(_refusal(url, status, _ADVICE.get(status, fault))) from error
+            except requests.RequestException as error:
+                # A server without range requests sends the file from byte 0 each time, so an attempt counts as
+                # progress only if it gets further than all earlier ones.
+                fruitless = 0 if _size(part) > reached else fruitless + 1
+                reached = max(reached, _size(part))
+                if fruitless == _ATTEMPTS:
+                    raise ConnectionError(
+                        f"the download of {url} broke off after {_size(part):,} bytes ({type(error).__name__}), but "
+                        f"the whole file is needed: run again to resume from {part}"
+                    ) from error
+                time.sleep(_BACKOFF * 2**fruitless)
+            if time.monotonic() > end:
+                raise _TimeLimitError
 
 
-def _request_rest(url, part, progress):
+def _refusal(url, status, advice):
+    name = http.HTTPStatus(status).phrase if status in iter(http.HTTPStatus) else "unknown"
+    return f"the answer of the server to {url} is {status} {name}, but the file is needed: {advice}"
+
+
+def _request_rest(session, url, part, end, progress):
     """Request once the bytes that `part` lacks, and append them as they arrive."""
     have = _size(part)
-    # Without "identity" the server may compress the transfer, and byte counts would not be those of the file.
-    headers = {"Accept-Encoding": "identity"}
-    if have:
-        headers["Range"] = f"bytes={have}-"
-    with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as answer:
+    headers = {"Range": f"bytes={have}-"} if have else {}
+    with session.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as answer:
         part_of = answer.headers.get("Content-Range", "")
         if have and answer.status_code == requests.codes.requested_range_not_satisfiable:
             if part_of in ("", f"bytes */{have}"):
@@ -157,3 +244,5 @@ def _request_rest(url, part, progress):
             for block in answer.iter_content(_BLOCK):
                 file.write(block)
                 bar.update(len(block))
+                if time.monotonic() > end:
+                    raise _TimeLimitError

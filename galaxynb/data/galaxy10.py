@@ -13,16 +13,21 @@ __all__ = [
     "CLASS_NAMES",
     "FLOAT_COLUMNS",
     "GALAXY10_SHA256",
-    "GALAXY10_URL",
+    "GALAXY10_URLS",
     "IMAGES",
     "LABELS",
     "PUBLISHED_SIDE",
+    "ROWS_SHA256",
     "STANDIN_ATTRIBUTE",
     "TRUTH",
 ]
 
 
-GALAXY10_URL = "https://zenodo.org/records/10845026/files/Galaxy10_DECals.h5"
+#: The published file, and the copy at its authors' university, which astroNN downloads and checks against the same sum.
+GALAXY10_URLS = (
+    "https://zenodo.org/records/10845026/files/Galaxy10_DECals.h5",
+    "https://www.astro.utoronto.ca/~hleung/shared/Galaxy10/Galaxy10_DECals.h5",
+)
 
 GALAXY10_SHA256 = "19aefc477c41bb7f77ff07599a6b82a038dc042f889a111b0d4d98bb755c1571"
 
@@ -47,6 +52,10 @@ CLASS_COUNTS = (1081, 1853, 2645, 2027, 334, 2043, 1829, 2628, 1423, 1873)
 
 #: Side of the published images in pixels. The stand-in's are as large.
 PUBLISHED_SIDE = 256
+
+
+#: SHA256 of the classes and rounded coordinates of the published rows, in order (`galaxynb.data.splits`).
+ROWS_SHA256 = "eab4c5bf0962989ec43859167e703131f0b987f1917e30b1151ae2994fb3e901"
 
 
 IMAGES = "images"  # uint8, shape (N, H, H, 3): R, G, B show the bands z, r, g

@@ -1,16 +1,20 @@
-"""Downloads from a real server on this machine: broken, resumed, refused and verified."""
+"""Downloads from a real server on this machine that answers as Zenodo does: broken, refused, redirected, verified."""
 
 import hashlib
 import http.server
 import logging
 import threading
+import time
 
 import full_disk
 import numpy as np
 import pooch
 import pytest
+import requests
 
+from galaxynb import __version__
 from galaxynb.data.download import fetch_galaxy10
+from galaxynb.data.galaxy10 import GALAXY10_URLS
 
 FILE_NAME = "Galaxy10_DECals.h5"
 
@@ -28,6 +32,7 @@ class Server(http.server.ThreadingHTTPServer):
         self.ranges = True
         self.plan = []
         self.log = []
+        self.agents = set()
 
     @property
     def url(self):
@@ -44,13 +49,25 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self):
         server, asked = self.server, self.headers["Range"]
+        if "/records/" in self.path:  # Zenodo sends readers on to its store of files
+            self.send_response(302)
+            self.send_header("Location", self.path.replace("/records/", "/files/"))
+            self.end_headers()
+            return
         server.log.append(asked)
+        server.agents.add(self.headers["User-Agent"])
         step = server.plan.pop(0) if server.plan else {}
         body = step.get("body", server.body)
         start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and server.ranges else 0
         start = step.get("start", start)
         if "status" in step:
-            self.send_error(step["status"])
+            self.send_response(step["status"])
+            if "retry_after" in step:
+                self.send_header("Retry-After", step["retry_after"])
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+        elif self.headers["User-Agent"].lower().startswith("python"):
+            self.send_error(403)
         elif start >= len(body):
             self.send_response(416)
             if step.get("say_total", True):
@@ -81,7 +98,8 @@ def server(monkeypatch):
 
 
 def fetch(server, folder, **options):
-    return fetch_galaxy10(folder, url=server.url, known_hash=server.sha256, progress=False, **options)
+    options = {"urls": [server.url]} | options
+    return fetch_galaxy10(folder, known_hash=server.sha256, progress=False, **options)
 
 
 def test_a_download_after_which_no_network_is_needed(server, tmp_path):
@@ -106,7 +124,8 @@ def test_a_download_after_which_no_network_is_needed(server, tmp_path):
         (True, 60_000, [], ["bytes=60000-", None]),
         # The server is busy.
         (True, 0, [{"status": 429}] * 2, [None] * 3),
-        (True, 0, [{"status": 503}] * 2, [None] * 3),
+        (True, 0, [{"status": 503, "retry_after": "0"}] * 2, [None] * 3),
+        (True, 0, [{"cut": 20_000}, {"status": 502}], [None, "bytes=20000-", "bytes=20000-"]),
     ],
 )
 def test_a_download_goes_on_at_the_right_byte_or_starts_again(server, tmp_path, ranges, part, plan, log):
@@ -160,18 +179,84 @@ def test_a_wrong_file_in_place_is_replaced_or_removed(server, tmp_path):
     assert fetch(server, tmp_path).read_bytes() == server.body
 
 
-def test_a_refusal_is_not_asked_again(server, tmp_path):
-    server.plan = [{"status": 404}]
-    with pytest.raises(ConnectionError, match=r"server to .* is 404 Not Found, but the file is needed: check"):
+@pytest.mark.parametrize(
+    ("step", "asked", "message"),
+    [
+        ({"status": 404}, 1, "404 Not Found, but the file is needed: check the address"),
+        ({"status": 403}, 1, "403 Forbidden, but the file is needed: the server refuses this program or this network"),
+        ({"status": 429}, 4, "429 Too Many Requests, but .*: the server has had too many requests .*, so wait an hour"),
+        ({"status": 429, "retry_after": "7200"}, 1, "429 Too Many Requests, but .*: wait 120 minutes and run again"),
+        ({"status": 504}, 4, "504 Gateway Timeout, but .*: the server has a fault of its own, so wait and run again"),
+        ({"status": 507}, 1, "507 Insufficient Storage, but .*: the server has a fault of its own"),
+        ({"status": 599}, 1, "599 unknown, but .*: the server has a fault of its own"),
+    ],
+)
+def test_a_refusal_comes_with_advice(server, tmp_path, step, asked, message):
+    server.plan = [step] * 9
+    with pytest.raises(ConnectionError, match=f"the answer of the server to .* is {message}"):
         fetch(server, tmp_path)
-    assert server.log == [None]
+    assert server.log == [None] * asked
     assert names(tmp_path) == []
+
+
+def test_the_program_says_who_it_is(server, tmp_path):
+    fetch(server, tmp_path, urls=[server.url.replace("/files/", "/records/")])
+    assert server.agents == {f"galaxynb/{__version__}"}
+    assert requests.get(server.url, timeout=9).status_code == 403
+
+
+def test_a_busy_server_says_how_long_to_wait(server, tmp_path):
+    server.plan = [{"status": 429, "retry_after": "1"}]
+    began = time.monotonic()
+    fetch(server, tmp_path)
+    assert 1 <= time.monotonic() - began < 9
+
+
+def test_a_redirected_download_resumes(server, tmp_path):
+    server.plan = [{"cut": 20_000}]
+    path = fetch(server, tmp_path, urls=[server.url.replace("/files/", "/records/")])
+    assert path.read_bytes() == server.body
+    assert server.log == [None, "bytes=20000-"]
+
+
+@pytest.mark.parametrize(
+    ("plan", "log"),
+    [
+        ([{"status": 403}], [None, None]),
+        ([{"body": b"not it"}], [None, None]),
+        ([{"cut": 20_000}, *[{"cut": 0}] * 4], [None, *["bytes=20000-"] * 5]),
+    ],
+    ids=["refused", "wrong", "broken"],
+)
+def test_a_second_source_goes_on_where_the_first_fails(server, tmp_path, plan, log):
+    server.plan = plan.copy()
+    assert fetch(server, tmp_path, urls=[server.url, server.url]).read_bytes() == server.body
+    assert server.log == log
+    assert names(tmp_path) == [FILE_NAME]
+
+
+def test_no_source_works(server, tmp_path):
+    server.plan = [{"status": 403}, {"status": 404}]
+    with pytest.raises(ConnectionError, match=r"server to .* is 403 Forbidden, .*; the answer .* is 404 Not Found, "):
+        fetch(server, tmp_path, urls=[server.url, server.url])
+    assert [url.partition("/")[0] for url in GALAXY10_URLS] == ["https:", "https:"]
+
+
+@pytest.mark.parametrize("plan", [[], [{"cut": 20_000}]])
+def test_the_time_limit_is_stated(server, tmp_path, plan):
+    server.plan = plan.copy()
+    message = r"has [0-9,]+ bytes after 0 hours, its time limit, but .*: run again to resume from .*\.part"
+    with pytest.raises(TimeoutError, match=message):
+        fetch(server, tmp_path, urls=[server.url, server.url], hours=0)
+    assert len(server.log) == 1
+    assert fetch(server, tmp_path).read_bytes() == server.body
+    assert len(server.log) == 2
 
 
 def test_no_server(server, tmp_path):
     url = "http://127.0.0.1:9/" + FILE_NAME  # discard: nothing listens there
     with pytest.raises(ConnectionError, match=r"broke off after 0 bytes \(ConnectionError\)"):
-        fetch_galaxy10(tmp_path, url=url, known_hash=server.sha256, progress=False)
+        fetch_galaxy10(tmp_path, urls=[url], known_hash=server.sha256, progress=False)
     assert names(tmp_path) == []
 
 
@@ -185,7 +270,7 @@ def test_a_silent_server_times_out(server, tmp_path, monkeypatch):
 def test_a_full_disk_while_downloading(server, tmp_path):
     code = (
         "from galaxynb.data.download import fetch_galaxy10\n"
-        f"fetch_galaxy10({str(tmp_path)!r}, url={server.url!r}, known_hash={server.sha256!r}, progress=False)"
+        f"fetch_galaxy10({str(tmp_path)!r}, urls=[{server.url!r}], known_hash={server.sha256!r}, progress=False)"
     )
     last = full_disk.last_line(code, limit=30_000)
     assert f"the disk of {tmp_path} has no room for {FILE_NAME}.part, which needs 50,000 bytes" in last
@@ -198,7 +283,7 @@ def test_the_bar_is_the_only_report(server, tmp_path, capsys, caplog):
     level = logger.level
     logger.addHandler(caplog.handler)
     try:
-        fetch_galaxy10(tmp_path, url=server.url, known_hash=server.sha256)
+        fetch_galaxy10(tmp_path, urls=[server.url], known_hash=server.sha256)
     finally:
         logger.removeHandler(caplog.handler)
     assert f"{FILE_NAME}: 100%" in capsys.readouterr().err
