@@ -1,7 +1,7 @@
-"""Shrink the images of a file once to a folder, the cache, and memory-map them from there.
+"""Shrink the images of a data source once to a folder, the cache, and memory-map them from there.
 
 Later stages read only the cache. It holds 8-bit cutouts at the size of the study, the labels, and the other columns
-of the file.
+of the source.
 """
 
 import json
@@ -14,13 +14,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
-import pooch
 from tqdm import tqdm
 
-from galaxynb.data.catalog import load_catalog
+from galaxynb.data.catalog import Catalog, check_image_size, load_catalog
 from galaxynb.data.galaxy10 import FLOAT_COLUMNS, IMAGES, TRUTH
 from galaxynb.files import explain_full_disk, one_line, write_json, written_aside
-from galaxynb.images import SMALLEST_SIDE
 
 __all__ = ["Cache", "open_cache", "prepare_cache"]
 
@@ -34,13 +32,13 @@ class Cache:
     path : pathlib.Path
         The cache folder.
     images : memmap of uint8, shape (N, S, S, 3)
-        RGB cutouts, values 0 to 255, in file order. Read-only.
+        RGB cutouts, values 0 to 255, in the order of the source. Read-only.
     truth : memmap of uint8, shape (N, S, S, 3), or None
-        Noise-free images of the same galaxies, if the file holds them. Read-only.
+        Noise-free images of the same galaxies, if the source holds them. Read-only.
     labels : ndarray of uint8, shape (N,)
-        Classes 0 to 9, in file order.
+        Classes 0 to 9, in the order of the source.
     info : dict
-        Content of cache.json: kind, name and SHA256 of the source file, and image sizes.
+        Content of cache.json: kind, name and SHA256 of the source, and image sizes.
     """
 
     path: Path
@@ -51,7 +49,7 @@ class Cache:
 
     @property
     def kind(self):
-        """Kind of the source file, "standin" or "real"."""
+        """Kind of the source, "standin" or "real"."""
         return self.info["kind"]
 
     @property
@@ -67,19 +65,19 @@ class Cache:
 
 
 def prepare_cache(path, out, *, image_size=128, progress=True):
-    """Shrink the images of a file and write them to a folder that later stages memory-map.
+    """Shrink the images of a data source and write them to a folder that later stages memory-map.
 
-    This function reads the file in order and in bounded memory. The folder holds images.npy, labels.npy,
+    This function reads the source in order and in bounded memory. The folder holds images.npy, labels.npy,
     columns.npz, cache.json and, for a stand-in, truth.npy. It appears under its name only when it is complete.
 
     Parameters
     ----------
-    path : str or os.PathLike
-        A file in the Galaxy10 DECaLS layout.
+    path : str, os.PathLike or galaxynb.data.catalog.Catalog
+        A data source of any format that `load_catalog` reads, or its catalogue.
     out : str or os.PathLike
         The cache folder. An earlier cache there is replaced.
     image_size : int, optional
-        Height and width of the shrunk images in pixels, from 32 to the size in the file. Pixels are averaged by
+        Height and width of the shrunk images in pixels, from 32 to the size in the source. Pixels are averaged by
         area.
     progress : bool, optional
         Whether to show a progress bar.
@@ -91,7 +89,7 @@ def prepare_cache(path, out, *, image_size=128, progress=True):
     Raises
     ------
     FileNotFoundError, ValueError
-        If `load_catalog` refuses the file.
+        If `load_catalog` refuses the source.
     ValueError
         If `image_size` is out of range, or `out` holds something other than a cache.
     OSError
@@ -108,14 +106,9 @@ def prepare_cache(path, out, *, image_size=128, progress=True):
     ('standin', (10,), (10, 32, 32, 3))
     """
     out = Path(out)
-    catalog = load_catalog(path)
+    catalog = path if isinstance(path, Catalog) else load_catalog(path)
     image_size = operator.index(image_size)
-    source_size = catalog.image_shape[0]
-    if not SMALLEST_SIDE <= image_size <= source_size:
-        raise ValueError(
-            f"image_size is {image_size}, but {SMALLEST_SIDE} to {source_size} is needed: give at least what the "
-            f"classifier accepts and at most the size of the images in {catalog.path}"
-        )
+    check_image_size(image_size, catalog.image_shape[0], path=catalog.path)
     if out.exists() and not (out.is_dir() and ((out / "cache.json").exists() or not any(out.iterdir()))):
         raise ValueError(
             f"{out} holds other files, but a new folder or an earlier cache is needed: name another folder"
@@ -138,7 +131,7 @@ def prepare_cache(path, out, *, image_size=128, progress=True):
         ) as bar,
     ):
         temporary.mkdir()
-        digest = pool.submit(pooch.file_hash, str(catalog.path))
+        digest = pool.submit(catalog.digest)
         for name, column in columns.items():
             _write_npy(temporary / name, shape, _shrunk(catalog.batches(column), image_size, bar))
         _write_npy(temporary / "labels.npy", catalog.labels.shape, [catalog.labels])
@@ -149,11 +142,12 @@ def prepare_cache(path, out, *, image_size=128, progress=True):
                 "has_truth": catalog.has_truth,
                 "image_size": image_size,
                 "kind": catalog.kind,
+                "left_out": len(catalog.left_out),
                 "n_images": catalog.n_images,
                 "sha256": digest.result(),
                 # Record only the name: a full path would put a path of this machine into the results.
-                "source": catalog.path.name,
-                "source_size": source_size,
+                "source": catalog.path.name or catalog.path.resolve().name,
+                "source_size": catalog.image_shape[0],
                 "standin": catalog.standin,
             },
         )

@@ -1,39 +1,35 @@
-"""Open a file in the Galaxy10 DECaLS layout, check it, and read its images in bounded memory.
+"""Open a data source of any format, check it, and read its images in bounded memory.
 
-This module changes no pixel: `galaxynb.data.cache` shrinks the images.
+This module changes no pixel: `galaxynb.data.cache` shrinks the images. Importing it is fast, because the workflow
+checks data with it before each run.
 """
 
-import contextlib
-import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import h5py
 import numpy as np
-import pandas as pd
 
-from galaxynb.data.galaxy10 import CLASS_NAMES, FLOAT_COLUMNS, IMAGES, LABELS, STANDIN_ATTRIBUTE, TRUTH
-from galaxynb.data.splits import class_support
-from galaxynb.files import one_line
+from galaxynb.data.arrays import read_npz
+from galaxynb.data.galaxy10 import CLASS_NAMES, IMAGES
+from galaxynb.data.hdf5 import read_hdf5
+from galaxynb.data.pictures import faults_summary, read_folder, read_parquet
+from galaxynb.data.sources import FEWEST_IMAGES, content_digest, parquet_files, recognize_source, shown_files
+from galaxynb.images import SMALLEST_SIDE
 
-__all__ = ["Catalog", "class_summary", "load_catalog"]
-
-
-_BATCH_IMAGES = 64  # images per batch, before rounding to whole HDF5 chunks
-
-_BATCH_BYTES = 256 * 2**20  # upper limit of a batch, which overrules the number of images
+__all__ = ["Catalog", "check_image_size", "check_source", "class_summary", "load_catalog", "source_files"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Catalog:
-    """A checked file in the Galaxy10 DECaLS layout. The images stay on disk.
+    """A checked data source. The images stay on disk.
 
     Attributes
     ----------
     path : pathlib.Path
-        The HDF5 file.
+        The file, or the folder of the files.
     labels : ndarray of uint8, shape (N,)
-        Classes 0 to 9, in file order.
+        Classes 0 to 9, in the order of the source.
     ra, dec : ndarray of float64, shape (N,)
         Right ascension and declination in degrees, NaN where unknown.
     redshift : ndarray of float64, shape (N,)
@@ -42,10 +38,17 @@ class Catalog:
         Pixel scale in arcsec/px, NaN where unknown.
     image_shape : tuple of int
         Height, width and number of channels of each image: (H, H, 3).
+    files : tuple of pathlib.Path
+        All files that hold a part of the source.
+    blocks : callable
+        Takes the name of a column and an array of sorted row numbers, or None for all rows. Yields row numbers and
+        images of batches that hold at least these rows, in order.
     has_truth : bool
-        Whether the file also holds noise-free images, as only stand-ins do.
+        Whether the source also holds noise-free images, as only stand-ins do.
     standin : str or None
-        Program and seed that made the file, if it is a stand-in.
+        Program and seed that made the source, if it is a stand-in.
+    left_out : dict of str to galaxynb.data.pictures.BadImage
+        Fault of each image that was left out, by the name of the image.
     """
 
     path: Path
@@ -55,8 +58,11 @@ class Catalog:
     redshift: np.ndarray
     pxscale: np.ndarray
     image_shape: tuple
-    has_truth: bool
-    standin: str | None
+    files: tuple
+    blocks: Callable
+    has_truth: bool = False
+    standin: str | None = None
+    left_out: dict = field(default_factory=dict)
 
     @property
     def n_images(self):
@@ -65,11 +71,26 @@ class Catalog:
 
     @property
     def kind(self):
-        """Kind of the file, "standin" or "real"."""
+        """Kind of the source, "standin" or "real"."""
         return "real" if self.standin is None else "standin"
 
+    def digest(self):
+        """Return the SHA256 of the content, which is the same on any machine and at any path."""
+        return content_digest(self.files, self.path)
+
+    def summary(self):
+        """Return a sentence about the number of images, and about those that were left out."""
+        text = f"{self.path.name} has {self.n_images:,} images of {self.image_shape[0]} px"
+        if not self.left_out:
+            return f"{text}."
+        return f"{text}; {len(self.left_out):,} more are left out ({faults_summary(self.left_out)})."
+
+    def __getitem__(self, row):
+        """Return the image of one row, as uint8 of shape (H, H, 3)."""
+        return self.take([row])[0]
+
     def batches(self, column=IMAGES):
-        """Read all images once, in file order and in bounded memory.
+        """Read all images once, in order and in bounded memory.
 
         Parameters
         ----------
@@ -79,25 +100,20 @@ class Catalog:
         Yields
         ------
         rows : slice
-            Rows of this batch in the file.
+            Rows of this batch in the source.
         images : ndarray of uint8, shape (B, H, H, 3)
             RGB images of these rows, values 0 to 255.
 
         Raises
         ------
         ValueError
-            If a part of the file cannot be read.
+            If a part of the source cannot be read.
         """
-        with h5py.File(self.path, "r") as file:
-            dataset = file[column]
-            step = _rows_at_once(dataset)
-            for start in range(0, len(dataset), step):
-                rows = slice(start, min(start + step, len(dataset)))
-                # Yield without naming the images: a name would keep them in memory while the next ones are read.
-                yield rows, _read(dataset, rows, self.path)
+        # `map` names no images: a name would keep them in memory while the next ones are read.
+        return map(_with_slice, self.blocks(column, None))
 
     def take(self, rows, column=IMAGES):
-        """Read the images of some rows in one pass over the file.
+        """Read the images of some rows in one pass over the source.
 
         Reading row by row would be slow: a chunk of a compressed file holds parts of many images.
 
@@ -115,29 +131,40 @@ class Catalog:
 
         Raises
         ------
+        IndexError
+            If a row number is out of range.
         ValueError
-            If a part of the file cannot be read.
+            If a part of the source cannot be read.
         """
         rows = np.asarray(rows, dtype=np.int64)
+        if ((rows < 0) | (rows >= self.n_images)).any():
+            raise IndexError(f"rows has {rows.min()} to {rows.max()}, but 0 to {self.n_images - 1} is needed")
         taken = np.empty((len(rows), *self.image_shape), np.uint8)
-        with h5py.File(self.path, "r") as file:
-            dataset = file[column]
-            step = _rows_at_once(dataset)
-            for start in np.unique(rows // step) * step:
-                in_batch = rows // step * step == start
-                images = _read(dataset, slice(int(start), min(int(start) + step, len(dataset))), self.path)
-                taken[in_batch] = images[rows[in_batch] - start]
+        for found, images in self.blocks(column, np.unique(rows)) if len(rows) else ():
+            here = np.isin(rows, found)
+            taken[here] = images[np.searchsorted(found, rows[here])]
         return taken
 
 
-def load_catalog(path):
-    """Open a file in the Galaxy10 DECaLS layout and check it.
+def _with_slice(block):
+    rows, images = block
+    return slice(int(rows[0]), int(rows[-1]) + 1), images
+
+
+def load_catalog(path, *, skip_bad=False):
+    """Open a data source and check it.
 
     Parameters
     ----------
     path : str or os.PathLike
-        An HDF5 file that holds `images` (uint8, shape (N, H, H, 3)), `ans` (integers 0 to 9, shape (N,)), and `ra`,
-        `dec`, `redshift` and `pxscale` (numbers, shape (N,)). It may hold `truth`, of the type and shape of `images`.
+        - An HDF5 file that holds `images` (uint8, shape (N, H, H, 3)), `ans` (integers 0 to 9, shape (N,)), and `ra`,
+          `dec`, `redshift` and `pxscale` (numbers, shape (N,)). It may hold `truth`, of the type and shape of `images`.
+        - A folder with one subfolder of PNG or JPEG images per class; see `galaxynb.data.pictures.read_folder`.
+        - A parquet file, or a folder of several; see `galaxynb.data.pictures.read_parquet`.
+        - An .npz file; see `galaxynb.data.arrays.read_npz`.
+    skip_bad : bool, optional
+        Whether to leave out images that the study cannot use, in a folder or in parquet files. Otherwise such an
+        image is an error.
 
     Returns
     -------
@@ -146,9 +173,10 @@ def load_catalog(path):
     Raises
     ------
     FileNotFoundError
-        If the file is missing.
+        If the path is missing.
     ValueError
-        If the path is a folder, or the file is empty, not HDF5, truncated, damaged or of another layout.
+        If the source has another format, or is damaged, incomplete or of another layout. With `skip_bad`, also if no
+        image is left.
 
     Examples
     --------
@@ -160,39 +188,106 @@ def load_catalog(path):
     >>> catalog.kind, catalog.n_images, catalog.image_shape
     ('standin', 10, (32, 32, 3))
     """
+    return Catalog(path=Path(path), **_read(Path(path), skip_bad=skip_bad))
+
+
+def _read(path, *, skip_bad, quick=False):
+    """Return the arguments of `Catalog`; with `quick`, after checking only a few images."""
+    match recognize_source(path):
+        case "hdf5":
+            return read_hdf5(path)
+        case "npz":
+            return read_npz(path)
+        case "parquet":
+            return read_parquet(path, skip_bad=skip_bad, quick=quick)
+        case _:
+            return read_folder(path, skip_bad=skip_bad, quick=quick)
+
+
+def check_source(path, *, skip_bad=False, image_size=None):
+    """Check a data source in about a second, before a run: all that needs no pass over the images.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        As for `load_catalog`.
+    skip_bad : bool, optional
+        As for `load_catalog`.
+    image_size : int, optional
+        Side in pixels to which the study shrinks the images.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the path is missing.
+    ValueError
+        If `load_catalog` would refuse the source for its layout, its labels or the first image of a class, or if it
+        has too few or too small images for a study.
+
+    Examples
+    --------
+    >>> check_source("missing.h5")
+    Traceback (most recent call last):
+        ...
+    FileNotFoundError: missing.h5 is missing, but data are needed: give an HDF5 file in the Galaxy10 DECaLS layout, ...
+    """
     path = Path(path)
-    with _opened(path) as file:
-        wanted = (IMAGES, LABELS, *FLOAT_COLUMNS)
-        missing = [name for name in wanted if not isinstance(file.get(name), h5py.Dataset)]
-        if missing:
-            raise ValueError(
-                f"{path} lacks {', '.join(missing)}, but a file in the Galaxy10 DECaLS layout is needed: give one "
-                f"(this file holds {', '.join(map(str, file)) or 'nothing'})"
-            )
-        images = file[IMAGES]
-        _check_images(images, path)
-        labels = _labels(file[LABELS], len(images), path)
-        columns = {name: _numbers(file[name], len(images), path) for name in FLOAT_COLUMNS}
-        truth = file.get(TRUTH)
-        if truth is not None and (truth.shape, truth.dtype) != (images.shape, images.dtype):
-            raise ValueError(
-                f"'{TRUTH}' of {path} is {truth.dtype} of shape {truth.shape}, but {images.dtype} of shape "
-                f"{images.shape} is needed: make it like '{IMAGES}'"
-            )
-        for dataset in (images,) if truth is None else (images, truth):
-            # Read one pixel of the first and of the last image: a whole image would decompress chunks of hundreds of
-            # images.
-            for end in (0, -1):
-                _read(dataset, (end, end, end, end), path)
-        standin = file.attrs.get(STANDIN_ATTRIBUTE)
-        return Catalog(
-            path=path,
-            labels=labels,
-            image_shape=images.shape[1:],
-            has_truth=truth is not None,
-            standin=None if standin is None else str(standin),
-            **columns,
+    opened = _read(path, skip_bad=skip_bad, quick=True)
+    if len(opened["labels"]) < FEWEST_IMAGES:
+        raise ValueError(
+            f"{path} has {len(opened['labels'])} images, but at least {FEWEST_IMAGES} are needed for the split into "
+            f"three parts: add images"
         )
+    if image_size is not None and opened["image_shape"] is not None:
+        check_image_size(image_size, opened["image_shape"][0], path=path)
+
+
+def check_image_size(image_size, side, *, path):
+    """Raise ValueError unless images can be shrunk to a side that the classifier accepts.
+
+    Parameters
+    ----------
+    image_size : int
+        Side of the images after shrinking, px.
+    side : int
+        Side of the images of the source, px.
+    path : pathlib.Path
+        The source, for the message.
+    """
+    if not SMALLEST_SIDE <= image_size <= side:
+        raise ValueError(
+            f"image_size is {image_size}, but {SMALLEST_SIDE} to {side} is needed: give at least what the "
+            f"classifier accepts and at most the size of the images in {path}"
+        )
+
+
+def source_files(path):
+    """Return all files that hold a part of a data source. If one of them changes, the images have to be read again.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        As for `load_catalog`.
+
+    Returns
+    -------
+    list of pathlib.Path
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If the source is missing, or an HDF5 file cannot be read.
+    """
+    path = Path(path)
+    match recognize_source(path):
+        case "folder":
+            return [file for entry in shown_files(path) for file in (shown_files(entry) if entry.is_dir() else [entry])]
+        case "parquet":
+            return parquet_files(path)
+        case "hdf5":
+            return list(read_hdf5(path)["files"])
+        case _:
+            return [path]
 
 
 def class_summary(catalog):
@@ -215,109 +310,10 @@ def class_summary(catalog):
     >>> summary[summary["images"] > 0].to_dict("list")
     {'name': ['Round Smooth', 'Edge-on without Bulge'], 'images': [3, 1], 'fraction': [0.75, 0.25]}
     """
-    images = class_support(catalog.labels, slice(None))
+    import pandas as pd  # importing it takes a second, and a check of data does not need it
+
+    images = np.bincount(catalog.labels, minlength=len(CLASS_NAMES))
     return pd.DataFrame(
         {"name": CLASS_NAMES, "images": images, "fraction": images / images.sum()},
         index=pd.RangeIndex(len(CLASS_NAMES), name="class"),
     )
-
-
-@contextlib.contextmanager
-def _opened(path):
-    """Open an HDF5 file. Raise an error of one sentence if it cannot be opened."""
-    if not path.exists():
-        raise FileNotFoundError(
-            f"{path} is missing, but a data file is needed: give the path of a Galaxy10 DECaLS file, or make a "
-            f"stand-in with galaxynb.standin.make.make_standin"
-        )
-    if not path.is_file():
-        raise ValueError(f"{path} is a folder, but an HDF5 file is needed: give the path of a Galaxy10 DECaLS file")
-    if path.stat().st_size == 0:
-        raise ValueError(f"{path} is empty (0 bytes), but an HDF5 file is needed: download or make it again")
-    with path.open("rb"):
-        pass  # a file without read permission raises PermissionError here; below it would count as damaged
-    if not h5py.is_hdf5(path):
-        raise ValueError(
-            f"{path} is of another format, but an HDF5 file is needed: give the path of a Galaxy10 DECaLS file"
-        )
-    try:
-        with h5py.File(path, "r") as file:
-            yield file
-    except BlockingIOError as error:
-        raise ValueError(
-            f"{path} is being written by another program, but a complete file is needed: wait until it has finished"
-        ) from error
-    except (OSError, RuntimeError, KeyError) as error:  # h5py raises all three for damaged files
-        fault = "truncated" if "truncated" in str(error) else "damaged"
-        raise ValueError(
-            f"{path} is {fault} ({one_line(error)}), but an intact file is needed: download or make it again"
-        ) from error
-
-
-def _check_images(images, path):
-    if images.ndim != 4 or images.shape[1] != images.shape[2] or images.shape[3] != 3 or not images.shape[1]:
-        raise ValueError(
-            f"'{IMAGES}' of {path} has shape {images.shape}, but (N, H, H, 3) is needed: stack N square RGB images"
-        )
-    if images.dtype != np.uint8:
-        raise ValueError(f"'{IMAGES}' of {path} is {images.dtype}, but uint8 is needed: store values from 0 to 255")
-    if len(images) == 0:
-        raise ValueError(f"'{IMAGES}' of {path} has 0 rows, but at least one image is needed: give another file")
-
-
-def _column(dataset, n_images, path):
-    """Read a column that holds one value per image."""
-    name = dataset.name.strip("/")
-    if dataset.ndim != 1:
-        raise ValueError(
-            f"'{name}' of {path} has shape {dataset.shape}, but ({n_images},) is needed: store one value per image"
-        )
-    if len(dataset) != n_images:
-        raise ValueError(
-            f"'{name}' of {path} has {len(dataset)} rows, but {n_images}, the length of '{IMAGES}', is needed: store "
-            f"one value per image"
-        )
-    return _read(dataset, slice(None), path)
-
-
-def _labels(dataset, n_images, path):
-    if dataset.dtype.kind not in "iu":
-        raise ValueError(f"'{LABELS}' of {path} is {dataset.dtype}, but integers are needed: store classes 0 to 9")
-    labels = _column(dataset, n_images, path)
-    wrong = np.flatnonzero((labels < 0) | (labels >= len(CLASS_NAMES)))
-    if len(wrong):
-        raise ValueError(
-            f"'{LABELS}' of {path} is {labels[wrong[0]]} in row {wrong[0]}, but 0 to {len(CLASS_NAMES) - 1} is needed: "
-            f"correct the labels ({len(wrong)} of {n_images} rows are wrong)"
-        )
-    return labels.astype(np.uint8)
-
-
-def _numbers(dataset, n_images, path):
-    if dataset.dtype.kind not in "fiu":
-        raise ValueError(
-            f"'{dataset.name.strip('/')}' of {path} is {dataset.dtype}, but numbers are needed: store floats or "
-            f"integers"
-        )
-    return _column(dataset, n_images, path).astype(np.float64)
-
-
-def _read(dataset, rows, path):
-    try:
-        return dataset[rows]
-    except OSError as error:
-        if isinstance(rows, tuple):
-            place = f" in row {rows[0] % len(dataset)}"
-        else:
-            place = "" if rows.start is None else f" in rows {rows.start} to {rows.stop - 1}"
-        raise ValueError(
-            f"'{dataset.name.strip('/')}' of {path} is damaged{place} ({one_line(error)}), but an intact file is "
-            f"needed: download or make it again"
-        ) from error
-
-
-def _rows_at_once(dataset):
-    """Return the rows per batch: whole chunks, because a chunk in two batches would be decompressed twice."""
-    chunk = dataset.chunks[0] if dataset.chunks else 1
-    rows = chunk * max(1, _BATCH_IMAGES // chunk)
-    return max(1, min(rows, _BATCH_BYTES // math.prod(dataset.shape[1:])))

@@ -21,7 +21,7 @@ def class_samples(images, labels, *, seed=0, columns=5):
     Parameters
     ----------
     images : array_like of uint8 or float, shape (N, H, W, 3)
-        Cutouts; floats in [0, 1]. Only the images shown are read, so a dataset of an HDF5 file is accepted too.
+        Cutouts; floats in [0, 1]. Only the images shown are read, so a `Catalog` is accepted too.
     labels : array_like of int, shape (N,)
         Classes, 0 to 9. The panel of a class without images says "none here".
     seed : int, optional

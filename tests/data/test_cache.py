@@ -54,6 +54,7 @@ def test_a_cache_says_where_it_came_from(tmp_path, tiny_galaxy10):
         "has_truth": True,
         "image_size": 32,
         "kind": "standin",
+        "left_out": 0,
         "n_images": 20,
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "source": "made.h5",

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from galaxynb.data.cache import prepare_cache
-from galaxynb.data.catalog import class_summary, load_catalog
+from galaxynb.data.catalog import check_source, class_summary, load_catalog
 from galaxynb.data.galaxy10 import CLASS_NAMES, FLOAT_COLUMNS
 
 INTACT = "but an intact file is needed"
@@ -50,7 +50,7 @@ def test_batches_give_every_image_once_and_in_order(tmp_path, tiny_galaxy10, mon
     with h5py.File(path, "a") as file:
         file.create_dataset("images", data=images, chunks=chunks)
     for limit in (2**28, 40 * 64 * 64 * 3):
-        monkeypatch.setattr("galaxynb.data.catalog._BATCH_BYTES", limit)
+        monkeypatch.setattr("galaxynb.data.sources._BATCH_BYTES", limit)
         batches = list(load_catalog(path).batches())
         assert len(batches) > 1
         assert max(batch.nbytes for _, batch in batches) <= limit
@@ -58,7 +58,7 @@ def test_batches_give_every_image_once_and_in_order(tmp_path, tiny_galaxy10, mon
         np.testing.assert_array_equal(np.concatenate([batch for _, batch in batches]), images)
     if chunks:
         # Within the limit a batch is made of whole chunks, so none is decompressed twice.
-        monkeypatch.setattr("galaxynb.data.catalog._BATCH_BYTES", 2**28)
+        monkeypatch.setattr("galaxynb.data.sources._BATCH_BYTES", 2**28)
         assert all(rows.start % chunks[0] == 0 for rows, _ in load_catalog(path).batches())
 
 
@@ -79,41 +79,50 @@ def test_take_reads_rows_in_the_order_given(small):
     catalog = load_catalog(small)
     rows = [19, 0, 7, 7]
     assert (catalog.take(rows) == images_of(small)[rows]).all()
+    assert (catalog[7] == images_of(small)[7]).all()
     assert catalog.take([]).shape == (0, 64, 64, 3)
+    for row in (-1, 20):
+        with pytest.raises(IndexError, match=r"rows has 3 to 20|rows has -1 to 3"):
+            catalog.take([3, row])
 
 
 def test_take_skips_batches_without_a_wanted_row(small, monkeypatch):
     catalog, images, read = load_catalog(small), images_of(small), []
 
-    def reading(dataset, rows, path):
+    def reading(dataset, rows, *_):
         read.append(rows)
         return dataset[rows]
 
-    monkeypatch.setattr("galaxynb.data.catalog._rows_at_once", lambda dataset: 5)
-    monkeypatch.setattr("galaxynb.data.catalog._read", reading)
+    monkeypatch.setattr("galaxynb.data.hdf5.batch_rows", lambda *_, **__: 5)
+    monkeypatch.setattr("galaxynb.data.hdf5._read", reading)
     assert (catalog.take([16, 3, 4]) == images[[16, 3, 4]]).all()
     assert read == [slice(0, 5), slice(15, 20)]
 
 
 def test_a_missing_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"none\.h5 is missing, but a data file is needed: .*make_standin"):
+    with pytest.raises(FileNotFoundError, match=r"none\.h5 is missing, but data are needed: .*make_standin"):
         load_catalog(tmp_path / "none.h5")
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (Path.mkdir, "is a folder, but an HDF5 file is needed: give"),
-        (Path.touch, r"wrong\.h5 is empty \(0 bytes\), but an HDF5 file is needed: download"),
-        (lambda path: path.write_text("<html>"), r"wrong\.h5 is of another format, but an HDF5 file is needed: give"),
+        (Path.mkdir, "has no subfolders and no parquet files, but one subfolder per class is needed: sort"),
+        (Path.touch, r"wrong\.h5 is empty \(0 bytes\), but an HDF5 file .* is needed: download"),
+        (lambda path: path.write_text("<html>"), r"is of another format, but an HDF5 file .* is needed: give"),
+        (
+            lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\n"),
+            r"wrong\.h5 is a Git LFS pointer, but the file itself is needed: run `git lfs pull`",
+        ),
         (lambda path: h5py.File(path, "w").close(), r"lacks images, ans, ra, .* \(this file holds nothing\)"),
     ],
-    ids=["folder", "no bytes", "another format", "no column"],
+    ids=["folder", "no bytes", "another format", "pointer", "no column"],
 )
 def test_what_is_no_file_of_galaxies(tmp_path, make, message):
     make(tmp_path / "wrong.h5")
-    with pytest.raises(ValueError, match=message):
-        load_catalog(tmp_path / "wrong.h5")
+    for refuse in (load_catalog, check_source):
+        with pytest.raises(ValueError, match=message):
+            refuse(tmp_path / "wrong.h5")
 
 
 def test_a_file_still_being_written(small):

@@ -1,0 +1,122 @@
+"""Read an .npz file of images and labels in bounded memory."""
+
+import contextlib
+import functools
+import math
+import zipfile
+import zlib
+
+import numpy as np
+
+from galaxynb.data.galaxy10 import FLOAT_COLUMNS
+from galaxynb.data.sources import SMALLEST_PICTURE, batch_rows, check_images, check_labels
+from galaxynb.files import one_line
+
+__all__ = ["read_npz"]
+
+
+#: Names of the arrays, in the order in which they are looked for.
+_IMAGE_KEYS = ("images", "image", "x", "X", "data", "imgs")
+_LABEL_KEYS = ("labels", "label", "ans", "y", "Y", "targets", "target")
+
+
+def read_npz(path):
+    """Check an .npz file of images and labels.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        A file of `numpy.savez` or `numpy.savez_compressed`, with images (uint8, shape (N, H, H, 3)) and labels
+        (integers 0 to 9, shape (N,) or (N, 1)) under usual names, such as ``images`` and ``labels`` or ``x`` and ``y``.
+        It may hold `ra`, `dec`, `redshift` and `pxscale`.
+
+    Returns
+    -------
+    dict
+        Arguments of `galaxynb.data.catalog.Catalog`.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged or holds other arrays.
+    """
+    with _opened(path) as archive:
+        keys = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+        if not keys:
+            raise ValueError(f"{path} is an archive without arrays, but an .npz file is needed: unpack a zip of images")
+        image_key, label_key = (
+            next((key for key in names if key in keys), None) for names in (_IMAGE_KEYS, _LABEL_KEYS)
+        )
+        if image_key is None or label_key is None:
+            raise ValueError(
+                f"{path} holds {', '.join(keys)}, but images and labels are needed: call the arrays 'images' and "
+                f"'labels'"
+            )
+        with archive.open(f"{image_key}.npy") as member:
+            shape, fortran, dtype = _header(member)
+            start = member.tell()
+        check_images(image_key, shape, dtype, path=path, smallest=SMALLEST_PICTURE)
+        if fortran:
+            raise ValueError(
+                f"'{image_key}' of {path} is in Fortran order, but C order is needed: save a copy in C order"
+            )
+        columns = {name: _column(archive, name, shape[0], path) for name in FLOAT_COLUMNS if name in keys}
+        unknown = {name: np.full(shape[0], np.nan) for name in FLOAT_COLUMNS}
+        return {
+            "labels": check_labels(label_key, _column(archive, label_key, shape[0], path), path=path),
+            **unknown,
+            **{name: values.astype(np.float64) for name, values in columns.items() if values.dtype.kind in "fiu"},
+            "image_shape": shape[1:],
+            "files": (path,),
+            "blocks": functools.partial(_blocks, path, f"{image_key}.npy", start, shape),
+        }
+
+
+@contextlib.contextmanager
+def _opened(path):
+    try:
+        with zipfile.ZipFile(path) as archive:
+            yield archive
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError) as error:
+        raise ValueError(
+            f"{path} is damaged ({one_line(error)}), but an intact .npz file is needed: download or make it again"
+        ) from error
+
+
+def _header(member):
+    """Return shape, order and dtype of an array, and leave the file at its first value."""
+    version = np.lib.format.read_magic(member)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    return read(member)
+
+
+def _column(archive, key, n_images, path):
+    """Read an array that holds one value per image."""
+    with archive.open(f"{key}.npy") as member:
+        try:
+            values = np.lib.format.read_array(member, allow_pickle=False)
+        except ValueError as error:
+            raise ValueError(
+                f"'{key}' of {path} is not readable ({one_line(error)}), but numbers are needed: save an array of them"
+            ) from error
+    if values.shape == (n_images, 1):
+        values = values[:, 0]
+    if values.shape != (n_images,):
+        raise ValueError(
+            f"'{key}' of {path} has shape {values.shape}, but ({n_images},) is needed: store one value per image"
+        )
+    return values
+
+
+def _blocks(path, name, start, shape, _, wanted):
+    """Yield row numbers and images of each batch with a wanted row, as `Catalog.blocks` does."""
+    step, size = batch_rows(shape[1:]), math.prod(shape[1:])
+    starts = range(0, shape[0], step) if wanted is None else np.unique(wanted // step) * step
+    with _opened(path) as archive, archive.open(name) as member:
+        for first in map(int, starts):
+            rows = np.arange(first, min(first + step, shape[0]))
+            member.seek(start + first * size)
+            data = member.read(len(rows) * size)
+            if len(data) < len(rows) * size:
+                raise EOFError(f"the images end before row {rows[-1]}")
+            yield rows, np.frombuffer(data, np.uint8).reshape(len(rows), *shape[1:])
