@@ -3,6 +3,7 @@
 All functions work on labels and coordinates. None of them reads an image.
 """
 
+import hashlib
 import math
 from typing import NamedTuple
 
@@ -12,11 +13,19 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import train_test_split
 
-from galaxynb.data.galaxy10 import CLASS_NAMES
+from galaxynb.data.galaxy10 import CLASS_NAMES, GALAXY10_SHA256, ROWS_SHA256
+from galaxynb.data.sources import FEWEST_IMAGES
 
-__all__ = ["Split", "audit_catalog", "class_support", "close_pairs", "has_coordinates", "leak_free", "paper_split"]
-
-_FEWEST_ROWS = 10
+__all__ = [
+    "Split",
+    "audit_catalog",
+    "class_support",
+    "close_pairs",
+    "has_coordinates",
+    "has_published_rows",
+    "leak_free",
+    "paper_split",
+]
 
 
 class Split(NamedTuple):
@@ -82,8 +91,8 @@ def paper_split(labels, *, ra=None, dec=None, drop_duplicates=False, radius=5.0)
     labels = np.asarray(labels)
     if labels.ndim != 1:
         raise ValueError(f"labels has shape {labels.shape}, but (N,) is needed: give one class per row")
-    if len(labels) < _FEWEST_ROWS:
-        raise ValueError(f"the number of rows is {len(labels)}, but at least {_FEWEST_ROWS} is needed: give more rows")
+    if len(labels) < FEWEST_IMAGES:
+        raise ValueError(f"the number of rows is {len(labels)}, but at least {FEWEST_IMAGES} is needed: give more rows")
     rest, test = train_test_split(np.arange(len(labels)), test_size=0.2, random_state=42)
     train, validation = train_test_split(rest, test_size=0.2, random_state=42)
     split = Split(train, validation, test)
@@ -100,6 +109,36 @@ def paper_split(labels, *, ra=None, dec=None, drop_duplicates=False, radius=5.0)
     dropped[both_ways[one < other, 0]] = True
     dropped |= _in_conflict(labels, _groups(pairs, len(labels))) & (part == _TEST)
     return Split(*(rows[~dropped[rows]] for rows in split))
+
+
+def has_published_rows(labels, ra, dec, *, sha256=None):
+    """Return whether rows are those of the published file, in its order, so that `paper_split` gives the paper's parts.
+
+    Parameters
+    ----------
+    labels : array_like of int, shape (N,)
+        Classes 0 to 9.
+    ra, dec : array_like of float, shape (N,)
+        Right ascension and declination in degrees.
+    sha256 : str, optional
+        SHA256 of the data source.
+
+    Returns
+    -------
+    bool
+        True for the published file itself, and for a copy in another format if it keeps labels and coordinates. Labels
+        alone never suffice: any 17,736 images sorted by class could have the same ones.
+
+    Examples
+    --------
+    >>> has_published_rows(np.zeros(10), np.zeros(10), np.zeros(10))
+    False
+    """
+    digest = hashlib.sha256(np.asarray(labels, np.uint8).tobytes())
+    for degrees in (ra, dec):
+        known = np.nan_to_num(np.asarray(degrees, float), nan=-999)
+        digest.update(np.round(known * 1e4).astype("<i4").tobytes())  # 0.36 arcsec, finer than any two galaxies
+    return sha256 == GALAXY10_SHA256 or digest.hexdigest() == ROWS_SHA256
 
 
 def has_coordinates(ra, dec):
