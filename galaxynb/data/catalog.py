@@ -226,10 +226,13 @@ def check_source(path, *, skip_bad=False, image_size=None):
 
     Examples
     --------
-    >>> check_source("missing.h5")
-    Traceback (most recent call last):
-        ...
-    FileNotFoundError: missing.h5 is missing, but data are needed: give an HDF5 file in the Galaxy10 DECaLS layout, ...
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     try:
+    ...         check_source(folder)
+    ...     except ValueError as error:
+    ...         print(str(error).removeprefix(folder).partition(", ")[0].strip())
+    has no subfolders and no parquet files
     """
     path = Path(path)
     opened = _read(path, skip_bad=skip_bad, quick=True)
