@@ -12,6 +12,7 @@ from configuration import ConfigurationError, check
 from gate import check_notebook
 from launch import NAMED_SOURCES
 
+from galaxynb.data.catalog import check_source
 from galaxynb.data.galaxy10 import CLASS_COUNTS, PUBLISHED_SIDE
 from galaxynb.files import one_line
 from galaxynb.networks.limits import check_halvings, check_weights
@@ -54,6 +55,21 @@ def check_settings(settings, *, name, folder, label=""):
             f"{what}: image_size is {side}, but {PUBLISHED_SIDE}, the side of the file's images, or less is needed: "
             "choose a smaller size"
         )
+
+
+def check_data(settings):
+    """Raise `ConfigurationError` if the user's own data cannot be used; a run reads each image only later."""
+    source, data = settings["source"], settings["data"]
+    if source in NAMED_SOURCES:
+        return
+    if not Path(source).exists():
+        raise ConfigurationError(
+            f"DATA is {source}, but standin, galaxy10 or the path of your images is needed: give one of them."
+        )
+    try:
+        check_source(source, skip_bad=data.get("skip_bad", False), image_size=data["image_size"])
+    except (ValueError, OSError) as error:
+        raise ConfigurationError(one_line(error)) from None
 
 
 def check_names(names):
@@ -141,7 +157,9 @@ def check_study(study, *, folder):
         if (text := json.dumps(settings, sort_keys=True)) not in seen:
             seen.add(text)
             check_settings(settings, name=study.name, folder=folder, label=label)
-    check_names({"RUNS": study.runs, "PROFILE": study.name} | dict.fromkeys(["DATA"], "".join(study.source_files)))
+    for settings in study.jobs["01_data"].values():
+        check_data(settings)
+    check_names({"RUNS": study.runs, "PROFILE": study.name})
     check_notebooks(study)
     check_kernel(study.kernel)
     needed = sum(

@@ -14,6 +14,7 @@ parameters/STAGE.yaml         the parameters of the notebook
 parameters/STAGE.code.json    fingerprints of the notebook's code and of all modules that it uses
 parameters/STAGE.made.json    checksums of the files that later stages read
 parameters/STAGE.ran.json     checksums of the inputs that the results were made from
+parameters/source.json        for data of the user: name, size and time of change of each file
 
 A stage depends on the parameters and the *results* of the stages that it needs. If one of these runs again and gives
 the same results, the stage does not run again. Snakemake normally plans all jobs before the first one. Stages are
@@ -99,14 +100,8 @@ class Study:
             self.jobs = {stage: {self.root: whole} for stage in STAGES}
             self.cpus = whole["cpus"] or cores or 1
         sources = {settings["source"] for settings in self.jobs["01_data"].values()}
-        self.source_files = sources - {*NAMED_SOURCES}
+        self.own_data = sources - {*NAMED_SOURCES}
         self.downloaded = "galaxy10" in sources
-        for path in sorted(self.source_files):
-            if not Path(path).is_file():
-                raise ConfigurationError(
-                    f"DATA is {path}, but standin, galaxy10 or the path of a Galaxy10 DECaLS file is needed: "
-                    "give one of them."
-                )
 
     # Used by the rules
 
@@ -146,8 +141,10 @@ class Study:
         return [self.folder_of(name, settings) for name in STAGES[stage].needs]
 
     def files(self, stage, folder):
-        """Return the files that decide the results of a stage, except for the notebook and the user's data file."""
+        """Return the files that decide the results of a stage, except for the notebook."""
         files = [f"{folder}/parameters/{stage}.yaml", f"{folder}/parameters/{stage}.code.json", *STAGES[stage].reads]
+        if stage == "01_data" and self.jobs[stage][folder]["source"] in self.own_data:
+            files.append(f"{folder}/parameters/source.json")
         for name, origin in zip(STAGES[stage].needs, self.needed(stage, folder), strict=True):
             files += [f"{origin}/parameters/{name}.yaml", f"{origin}/parameters/{name}.made.json"]
         return files
@@ -171,11 +168,6 @@ class Study:
             # The stage must not run again if only the prose of the notebook changes. Fingerprints cover the code.
             "notebook": ancient(f"notebooks/{stage}.ipynb"),
             "files": lambda wildcards: self.files(stage, wildcards.folder),
-            "source": lambda wildcards: [
-                source
-                for source in self.source_files
-                if stage == "01_data" and source == self.jobs[stage][wildcards.folder]["source"]
-            ],
         }
 
     def is_outdated(self, stage, folder):
@@ -192,7 +184,7 @@ class Study:
         shared = {"run_dir": _from_notebooks(folder), "profile": self.name, "seed": settings["seed"]}
         if section == "data":
             source = settings["source"]
-            shared["source"] = _from_notebooks(source) if source in self.source_files else source
+            shared["source"] = _from_notebooks(source) if source in self.own_data else source
             shared["downloads"] = _from_notebooks(self.downloads)
         return shared | dict(settings[section])
 
@@ -258,6 +250,9 @@ class Study:
                 if not Path(f"{start}.made.json").exists():
                     # Snakemake requires an input that no rule makes to exist. The stage overwrites it.
                     write_if_changed(f"{start}.made.json", "{}\n")
+        for folder, settings in self.jobs["01_data"].items():
+            if settings["source"] in self.own_data:
+                write_if_changed(f"{folder}/parameters/source.json", _listing(settings["source"]))
         if not self.sweep:
             write_if_changed(f"{self.root}/parameters/sweep_page.code.json", _code_of(SWEEP_PAGE))
             write_if_changed(f"{self.root}/parameters/book.code.json", _code_of(BOOK_PROGRAM))
@@ -274,7 +269,7 @@ class Study:
         """Return a sentence for each failure, which names the log to read."""
         if self.sweep:
             return self.summary()
-        names = {_from_notebooks(path): path for path in self.source_files}
+        names = {_from_notebooks(path): path for path in self.own_data}
         return explanation(self.root, since=self.began, names=names)
 
 
@@ -291,6 +286,14 @@ def run_folder(runs, profile, source):
     place = path.relative_to(CHECKOUT) if path.is_relative_to(CHECKOUT) else path
     readable = re.sub(r"[^\w.-]+", "-", path.stem).strip("-.")
     return f"{runs}/{profile}-{readable}-{hashlib.sha256(f'{profile}:{place}'.encode()).hexdigest()[:8]}"
+
+
+def _listing(source):
+    """Return name, size and time of change of each file of a data source, as JSON text."""
+    from galaxynb.data.catalog import source_files
+
+    described = [(os.path.relpath(path, source), path.stat()) for path in source_files(source) if path.exists()]
+    return json.dumps([[name, found.st_size, found.st_mtime_ns] for name, found in described], indent=0) + "\n"
 
 
 def kept_sweeps(folder="book/reference/sweeps"):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from configuration import ConfigurationError, read_keys, read_profile
 from failures import schema_faults
+from launch import data_path
 
 from galaxynb.stages import SECTIONS, STAGES
 
@@ -57,7 +58,7 @@ def points(sweep, profile, schema):
     chosen += [{name: (value, {name: value}) for name, value in point.items()} for point in sweep.get("points", [])]
     found, seen = [], set()
     for choice in chosen:
-        config = copy.deepcopy(profile) | {"source": sweep.get("source", "standin")}
+        config = copy.deepcopy(profile) | {"source": data_path(sweep.get("source", "standin"))}
         for _, parameters in choice.values():
             for name, value in parameters.items():
                 _set(config, name, value, schema)
@@ -154,7 +155,7 @@ def _assignment(name, value):
 def _set(config, name, value, schema):
     section, _, parameter = name.partition(".")
     if name in SHARED:
-        config[name] = value
+        config[name] = data_path(value) if name == "source" else value
     elif section in SECTIONS and parameter in schema["properties"][section]["properties"]:
         config[section] = config[section] | {parameter: value}
     else:

@@ -107,3 +107,11 @@ def test_a_notebook_that_cannot_run_is_told(folder):
     last = Path("notebooks/05_evaluation.ipynb")
     last.write_text(last.read_text(encoding="utf-8").replace("n_resamples", "n_samples"), encoding="utf-8")
     refuse(quick(folder), "^notebooks/05_evaluation.ipynb does not set n_resamples in its cell with the tag", folder)
+
+
+def test_data_that_the_first_stage_would_refuse_are_told(folder, tiny_galaxy10):
+    tiny_galaxy10("small.h5", size=40)
+    for name, message in {"small.h5": "image_size is 64, but 32 to 40 is needed", "notebooks": "notebooks"}.items():
+        refuse(quick(folder, source=name), f"^{message}", folder)
+        Path("mine.yaml").write_text(f"profile: quick\npoints: [{{seed: 1}}, {{source: {name}}}]\n", encoding="utf-8")
+        refuse({"sweep": "mine.yaml"}, f"^{message}", folder)

@@ -120,15 +120,22 @@ def test_a_sweep_takes_a_profile_that_extends_another_and_refuses_a_wrong_one(ch
         study.Study({"sweep": "mine.yaml"}, folder=folder)
 
 
-def test_a_file_of_data_is_named_from_the_notebooks_and_must_exist(checkout):
-    (checkout / "my galaxies.h5").touch()
+def test_data_of_the_user_are_named_from_the_notebooks_and_listed(tiny_galaxy10):
+    tiny_galaxy10("my galaxies.h5", size=64)
     made = study.Study(profile(source="my galaxies.h5"))
     assert re.fullmatch(r"runs/smoke-my-galaxies-[0-9a-f]{8}", made.root)
     assert made.parameters("01_data", made.root)["source"] == "../my galaxies.h5"
-    assert made.inputs("01_data")["source"](SimpleNamespace(folder=made.root)) == ["my galaxies.h5"]
-    assert made.inputs("02_noise")["source"](SimpleNamespace(folder=made.root)) == []
+    listing = Path(made.root, "parameters", "source.json")
+    assert [str(listing) in made.files(name, made.root) for name in ("01_data", "02_noise")] == [True, False]
+    made.prepare()
+    finish(made, "01_data")
+    made.prepare()
+    assert not made.is_outdated("01_data", made.root)
+    os.utime("my galaxies.h5", (1, 1))
+    made.prepare()
+    assert made.is_outdated("01_data", made.root)
     with pytest.raises(configuration.ConfigurationError, match=r"^DATA is nowhere\.h5, but standin, "):
-        study.Study(profile(source="nowhere.h5"))
+        study.Study(profile(source="nowhere.h5")).prepare()
 
 
 def test_no_two_runs_share_a_folder(checkout):
