@@ -1,15 +1,13 @@
 """The book has only notebooks that ran to their end, with their current prose."""
 
 import os
+from types import SimpleNamespace
 
-import nbformat
 import pytest
 from content import write_if_changed
-from notebook_samples import code
+from notebook_samples import code, shown, write_notebook
 
 import book
-
-TITLE = nbformat.v4.new_markdown_cell("# Title")
 
 
 def test_prose_comes_from_the_notebook_as_it_is_and_results_from_the_run():
@@ -39,6 +37,23 @@ def test_prose_comes_from_the_notebook_as_it_is_and_results_from_the_run():
     assert cells[0]["source"] == given
     with pytest.raises(ValueError, match="is not the code that has run"):
         book.with_current_prose(executed, {"cells": [ran("b")]})
+
+
+def test_a_book_without_one_of_its_pictures_is_not_built(tmp_path, monkeypatch):
+    def gather(_, source):
+        for name, text in (("book/prose.md", "```{figure} a.png\n```\n"), ("_build/html/book/prose.html", "")):
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).write_text(text)
+
+    drawn = code("figure", 1, [shown("text/plain", "<Figure size 7x3 with 1 Axes>")])
+    executed = write_notebook(tmp_path / "n.ipynb", drawn)
+    with pytest.raises(ValueError, match=r"n\.ipynb: cell 1 of the page, .* shows no picture"):
+        book.page(executed, executed)
+    monkeypatch.setattr(book, "gather", gather)
+    monkeypatch.setattr(book.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=0))
+    with pytest.raises(ValueError, match=r"prose\.html shows 0 pictures, but its source has 1"):
+        book.build(tmp_path)
+    assert not (tmp_path / "book").exists()
 
 
 def test_an_unchanged_file_is_not_written_again(tmp_path):
