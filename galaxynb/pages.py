@@ -105,8 +105,7 @@ def banner(kind, profile, *, sha256=None):
         images = "Genuine Galaxy10 DECaLS images, from the published file with its checksum verified"
     else:
         images = (
-            "Images from a file in the Galaxy10 DECaLS layout that is not the published one, "
-            "so where they come from is not verified"
+            "Images from data that are not the published Galaxy10 DECaLS file, so where they come from is not verified"
         )
     meaning = f": {_PROFILES[profile]}" if profile in _PROFILES else ""
     return f"{images}. Profile {profile}{meaning}."

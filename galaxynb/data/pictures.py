@@ -157,7 +157,8 @@ def read_folder(path, *, skip_bad=False, quick=False):
         try:
             classes[folder] = class_number(folder.name)
         except ValueError as error:
-            raise ValueError(f"a subfolder of {path} has an unknown name: {error}") from None
+            inner = f", or give {folder} alone" if any(_is_class(entry.name) for entry in shown_files(folder)) else ""
+            raise ValueError(f"a subfolder of {path} has an unknown name: {error}{inner}") from None
     files, labels, first = [], [], []
     for folder in sorted(folders, key=classes.get):
         found = shown_files(folder)
@@ -182,6 +183,13 @@ def read_folder(path, *, skip_bad=False, quick=False):
         skip_bad=skip_bad,
         sample=first if quick else None,
     ) | {"files": (*files, *loose)}
+
+
+def _is_class(name):
+    try:
+        return class_number(name) is not None
+    except ValueError:
+        return False
 
 
 def read_parquet(path, *, skip_bad=False, quick=False):

@@ -175,6 +175,14 @@ def test_names_of_no_class(tmp_path, name):
                 refuse(tmp_path, skip_bad=True)
 
 
+def test_a_folder_of_training_and_test_images(tmp_path):
+    for name in ("test", "train"):
+        write_folder(tmp_path / name)
+    with pytest.raises(ValueError, match=rf"'test' is no class, .*, or give {tmp_path}/test alone$"):
+        check_source(tmp_path)
+    check_source(tmp_path / "train")
+
+
 @given(st.lists(st.text("aA01 ", min_size=1), unique=True))
 @settings(deadline=None)
 def test_natural_order_is_total(names):

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from galaxynb.data.galaxy10 import CLASS_COUNTS
-from galaxynb.data.splits import class_support, paper_split
+from galaxynb.data.galaxy10 import CLASS_COUNTS, GALAXY10_SHA256
+from galaxynb.data.splits import class_support, has_published_rows, paper_split
 
 PAPER_SUPPORT = [204, 373, 529, 408, 71, 436, 365, 516, 283, 363]  # Table 1, Support
 
@@ -37,3 +37,26 @@ def test_a_split_needs_rows():
         paper_split(np.zeros(9))
     with pytest.raises(ValueError, match=r"labels has shape \(20, 10\), but \(N,\) is needed: give one class per row"):
         paper_split(np.zeros((20, 10)))
+
+
+def test_only_the_published_rows_have_the_papers_split(real_coordinates):
+    labels, ra, dec = real_coordinates
+    assert has_published_rows(labels, ra, dec)
+    assert has_published_rows(labels.astype(np.uint8), ra + 1e-9, dec)
+    nowhere, other, swapped = np.full(len(labels), np.nan), ra.copy(), np.arange(len(labels))
+    other[5] += 1 / 3600
+    swapped[[3, 4]] = [4, 3]
+    for wrong in (
+        (labels, nowhere, nowhere),  # sorted by class, but nothing says that these are the published images
+        (labels, other, dec),
+        (labels, ra[swapped], dec[swapped]),
+        (labels[::-1], ra, dec),
+        (labels[:-1], ra[:-1], dec[:-1]),
+    ):
+        assert not has_published_rows(*wrong, sha256="0" * 64)
+
+
+def test_the_published_file_is_known_by_its_checksum():
+    nothing = np.zeros(10)
+    assert has_published_rows(nothing, nothing, nothing, sha256=GALAXY10_SHA256)
+    assert not has_published_rows(nothing, nothing, nothing)
