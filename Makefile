@@ -67,7 +67,7 @@ lab: $(VENV)/ready ## open JupyterLab on the notebooks
 kernel: $(VENV)/ready ## register a Jupyter kernel: galaxynb, or galaxynb-jax with BACKEND=jax
 	@case "$$BACKEND" in tensorflow|jax|torch) ;; *) echo "BACKEND is $$BACKEND, but tensorflow, jax or" \
 		"torch is needed: choose one of them." >&2; exit 2;; esac
-	@"$(VENV)/bin/python" -c 'import importlib.util, os, sys; name = os.environ["BACKEND"]; \
+	@"$(VENV)/bin/python" -I -c 'import importlib.util, os, sys; name = os.environ["BACKEND"]; \
 		sys.exit(importlib.util.find_spec(name) is None and f"BACKEND is {name}, but it is not installed: run" \
 		f" $(VENV)/bin/python -m pip install {name}, then repeat the command.")'
 	@$(RUN) kernel --user --name galaxynb$(patsubst %,-%,$(filter-out tensorflow,$(BACKEND)))
@@ -127,7 +127,7 @@ clean: ## remove all results; keep the environment and the downloads
 	@echo "removed $$RUNS/; downloads/ and $(VENV)/ are kept"
 
 $(VENV)/ready: requirements.lock $(MOVED)
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("Python is %d.%d, but 3.11 to 3.13 is needed: give make PYTHON=python3.12 or similar." % v)'
+	@$(PYTHON) -I -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("Python is %d.%d, but 3.11 to 3.13 is needed: give make PYTHON=python3.12 or similar." % v)'
 	@test ! -d $(VENV) || test -f $(VENV)/pyvenv.cfg || { echo "VENV is $(VENV), but this folder holds no venv: choose another." >&2; exit 2; }
 	@owner="$$(cat $(VENV)/ready 2>/dev/null || true)"; case "$$owner" in ""|"$$(pwd -P)") ;; *) \
 		case "$$(cd $(VENV) && pwd -P)/" in "$$(pwd -P)/"*) echo "$(VENV) was set up for the checkout in $$owner, so it is set up again";; \

@@ -112,7 +112,9 @@ def pip_environment(given=None):
     """
     given = os.environ if given is None else given
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "config", "list"]
-    listed = subprocess.run(command, capture_output=True, text=True, env=dict(given), check=False).stdout
+    # With PIP_USER, pip would not list the settings of the system.
+    asking = {name: value for name, value in given.items() if name not in ("PIP_USER", "PIP_SITE", "PIP_GLOBAL")}
+    listed = subprocess.run(command, capture_output=True, text=True, env=asking, check=False).stdout
     sources = {}
     # A setting of the section "install" overrules one of "global", and a variable overrules both.
     for section in ("global", "install", ":env:"):

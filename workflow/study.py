@@ -42,8 +42,8 @@ from galaxynb.stages import STAGES
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 CONFIG = CHECKOUT / "config"
-#: Notebook whose executed copies are the pages of kept sweeps, and program that builds the book.
-SWEEP_PAGE, BOOK_PROGRAM = "book/sweep.ipynb", "workflow/book.py"
+#: Notebook whose executed copies are the pages of kept sweeps, and the code that builds the book.
+SWEEP_PAGE, BOOK_PROGRAMS = "book/sweep.ipynb", ("workflow/book.py", "workflow/gate.py")
 
 
 class Study:
@@ -255,7 +255,7 @@ class Study:
                 write_if_changed(f"{folder}/parameters/source.json", _listing(settings["source"]))
         if not self.sweep:
             write_if_changed(f"{self.root}/parameters/sweep_page.code.json", _code_of(SWEEP_PAGE))
-            write_if_changed(f"{self.root}/parameters/book.code.json", _code_of(BOOK_PROGRAM))
+            write_if_changed(f"{self.root}/parameters/book.code.json", "".join(map(_code_of, BOOK_PROGRAMS)))
 
     # After the last job
 

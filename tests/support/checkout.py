@@ -15,6 +15,33 @@ SMOKE = Path("runs/smoke-standin")
 #: Argument of make for tests of stages, which need no book.
 NO_BOOK = "SNAKEMAKE_ARGS=-- stages"
 
+#: Settings of a user that would change results, pictures or the place of files, or stop the study.
+FOREIGN = {
+    "MPLBACKEND": "TkAgg",
+    "MATPLOTLIBRC": "/nowhere",
+    "KERAS_BACKEND": "torch",
+    "KERAS_HOME": "/nowhere",
+    "PYTHONPATH": "/nowhere",
+    "PYTHONHOME": "/nowhere",
+    "PYTHONSTARTUP": "/nowhere",
+    "PYTHONWARNINGS": "error",
+    "JUPYTER_PATH": "/nowhere",
+    "JUPYTER_DATA_DIR": "/nowhere",
+    "JUPYTER_CONFIG_DIR": "/nowhere",
+    "SNAKEMAKE_PROFILE": "nowhere",
+    "LC_ALL": "tr_TR.UTF-8",
+    "LANG": "tr_TR",
+    "XDG_CONFIG_HOME": "/nowhere",
+    "TMPDIR": "/nowhere",
+    "OMP_NUM_THREADS": "1",
+    "TF_DETERMINISTIC_OPS": "0",
+    "IPYTHONDIR": "/nowhere",
+    "GIT_DIR": "/nowhere",
+    "XLA_FLAGS": "--nonsense",
+    "PIP_USER": "1",
+    "PIP_TARGET": "/nowhere",
+}
+
 
 def sentence(done):
     """Return the output of a make that failed."""
@@ -55,15 +82,16 @@ class Checkout:
         return copied
 
     def make(self, *arguments, **options):
-        """Run make without setting up an environment: it uses the one of the tests."""
+        """Run make, on a user's strange machine, without setting up an environment: it uses the one of the tests."""
         environment = Path(sys.prefix)
-        return self.run("make", "--old-file", f"{environment}/ready", f"VENV={environment}", *arguments, **options)
+        command = ["make", "--old-file", f"{environment}/ready", f"VENV={environment}", *arguments]
+        return self.run(*command, env=self.environment | FOREIGN, **options)
 
-    def run(self, *command, **options):
+    def run(self, *command, env=None, **options):
         return subprocess.run(
             command,
             cwd=self.root,
-            env=self.environment,
+            env=env or self.environment,
             capture_output=True,
             text=True,
             check=False,

@@ -8,36 +8,10 @@ from pathlib import Path
 import environment
 import launch
 import pytest
+from checkout import FOREIGN
 from paths import ROOT
 
 from galaxynb.compute import VARIABLES
-
-#: Settings of a user that would change results, pictures or the place of files, or stop the study.
-FOREIGN = {
-    "MPLBACKEND": "TkAgg",
-    "MATPLOTLIBRC": "/nowhere",
-    "KERAS_BACKEND": "torch",
-    "KERAS_HOME": "/nowhere",
-    "PYTHONPATH": "/nowhere",
-    "PYTHONHOME": "/nowhere",
-    "PYTHONSTARTUP": "/nowhere",
-    "PYTHONWARNINGS": "error",
-    "JUPYTER_PATH": "/nowhere",
-    "JUPYTER_DATA_DIR": "/nowhere",
-    "JUPYTER_CONFIG_DIR": "/nowhere",
-    "SNAKEMAKE_PROFILE": "nowhere",
-    "LC_ALL": "tr_TR.UTF-8",
-    "LANG": "tr_TR",
-    "XDG_CONFIG_HOME": "/nowhere",
-    "TMPDIR": "/nowhere",
-    "OMP_NUM_THREADS": "1",
-    "TF_DETERMINISTIC_OPS": "0",
-    "IPYTHONDIR": "/nowhere",
-    "GIT_DIR": "/nowhere",
-    "XLA_FLAGS": "--nonsense",
-    "PIP_USER": "1",
-    "PIP_TARGET": "/nowhere",
-}
 
 
 def test_nothing_foreign_passes():
