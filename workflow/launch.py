@@ -109,9 +109,9 @@ def main(name, *arguments):
     if name == "check":
         check(given, *arguments)
         return
-    variables = environment()
     # Files that only other users could read, or nobody, would stop later stages.
     os.umask(os.umask(0) & 0o077)
+    variables = environment()
     if name in ("book", "sweep"):
         arguments = ["snakemake", *{"book": book, "sweep": sweep}[name](given), *arguments]
     elif name == "pip":

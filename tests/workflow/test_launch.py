@@ -63,6 +63,15 @@ def test_programs_are_those_of_this_checkout_whatever_is_installed(tmp_path):
     assert done.stdout.split() == [str(ROOT / "galaxynb/__init__.py"), str(ROOT / "workflow/study.py"), str(tmp_path)]
 
 
+def test_results_can_be_read_whatever_the_umask(tmp_path):
+    program = tmp_path / "write.py"
+    program.write_text("open('result', 'w').write('x'); print(open('result').read())")
+    command = f"umask 777; exec '{sys.executable}' -I '{ROOT}/workflow/launch.py' '{program}'"
+    done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stdout == "x\n", done.stderr
+    assert (tmp_path / "result").stat().st_mode & 0o777 == 0o600
+
+
 def test_pip_keeps_the_source_of_packages_and_nothing_else(tmp_path):
     (tmp_path / "pip.conf").write_text(
         "[global]\nindex-url = https://index.example\ntimeout = 7\n"
