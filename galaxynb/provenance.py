@@ -52,6 +52,7 @@ PACKAGES = (
     # Two names under which cv2 is distributed.
     "opencv-python-headless",
     "opencv-python",
+    "pillow",
     "scikit-image",
     "scikit-learn",
     "matplotlib",

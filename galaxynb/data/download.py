@@ -31,7 +31,7 @@ _BACKOFF = 1.0  # seconds: wait after the first such attempt; each further one d
 
 _LONGEST_WAIT = 900  # seconds: longest wait that a server may ask for before another source is tried
 
-_BLOCK = 2**20  # bytes written at a time
+_BLOCK = 2**16  # bytes written at a time, between which the time limit is checked
 
 #: What to do about a status of HTTP, where it is known.
 _ADVICE = {

@@ -4,6 +4,7 @@ The readers of the formats (`galaxynb.data.hdf5`, `galaxynb.data.pictures` and `
 functions. This module reads no image.
 """
 
+import contextlib
 import hashlib
 import re
 import unicodedata
@@ -75,12 +76,7 @@ def recognize_source(path):
     'folder'
     """
     path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(
-            f"{path} is missing, but data are needed: give {_TAKEN}, or make a stand-in with "
-            f"galaxynb.standin.make.make_standin"
-        )
-    try:
+    with _readable(path):
         if path.is_dir():
             classes = any(entry.is_dir() and _number(entry.name) is not None for entry in shown_files(path))
             return "folder" if classes or not parquet_files(path) else "parquet"
@@ -90,10 +86,6 @@ def recognize_source(path):
             for power in range(9, 21):  # HDF5 allows a block of another kind before its own signature
                 file.seek(2**power)
                 signatures.append(file.read(8))
-    except OSError as error:
-        raise ValueError(
-            f"{path} is not readable ({error.strerror}), but {_TAKEN} is needed: allow reading it"
-        ) from error
     if b"\x89HDF\r\n\x1a\n" in signatures:
         return "hdf5"
     if start.startswith(b"PK\x03\x04"):
@@ -105,6 +97,21 @@ def recognize_source(path):
     if not start:
         raise ValueError(f"{path} is empty (0 bytes), but {_TAKEN} is needed: download or make it again")
     raise ValueError(f"{path} is of another format, but {_TAKEN} is needed: give one of them")
+
+
+@contextlib.contextmanager
+def _readable(path):
+    """Raise an error of one sentence if a path is missing or cannot be read."""
+    try:
+        path.stat()
+        yield
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise FileNotFoundError(
+            f"{path} is missing, but data are needed: give {_TAKEN}, or make a stand-in with "
+            f"galaxynb.standin.make.make_standin"
+        ) from error
+    except OSError as error:
+        raise ValueError(f"{path} is not readable ({error.strerror}), but data are needed: allow reading it") from error
 
 
 def parquet_files(path):
@@ -205,9 +212,15 @@ def shown_files(folder):
     -------
     list of pathlib.Path
         Paths, without hidden ones.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If the folder is missing or cannot be read.
     """
     added = {"Thumbs.db", "desktop.ini", "__MACOSX"}
-    shown = [path for path in folder.iterdir() if not path.name.startswith(".") and path.name not in added]
+    with _readable(folder):
+        shown = [path for path in folder.iterdir() if not path.name.startswith(".") and path.name not in added]
     return sorted(shown, key=lambda path: natural_order(path.name))
 
 

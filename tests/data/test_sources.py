@@ -427,8 +427,13 @@ def test_a_source_that_may_not_be_read(tmp_path, small, monkeypatch):
     monkeypatch.setattr(Path, "open", refuse)
     monkeypatch.setattr(Path, "iterdir", refuse)
     for path in (small, tmp_path):
-        with pytest.raises(ValueError, match=r"is not readable \(Permission denied\), but .* is needed: allow reading"):
+        with pytest.raises(ValueError, match=r"is not readable \(Permission denied\), but data are needed: allow"):
             check_source(path)
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(ValueError, match=r"loop is not readable \(Too many levels of symbolic links\)"):
+        check_source(tmp_path / "loop")
+    with pytest.raises(FileNotFoundError, match=r"under is missing, but data are needed"):
+        check_source(small / "under")
 
 
 @pytest.mark.parametrize("write", SOURCES.values(), ids=SOURCES)
