@@ -36,7 +36,7 @@ MOVED := $(shell test "$$(cat '$(VENV)/ready' 2>/dev/null)" = "$$(pwd -P)" || ec
 .PHONY: help book profile sweep-file test test-all test-slow check-reference test-slurm lab kernel reference committed reference-run reference-sweeps reference-bench bench sweep lint lock unlock clean moved
 
 help: ## list the targets
-	@echo "make TARGET [PROFILE=quick|half|paper|smoke] [DATA=standin|galaxy10|file.h5] [KERNEL=galaxynb] [CORES=all]"
+	@echo "make TARGET [PROFILE=quick|half|paper|smoke] [DATA=standin|galaxy10|PATH] [KERNEL=galaxynb] [CORES=all]"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 book: profile $(VENV)/ready ## set up, run the study, render the book and print its path

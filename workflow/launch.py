@@ -84,10 +84,10 @@ def sweep(given):
 
         memory = psutil.virtual_memory().total >> 20
         limits, gpus = ["--cores", given["CORES"], "--resources", f"mem_mb={memory}", "gpu=1"], _gpus()
-    elif "'" in given["RUNS"] + given["SWEEP"]:
+    elif {*"'\"$`\\"} & {*given["RUNS"], *given["SWEEP"]}:
         sys.exit(
-            f"RUNS is {given['RUNS']} and SWEEP is {given['SWEEP']}, but names without apostrophes are needed, because "
-            "Snakemake's scripts for clusters cannot hold them: rename the folder or the file"
+            f"RUNS is {given['RUNS']} and SWEEP is {given['SWEEP']}, but names without quotes, dollar signs and "
+            "backslashes are needed, because Snakemake's scripts for clusters cannot hold them: rename the folder or file"
         )
     return [
         *(["--dry-run", "--quiet", "rules"] if dry else ["--logger", "galaxynb"]), *limits,

@@ -1,14 +1,16 @@
 """A smoke study of genuine images, where they are at hand."""
 
 import json
-from pathlib import Path
 
 import cv2
 import h5py
 import numpy as np
 import pooch
 import pytest
-from checkout import Checkout
+from checkout import NO_BOOK, Checkout, sentence
+from PIL import Image
+
+from galaxynb.data.galaxy10 import CLASS_NAMES
 
 pytestmark = pytest.mark.study
 
@@ -17,7 +19,7 @@ def test_real_galaxies_go_through_the_same_study(tmp_path, real_sample):
     checkout = Checkout(tmp_path)
     done = checkout.smoke(f"DATA={real_sample}")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
-    run = checkout.root / f"runs/smoke-{Path(real_sample).stem}"
+    (run,) = (checkout.root / "runs").iterdir()
     record = json.loads((run / "provenance/evaluation.json").read_text())
     assert record["data"]["kind"] == "real"
     assert record["data"]["n_images"] == 60
@@ -30,3 +32,25 @@ def test_real_galaxies_go_through_the_same_study(tmp_path, real_sample):
         shrunk = [cv2.resize(image, (32, 32), interpolation=cv2.INTER_AREA) for image in file["images"]]
     assert (np.load(run / "data/cache/images.npy") == shrunk).all()
     assert record["data"]["sha256"] == pooch.file_hash(str(real_sample))
+
+
+def test_a_folder_of_images_goes_through_the_same_study(tmp_path, real_sample):
+    """The folder's path, and its names of classes, are those that people have."""
+    folder = tmp_path / "my cutouts' [g] größe"
+    with h5py.File(real_sample) as file:
+        for row, (image, label) in enumerate(zip(file["images"], file["ans"], strict=True)):
+            path = folder / f"{CLASS_NAMES[label]} Galaxies" / f"{row}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(path)
+        Image.new("L", (256, 256)).save(path.with_name("grey.png"))
+    checkout = Checkout(tmp_path / "checkout")
+    said = sentence(checkout.smoke(f"DATA={folder}"))
+    assert "grey.png is greyscale, but square 8-bit RGB images of one size" in said
+    checkout.set("data", "skip_bad", True)
+    done = checkout.smoke(f"DATA={folder}", NO_BOOK)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+    (run,) = (checkout.root / "runs").iterdir()
+    record = json.loads((run / "provenance/evaluation.json").read_text())
+    assert {key: record["data"][key] for key in ("kind", "n_images", "left_out")} == {
+        "kind": "real", "n_images": 60, "left_out": 1,
+    }  # fmt: skip

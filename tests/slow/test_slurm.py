@@ -23,8 +23,8 @@ SMALL = (
     " --slurm-status-command squeue --slurm-init-seconds-before-status-checks 5 --latency-wait 10"
 )
 
-#: A name with a space, quotes, brackets and a dollar sign.
-RUNS = 'runs of "2024_11_25" (für $HOME)'
+#: A name with spaces, brackets and an umlaut.
+RUNS = "runs (für) [2024_11_25]"
 
 
 @pytest.fixture(scope="module")

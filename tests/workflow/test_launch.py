@@ -93,9 +93,10 @@ def test_a_kernel_opened_by_hand_has_the_settings_of_the_workflow():
     assert made["MPLBACKEND"] == environment.environment(scratch="")["MPLBACKEND"]
 
 
-def test_a_name_that_breaks_the_scripts_of_a_cluster_is_refused():
-    given = {"EXECUTOR": "slurm", "DRY_RUN": "", "RUNS": "it's", "SWEEP": "x.yaml"}
-    with pytest.raises(SystemExit, match=r"^RUNS is it's and SWEEP is x\.yaml, but names without apostrophes"):
+@pytest.mark.parametrize("name", ["it's", "$HOME", 'a"b', "a`b", "a\\b"])
+def test_a_name_that_breaks_the_scripts_of_a_cluster_is_refused(name):
+    given = {"EXECUTOR": "slurm", "DRY_RUN": "", "RUNS": name, "SWEEP": "x.yaml"}
+    with pytest.raises(SystemExit, match=r"^RUNS is .+ and SWEEP is x\.yaml, but names without quotes"):
         launch.sweep(given)
 
 
