@@ -87,7 +87,7 @@ def sweep(given):
     elif {*"'\"$`\\"} & {*given["RUNS"], *given["SWEEP"]}:
         sys.exit(
             f"RUNS is {given['RUNS']} and SWEEP is {given['SWEEP']}, but names without quotes, dollar signs and "
-            "backslashes are needed, because Snakemake's scripts for clusters cannot hold them: rename the folder or file"
+            "backslashes are needed, because Snakemake's scripts for clusters cannot hold them: choose other names"
         )
     return [
         *(["--dry-run", "--quiet", "rules"] if dry else ["--logger", "galaxynb"]), *limits,
