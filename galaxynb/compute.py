@@ -6,6 +6,9 @@ imported, and only functions that need Keras import it.
 
 import contextlib
 import os
+import re
+import shutil
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +19,16 @@ __all__ = [
     "PRECISIONS",
     "VARIABLES",
     "Execution",
+    "allocator_settings",
     "choose_execution",
     "cores",
     "cpu_flags",
+    "device_settings",
+    "gpus_of_machine",
     "in_precision",
     "list_gpus",
+    "unused_gpus",
+    "use_standard_keras",
 ]
 
 
@@ -51,6 +59,10 @@ _BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
 _ONEDNN_MAXIMA = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
 
 
+#: Packages that let a backend use NVIDIA's GPUs.
+_GPU_PACKAGES = {"tensorflow": "tensorflow[and-cuda]", "jax": "jax[cuda12]", "torch": "torch"}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Execution:
     """The way networks run: backend, device, compilation, precision and place of the batches.
@@ -68,7 +80,8 @@ class Execution:
     batches_on : str
         Where training batches are turned, mirrored and made noisy: "host" or "device".
     reason : str
-        Reasons for `jit`, `precision` and `batches_on`: one sentence per line.
+        Reasons for `jit`, `precision` and `batches_on`: one sentence per line. A further line warns of a GPU that the
+        backend does not see.
     """
 
     backend: str
@@ -94,6 +107,150 @@ def list_gpus():
         return [f"gpu:{number}" for number in range(cuda.device_count())]
     # List all devices rather than ask for GPUs: jax raises an error if it is asked for GPUs and has none.
     return [name for name in keras.distribution.list_devices() if name.lower().startswith("gpu")]
+
+
+def gpus_of_machine(environment=os.environ):
+    """Return the names of the NVIDIA GPUs that this process may use, whether or not a backend can use them.
+
+    This function does not import Keras. It asks the driver's program ``nvidia-smi``, or the folder ``/proc`` where
+    that program is missing. It leaves out GPUs that CUDA_VISIBLE_DEVICES hides.
+
+    Parameters
+    ----------
+    environment : mapping of str
+        Environment variables.
+
+    Returns
+    -------
+    list of str
+        Names such as "NVIDIA H100 80GB HBM3". The list is empty without a GPU or its driver.
+    """
+    found = _gpus_of_driver()
+    visible = environment.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return [name for name, _ in found]
+    names = []
+    for chosen in visible.split(","):
+        fitting = [name for at, (name, known) in enumerate(found) if _fits(chosen.strip(), at, known)]
+        if not fitting:  # CUDA ignores everything after the first entry that it does not know
+            break
+        names.append(fitting[0])
+    return names
+
+
+def _fits(chosen, number, known):
+    """Return whether an entry of CUDA_VISIBLE_DEVICES is the GPU of this number, or begins one of its identifiers."""
+    return int(chosen) == number if chosen.isdigit() else chosen.startswith(("GPU-", "MIG-")) and chosen in known
+
+
+def _gpus_of_driver():
+    """Return the name of each GPU and a text with its identifiers, in the driver's order."""
+    if shutil.which("nvidia-smi"):
+        options = {"capture_output": True, "text": True, "errors": "replace", "timeout": 60}
+        try:
+            told = subprocess.run(["nvidia-smi", "-L"], check=True, **options).stdout
+        except (OSError, subprocess.SubprocessError):
+            return []  # such as a driver that does not fit the kernel
+        # Lines about the parts of a GPU follow its own line.
+        parts = re.split(r"^GPU \d+: ", told, flags=re.MULTILINE)[1:]
+        return [(part.partition(" (")[0].strip(), part) for part in parts]
+    found = []
+    for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
+        entries = dict(line.split(":", 1) for line in path.read_text(errors="replace").splitlines() if ":" in line)
+        # In a container, /proc lists GPUs of the machine that the container was not given.
+        if Path(f"/dev/nvidia{entries.get('Device Minor', '').strip()}").exists():
+            found.append((entries.get("Model", "NVIDIA GPU").strip(), entries.get("GPU UUID", "")))
+    return found
+
+
+def unused_gpus():
+    """Return the names of GPUs that this process may use but Keras's backend does not see.
+
+    Returns
+    -------
+    list of str
+        Names as `gpus_of_machine` spells them. The list is empty if the backend sees a GPU, or if JAX_PLATFORMS keeps
+        jax from GPUs.
+    """
+    import keras
+
+    platforms = os.environ.get("JAX_PLATFORMS", "")
+    if keras.backend.backend() == "jax" and platforms and not {"cuda", "gpu"} & set(platforms.split(",")):
+        return []
+    return [] if list_gpus() else gpus_of_machine()
+
+
+def device_settings(environment=os.environ):
+    """Return the environment variables with which networks share a GPU with other processes.
+
+    By default TensorFlow takes the whole memory of a GPU and jax three quarters of it, so a second notebook, or the
+    desktop, fails for lack of memory. With these settings, both take memory when they need it.
+
+    Parameters
+    ----------
+    environment : mapping of str
+        Environment variables of the process that starts the networks. Variables that are set here already stay as they
+        are.
+
+    Returns
+    -------
+    dict of str
+        Value of each variable to add. It is empty without a GPU.
+
+    Examples
+    --------
+    >>> device_settings({"CUDA_VISIBLE_DEVICES": ""})
+    {}
+    """
+    settings = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    if not gpus_of_machine(environment):
+        return {}
+    return {name: value for name, value in settings.items() if name not in environment}
+
+
+def allocator_settings(environment=os.environ):
+    """Return the environment variables with which glibc keeps freed memory for a process that trains on the CPU.
+
+    A training step frees a gigabyte of arrays, and the next step allocates them again. By default, glibc returns large
+    arrays and empty arenas to Linux, which then has to map and clear each page anew: these page faults can take more
+    time than the arithmetic. These settings make glibc allocate all memory from one arena and never return it. They
+    must be in the environment when the process starts. Other C libraries ignore them.
+
+    - ``MALLOC_MMAP_MAX_=0``: no array gets a mapping of its own. A higher ``MALLOC_MMAP_THRESHOLD_`` would not do,
+      because glibc accepts 32 MiB at most.
+    - ``MALLOC_TRIM_THRESHOLD_``: free memory at the end of the arena is not returned.
+    - ``MALLOC_ARENA_MAX=1``: threads have no arenas of their own, which glibc returns when they are empty, whatever the
+      other settings are. One arena also lets each thread reuse the memory of all others.
+
+    MEASURED
+
+    Parameters
+    ----------
+    environment : mapping of str
+        Environment variables of the process that starts the training.
+
+    Returns
+    -------
+    dict of str
+        Value of each variable to add. It is empty on other systems than Linux, where a GPU will train, and where the
+        user has chosen settings of the allocator: any variable whose name begins with ``MALLOC_``, or
+        ``glibc.malloc`` in GLIBC_TUNABLES.
+
+    Examples
+    --------
+    >>> allocator_settings({"MALLOC_ARENA_MAX": "4"})
+    {}
+    """
+    chosen = any(name.startswith("MALLOC_") for name in environment)
+    if chosen or "glibc.malloc" in environment.get("GLIBC_TUNABLES", ""):
+        return {}
+    if not sys.platform.startswith("linux") or gpus_of_machine(environment):
+        return {}
+    return {
+        "MALLOC_ARENA_MAX": "1",
+        "MALLOC_MMAP_MAX_": "0",
+        "MALLOC_TRIM_THRESHOLD_": str(2**40),
+    }
 
 
 def cores():
@@ -168,13 +325,20 @@ def choose_execution(*, jit="auto", precision="auto", batches_on="auto"):
     for name, (value, _) in asked.items():
         if value != "auto":
             choice[name] = value, f"{name.capitalize()} is {value}, as asked for."
+    reasons = [reason for _, reason in choice.values()]
+    if unused := unused_gpus():
+        package = _GPU_PACKAGES[backend]
+        reasons.append(
+            f"This machine has a GPU ({', '.join(dict.fromkeys(unused))}), but {backend} does not see it: "
+            f'run {Path(sys.executable).name} -m pip install "{package}" and check the driver.'
+        )
     return Execution(
         backend=backend,
         device=device,
         jit=choice["jit"][0],
         precision=choice["precision"][0],
         batches_on=choice["batches_on"][0],
-        reason="\n".join(reason for _, reason in choice.values()),
+        reason="\n".join(reasons),
     )
 
 
@@ -233,6 +397,18 @@ def in_precision(precision):
         keras.config.set_dtype_policy(before)
 
 
-def gpus_of_machine():
-    """Stand in until the helper's function lands."""
-    return []
+def use_standard_keras():
+    """Set Keras to float32, channels last, its own epsilon and no limit on epochs, until the process ends.
+
+    Keras reads these settings from the user's ``keras.json`` and environment. They decide the layout of layers, the
+    precision of losses, metrics and the inputs of ``predict``, and the length of a training. Keras reads some of them
+    again in every later call, so they are not restored. The functions of `galaxynb.networks` that build, compile, train
+    or load a network call this function.
+    """
+    import keras
+
+    keras.config.set_floatx("float32")
+    keras.config.set_epsilon(1e-7)
+    keras.config.set_image_data_format("channels_last")
+    keras.config.set_max_epochs(None)
+    keras.config.set_max_steps_per_epoch(None)

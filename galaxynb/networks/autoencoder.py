@@ -2,7 +2,7 @@
 
 import keras
 
-from galaxynb.compute import in_precision
+from galaxynb.compute import in_precision, use_standard_keras
 from galaxynb.networks.batches import DenoisingBatches
 from galaxynb.networks.device_batches import DeviceFeed, DeviceRows
 from galaxynb.networks.device_noise import DeviceNoise
@@ -53,6 +53,7 @@ def build_autoencoder(image_size, *, filters=(32,), width=48, depth=3, seed=0, p
     (None, 32, 32, 3)
     """
     check_halvings(image_size, filters)
+    use_standard_keras()
     keras.utils.set_random_seed(seed)
     layers = keras.layers
     options = {"padding": "same", "activation": "relu", "kernel_initializer": "he_normal"}

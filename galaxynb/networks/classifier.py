@@ -2,7 +2,7 @@
 
 import keras
 
-from galaxynb.compute import in_precision
+from galaxynb.compute import in_precision, use_standard_keras
 from galaxynb.data.galaxy10 import CLASS_NAMES
 from galaxynb.networks.batches import ClassifierBatches
 from galaxynb.networks.device_batches import DeviceFeed, DeviceRows
@@ -68,6 +68,7 @@ def build_classifier(image_size, *, weights=None, bn_momentum=0.99, seed=0, prec
     if not 0 <= bn_momentum < 1:
         raise ValueError(f"bn_momentum is {bn_momentum}, but 0 <= momentum < 1 is needed: change it")
     check_weights(weights)
+    use_standard_keras()
     keras.utils.set_random_seed(seed)
     with in_precision(precision):
         images = keras.Input((image_size, image_size, 3), name="cutout", dtype="float32")

@@ -10,6 +10,7 @@ from pathlib import Path
 import keras
 import pandas as pd
 
+from galaxynb.compute import use_standard_keras
 from galaxynb.files import written_aside
 
 __all__ = ["DAMAGE", "compile_model", "in_float32", "layer_table", "load_model", "predict_classes", "save_model"]
@@ -56,6 +57,7 @@ def compile_model(model, loss, *, learning_rate=1e-3, decay_steps=None, metrics=
     >>> round(float(model.optimizer.learning_rate), 3)
     0.5
     """
+    use_standard_keras()
     rate = learning_rate
     if decay_steps is not None:
         rate = keras.optimizers.schedules.CosineDecay(learning_rate, decay_steps)
@@ -223,6 +225,7 @@ def load_model(path, made_by):
     ...     load_model(Path(folder) / "model.keras", "03_classifier").output_shape
     (None, 1)
     """
+    use_standard_keras()
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing, but a trained model is needed: run {made_by} or `make book`")

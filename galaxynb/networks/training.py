@@ -1,6 +1,6 @@
 """Train a network through its phases, with a checkpoint after every epoch.
 
-An interrupted training continues from its last complete checkpoint. Checkpoints are files in Keras's own format.
+An interrupted training continues from its last complete checkpoint, a file of `galaxynb.networks.checkpoints`.
 Batches come from `galaxynb.networks.batches` or `galaxynb.networks.device_batches`.
 """
 
@@ -15,11 +15,12 @@ import keras
 import numpy as np
 import pandas as pd
 
+from galaxynb.compute import use_standard_keras
 from galaxynb.files import write_json
 from galaxynb.fingerprints import code_digest
 from galaxynb.networks.batches import one_opencv_thread
+from galaxynb.networks.checkpoints import restore_variables, save_variables
 from galaxynb.networks.device_batches import DeviceFeed
-from galaxynb.networks.models import DAMAGE, load_model, save_model
 
 __all__ = ["Phase", "best_epoch", "fit", "settings_digest"]
 
@@ -124,11 +125,11 @@ def fit(model, phases, folder, *, digest, patience=None, monitor="val_loss", log
     Parameters
     ----------
     model : keras.Model
-        A compiled model. It is trained in place, unless a checkpoint replaces it.
+        A compiled model. It is trained in place.
     phases : sequence of Phase
         Phases to train, in this order. Epochs are counted through all phases, from 1.
     folder : str or os.PathLike
-        Folder of the checkpoints. It holds a `.keras` file for each of the last two epochs, one for the best epoch if
+        Folder of the checkpoints. It holds an ``.npz`` file for each of the last two epochs, one for the best epoch if
         `patience` is given, and ``history.json``. The history is written last, so an epoch counts once it is in there.
     digest : str
         Digest of the training, from `settings_digest`. Checkpoints with another digest are removed.
@@ -143,7 +144,7 @@ def fit(model, phases, folder, *, digest, patience=None, monitor="val_loss", log
     Returns
     -------
     model : keras.Model
-        The trained model.
+        `model` itself.
     history : pandas.DataFrame
         One row for each epoch, with the columns ``epoch``, ``phase``, the losses and metrics in alphabetical order,
         and ``seconds``. ``history.attrs["seconds"]`` is a dict of the seconds that this call spent on ``epochs``,
@@ -177,11 +178,13 @@ def fit(model, phases, folder, *, digest, patience=None, monitor="val_loss", log
     ['epoch', 'phase', 'loss', 'val_loss', 'seconds']
     """
     total = _total_epochs(phases, patience)
+    use_standard_keras()
+    if not model.optimizer.built:  # a checkpoint holds the optimizer's variables too
+        model.optimizer.build(model.trainable_variables)
     folder = Path(folder)
-    resumed, rows = _last_checkpoint(folder, digest, log)
-    if resumed is not None:
+    rows = _resume(model, folder, digest, log)
+    if rows:
         log(f"going on after epoch {len(rows)} of {total}, from {folder / _checkpoint_name(len(rows))}")
-        model = resumed
     checkpoints = _Checkpoints(model, folder, digest, rows, total, patience, monitor, log)
     begun = len(rows)
     end = 0
@@ -230,15 +233,15 @@ def _train_phase(model, phase, checkpoints, end):
 
 
 def _restore_best(model, folder, rows, monitor, log):
-    """Load the weights of the best epoch into `model`, unless the best epoch is the last."""
+    """Restore the variables of the best epoch in `model`, unless the best epoch is the last."""
     best = best_epoch(rows, monitor)
     if best == len(rows):
         return
     log(f"weights of epoch {best}, the best, are restored")
     path = folder / _checkpoint_name(best)
     try:
-        model.load_weights(path)
-    except DAMAGE as error:
+        restore_variables(model, path)
+    except ValueError as error:
         raise ValueError(
             f"{path}, the checkpoint of the best epoch, is missing or damaged, but it is needed: delete "
             f"{folder} and run again"
@@ -255,13 +258,11 @@ def _history_table(rows, begun, saving):
 
 
 def _make_variables(trainer, network, batches):
-    """Create the variables of the optimizer and the metrics before the first step, to fit the targets of `batches`.
+    """Create the variables of the metrics before the first step, to fit the targets of `batches`.
 
     If the first step creates variables, TensorFlow traces the step a second time. DenseNet121 has so many operations
     that tracing takes most of the time before its first step.
     """
-    if not network.optimizer.built:
-        network.optimizer.build(network.trainable_variables)
     if network.get_compile_config()["metrics"]:
         _, targets = batches[0]
         predictions = keras.ops.zeros((len(targets), *network.output_shape[1:]))
@@ -311,7 +312,7 @@ class _Checkpoints(keras.callbacks.Callback):
         ended = time.perf_counter()
         seconds = ended - self.start
         self.rows.append({"epoch": epoch + 1, "phase": self.phase.name, **logs, "seconds": seconds})
-        save_model(self.network, self.folder / _checkpoint_name(epoch + 1))
+        save_variables(self.network, self.folder / _checkpoint_name(epoch + 1))
         write_json(self.folder / "history.json", {"digest": self.digest, "epochs": self.rows})
         self.clear_up()
         self.saving += time.perf_counter() - ended
@@ -328,35 +329,36 @@ class _Checkpoints(keras.callbacks.Callback):
         if self.patience is not None:
             # Keep the best epoch before the last one too: it is needed again if the last epoch's file is damaged.
             kept |= {_checkpoint_name(best_epoch(rows, self.monitor)) for rows in (self.rows, self.rows[:-1])}
-        for old in self.folder.glob("epoch-*.keras"):
+        for old in self.folder.glob("epoch-*.npz"):
             if old.name not in kept:
                 old.unlink()
 
 
 def _checkpoint_name(epoch):
-    return f"epoch-{epoch:04d}.keras"
+    return f"epoch-{epoch:04d}.npz"
 
 
-def _last_checkpoint(folder, digest, log):
-    """Load the newest undamaged checkpoint with this digest; return (model or None, rows of the history up to it)."""
+def _resume(model, folder, digest, log):
+    """Restore the newest undamaged checkpoint with this digest in `model`; return the rows of the history up to it."""
     try:
         kept = json.loads((folder / "history.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return None, []
+        return []
     except ValueError:
         kept = {}
     if isinstance(kept, dict) and kept.get("digest") == digest:
         rows = kept.get("epochs", [])
         while rows:
-            path = folder / _checkpoint_name(len(rows))
             try:
-                return load_model(path, "this training"), rows
-            except (FileNotFoundError, ValueError):
+                restore_variables(model, folder / _checkpoint_name(len(rows)))
+            except ValueError:
                 rows = rows[:-1]
+            else:
+                return rows
         log(f"no checkpoint in {folder} can be read; training starts afresh")
     else:
         log(f"the checkpoints in {folder} belong to a training with other settings; training starts afresh")
     (folder / "history.json").unlink()
-    for old in folder.glob("epoch-*.keras"):
+    for old in folder.glob("epoch-*"):  # of any format
         old.unlink()
-    return None, []
+    return []

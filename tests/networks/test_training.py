@@ -24,7 +24,8 @@ from galaxynb.images import to_float
 from galaxynb.networks import batches, training
 from galaxynb.networks.autoencoder import build_autoencoder
 from galaxynb.networks.batches import ClassifierBatches, DenoisingBatches, one_opencv_thread
-from galaxynb.networks.models import compile_model, load_model
+from galaxynb.networks.checkpoints import restore_variables, save_variables
+from galaxynb.networks.models import compile_model
 from galaxynb.networks.training import Phase, best_epoch, fit, settings_digest
 from galaxynb.noise import NoiseModel
 
@@ -298,7 +299,7 @@ def test_the_best_epoch_is_the_first_of_the_lowest_and_an_empty_history_has_none
 # --- fit: the autoencoder's two phases, whole and interrupted
 
 EPOCHS, BATCHES = 4, 3  # two phases of two epochs; batches per epoch, the last one smaller
-WHOLE = ["epoch-0003.keras", "epoch-0004.keras", "history.json"]
+WHOLE = ["epoch-0003.npz", "epoch-0004.npz", "history.json"]
 
 
 class Watched(DenoisingBatches):
@@ -325,6 +326,12 @@ def two_phases(**kwargs):
 def tiny_autoencoder(seed=11):
     model = build_autoencoder(32, filters=(4,), seed=seed)
     return compile_model(model, "mse", learning_rate=0.01, decay_steps=EPOCHS * BATCHES)
+
+
+def built(model):
+    """Return a compiled model whose optimizer has its variables, as `fit` gives it to checkpoints."""
+    model.optimizer.build(model.trainable_variables)
+    return model
 
 
 def train(folder, phases, seed=0):
@@ -380,14 +387,14 @@ def test_epochs_are_counted_through_the_phases_and_a_line_is_said_of_each(whole)
 
 
 def test_the_history_and_the_last_checkpoints_are_left_and_the_last_is_the_model(whole):
-    model, history = whole.result
+    _, history = whole.result
     assert files_in(whole.folder) == WHOLE
     content = json.loads((whole.folder / "history.json").read_text())
     assert content == {"digest": "recipe", "epochs": history.to_dict("records")}
     assert history["loss"][1] < history["loss"][0]  # it learns
-    loaded = load_model(whole.folder / "epoch-0004.keras", "this test")
-    images = to_float(random_images(3))
-    np.testing.assert_array_equal(loaded.predict(images, verbose=0), model.predict(images, verbose=0))
+    restored = built(tiny_autoencoder(0))
+    restore_variables(restored, whole.folder / "epoch-0004.npz")
+    assert_same_training((restored, history), whole.result)
 
 
 def test_global_random_states_do_not_matter(whole, tmp_path):
@@ -421,7 +428,7 @@ def test_a_finished_training_is_not_repeated(whole, kept):
     before, phases = (kept / "history.json").read_bytes(), two_phases()
     result, said = train(kept, phases)
     assert_same_training(result, whole.result)
-    assert said == [f"going on after epoch 4 of 4, from {kept / 'epoch-0004.keras'}"]
+    assert said == [f"going on after epoch 4 of 4, from {kept / 'epoch-0004.npz'}"]
     assert not any(phase.training.asked for phase in phases)
     assert (kept / "history.json").read_bytes() == before
     assert result[1]["seconds"].equals(whole.result[1]["seconds"])
@@ -434,9 +441,46 @@ def truncate(path):
 both_damages = pytest.mark.parametrize("damage", [truncate, Path.unlink], ids=["truncated", "missing"])
 
 
+def test_a_checkpoint_holds_the_states_of_seeds_and_every_dtype(tmp_path):
+    layers = keras.layers
+    models = []
+    for seed in (1, 2):
+        keras.utils.set_random_seed(seed)
+        model = keras.Sequential([keras.Input((4,)), layers.Dropout(0.5, seed=seed), layers.Dense(2)])
+        models.append(built(compile_model(model, "mse")))
+    one, other = models
+    one.fit(np.ones((8, 4), np.float32), np.ones((8, 2), np.float32), verbose=0)
+    save_variables(one, tmp_path / "one.npz")
+    restore_variables(other, tmp_path / "one.npz")
+    values = [
+        [np.asarray(keras.ops.convert_to_numpy(v)) for v in (*m.variables, *m.optimizer.variables)] for m in models
+    ]
+    assert len({value.dtype for value in values[0]}) > 1
+    for mine, its in zip(*values, strict=True):
+        np.testing.assert_array_equal(mine, its, strict=True)
+
+
+@pytest.mark.parametrize("change", ["a byte", "another network", "other dtypes"])
+def test_an_unfit_checkpoint_is_refused_and_changes_nothing(tmp_path, change):
+    path = tmp_path / "epoch-0001.npz"
+    save_variables(built(one_weight() if change == "another network" else tiny_autoencoder()), path)
+    if change == "a byte":
+        content = bytearray(path.read_bytes())
+        content[len(content) // 3] ^= 1
+        path.write_bytes(content)
+    if change == "other dtypes":
+        np.savez(path, float16=np.zeros(3, np.float16))
+    model = built(tiny_autoencoder(3))
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=r"epoch-0001\.npz is missing, damaged or of another network \(.*Bad|Value"):
+        restore_variables(model, path)
+    for weight, same in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(weight, same)
+
+
 @both_damages
 def test_a_damaged_checkpoint_means_the_one_before(whole, kept, damage):
-    damage(kept / "epoch-0004.keras")
+    damage(kept / "epoch-0004.npz")
     result, said = train(kept, two_phases())
     assert_same_training(result, whole.result)
     assert said[0].startswith("going on after epoch 3 of 4")
@@ -445,7 +489,7 @@ def test_a_damaged_checkpoint_means_the_one_before(whole, kept, damage):
 
 
 def test_without_a_readable_checkpoint_training_starts_afresh(whole, kept):
-    for path in kept.glob("*.keras"):
+    for path in kept.glob("*.npz"):
         path.write_bytes(b"not a model")
     result, said = train(kept, two_phases(), seed=11)
     assert_same_training(result, whole.result)
@@ -524,7 +568,7 @@ def test_patience_stops_and_restores_the_best_weights(tmp_path):
         "stopped early: 2 epochs without a lower val_loss",
         "weights of epoch 2, the best, are restored",
     ]
-    assert files_in(tmp_path) == ["epoch-0002.keras", *WHOLE]
+    assert files_in(tmp_path) == ["epoch-0002.npz", *WHOLE]
     weight, same, said = follow([3, 1, 2, 4, 0, 0], tmp_path, patience=2)
     pd.testing.assert_frame_equal(same, history)
     assert weight == 1
@@ -542,7 +586,7 @@ def test_the_best_weights_are_restored(tmp_path, targets, patience, epochs, best
     assert best_epoch(history, "val_loss") == best
     assert weight == 1
     kept = sorted({best, epochs - 1, epochs})
-    assert files_in(tmp_path) == [*(f"epoch-{epoch:04d}.keras" for epoch in kept), "history.json"]
+    assert files_in(tmp_path) == [*(f"epoch-{epoch:04d}.npz" for epoch in kept), "history.json"]
 
 
 def test_patience_is_remembered_over_an_interruption(tmp_path):
@@ -552,13 +596,13 @@ def test_patience_is_remembered_over_an_interruption(tmp_path):
     weight, history, _ = follow(targets, tmp_path, patience=2)
     assert list(history["epoch"]) == [1, 2, 3, 4]
     assert weight == 1
-    assert files_in(tmp_path) == ["epoch-0002.keras", *WHOLE]
+    assert files_in(tmp_path) == ["epoch-0002.npz", *WHOLE]
 
 
 def test_the_earlier_best_is_there_when_the_latest_is_damaged(tmp_path):
     """Some devices do not reproduce bits, so the repeated epoch may not be the best again."""
     follow([1, 3, 4, 0.5], tmp_path, patience=5)
-    (tmp_path / "epoch-0004.keras").write_bytes(b"damaged")
+    (tmp_path / "epoch-0004.npz").write_bytes(b"damaged")
     weight, history, _ = follow([1, 3, 4, 5], tmp_path, patience=5)
     np.testing.assert_allclose(history["val_loss"], [1, 9, 16, 25])
     assert weight == 1
@@ -567,8 +611,8 @@ def test_the_earlier_best_is_there_when_the_latest_is_damaged(tmp_path):
 @both_damages
 def test_a_lost_best_checkpoint_gives_one_clear_sentence(tmp_path, damage):
     follow([1, 2, 3], tmp_path, patience=5)
-    damage(tmp_path / "epoch-0001.keras")
-    message = r"epoch-0001\.keras, the checkpoint of the best .* missing or damaged, but it is needed: delete"
+    damage(tmp_path / "epoch-0001.npz")
+    message = r"epoch-0001\.npz, the checkpoint of the best .* missing or damaged, but it is needed: delete"
     with pytest.raises(ValueError, match=message):
         follow([1, 2, 3], tmp_path, patience=5)
 
@@ -579,7 +623,14 @@ def test_other_settings_start_afresh(tmp_path):
     assert said[0] == f"the checkpoints in {tmp_path} belong to a training with other settings; training starts afresh"
     assert list(history["epoch"]) == [1, 2]
     assert weight == 8
-    assert files_in(tmp_path) == ["epoch-0001.keras", "epoch-0002.keras", "history.json"]
+    assert files_in(tmp_path) == ["epoch-0001.npz", "epoch-0002.npz", "history.json"]
+
+
+def test_checkpoints_of_an_earlier_format_are_removed(tmp_path):
+    follow([1], tmp_path, digest="earlier")
+    (tmp_path / "epoch-0001.npz").rename(tmp_path / "epoch-0001.keras")
+    follow([7, 8], tmp_path)
+    assert files_in(tmp_path) == ["epoch-0001.npz", "epoch-0002.npz", "history.json"]
 
 
 @pytest.mark.parametrize(
@@ -591,7 +642,7 @@ def test_a_damaged_history_starts_afresh(tmp_path, content):
     _, history, said = follow([4, 5], tmp_path)
     assert said[0].endswith("training starts afresh")
     assert list(history["val_loss"]) == pytest.approx([16, 25])
-    assert files_in(tmp_path) == ["epoch-0001.keras", "epoch-0002.keras", "history.json"]
+    assert files_in(tmp_path) == ["epoch-0001.npz", "epoch-0002.npz", "history.json"]
 
 
 def fail_instead(monkeypatch, where, name, error, when):
@@ -615,16 +666,16 @@ def test_a_kill_between_checkpoint_and_history_loses_an_epoch_at_most(tmp_path, 
     assert said[0].startswith("going on after epoch 1 of 3")
     assert list(history["epoch"]) == [1, 2, 3]
     assert weight == 3
-    assert files_in(tmp_path) == ["epoch-0002.keras", "epoch-0003.keras", "history.json"]
+    assert files_in(tmp_path) == ["epoch-0002.npz", "epoch-0003.npz", "history.json"]
 
 
 def test_a_kill_before_the_clearing_up_leaves_no_old_checkpoint(tmp_path, monkeypatch):
     """After the last epoch, too, when no later one clears up."""
-    fail_instead(monkeypatch, Path, "unlink", KeyboardInterrupt, lambda path: path.name == "epoch-0002.keras")
+    fail_instead(monkeypatch, Path, "unlink", KeyboardInterrupt, lambda path: path.name == "epoch-0002.npz")
     with pytest.raises(KeyboardInterrupt):
         follow([1, 2, 3, 4], tmp_path)
     monkeypatch.undo()
-    assert files_in(tmp_path) == ["epoch-0002.keras", *WHOLE]
+    assert files_in(tmp_path) == ["epoch-0002.npz", *WHOLE]
     assert follow([1, 2, 3, 4], tmp_path)[0] == 4
     assert files_in(tmp_path) == WHOLE
 
@@ -637,8 +688,8 @@ def test_a_loss_that_is_no_number_gives_one_clear_sentence(tmp_path, targets, va
     with pytest.raises(ValueError, match=f"^{what} is nan, but a finite number is needed: lower learning_rate"):
         follow(targets, tmp_path, validation=validation)
     if validation == 0:  # the checkpoints of earlier epochs are intact
-        assert files_in(tmp_path) == ["epoch-0001.keras", "epoch-0002.keras", "history.json"]
-        load_model(tmp_path / "epoch-0002.keras", "this test")
+        assert files_in(tmp_path) == ["epoch-0001.npz", "epoch-0002.npz", "history.json"]
+        restore_variables(built(one_weight()), tmp_path / "epoch-0002.npz")
     else:
         assert files_in(tmp_path) == []
 

@@ -63,7 +63,6 @@ class Driver:
 
     def __init__(self, training, place, **environment):
         self.place, self.errors = place, place / "errors.txt"
-        (place / "tmp").mkdir(parents=True)
         environment = {
             "KERAS_BACKEND": "tensorflow",
             "TF_CPP_MIN_LOG_LEVEL": "3",
@@ -71,7 +70,6 @@ class Driver:
             # No thread may run when the driver forks, but the allocator of pyarrow, which pandas imports, starts one.
             "OPENBLAS_NUM_THREADS": "1",
             "JE_ARROW_MALLOC_CONF": "background_thread:false",
-            "TMPDIR": str(place / "tmp"),  # Keras leaves an empty folder there if it is killed while it saves
             **environment,
         }
         with self.errors.open("w") as errors:
@@ -155,7 +153,7 @@ def campaign(training, place, seed, kills, lives, cut_short=None, **environment)
 def cut_autoencoder(driver, place, whole, seed):
     """Stop between the phases. Then truncate the last checkpoint of the first phase, or nothing."""
     driver.train(place / "between", kill=(["epoch 4"], None))
-    lengths = lengths_of(place / "between" / "epoch-0003.keras", seed)
+    lengths = lengths_of(place / "between" / "epoch-0003.npz", seed)
     return {
         "nothing, between the phases": (again(driver, place / "between", 3), 3),
         "the last of a phase, anywhere": (again(driver, place / "between", 3, lengths[0]), 2),
@@ -167,7 +165,7 @@ def cut_classifier(driver, place, whole, seed):
     """Stop after the best epoch and truncate its checkpoint, or truncate the last checkpoint after an early stop."""
     best, last = best_of(whole), whole.finished
     driver.train(place / "best", kill=([f"epoch {best + 1}"], None))
-    lengths = lengths_of(place / "best" / f"epoch-{best:04d}.keras", seed)
+    lengths = lengths_of(place / "best" / f"epoch-{best:04d}.npz", seed)
     return {
         "the best, anywhere": (again(driver, place / "best", best, lengths[0]), best - 1),
         "the last, after an early stop": (again(driver, place / "whole", last, lengths[1]), last - 1),
@@ -184,7 +182,7 @@ def again(driver, folder, epoch, length=None):
     copy = folder.with_name(f"{folder.name} {epoch} {length}")
     shutil.copytree(folder, copy)
     if length is not None:
-        os.truncate(copy / f"epoch-{epoch:04d}.keras", length)
+        os.truncate(copy / f"epoch-{epoch:04d}.npz", length)
     return driver.train(copy)
 
 
@@ -279,7 +277,7 @@ def test_a_kill_leaves_no_half_file_under_a_final_name_and_few_temporary_files(c
 
 def test_some_kills_strike_while_a_checkpoint_is_written(campaigns):
     runs = [run for training in ("classifier", "autoencoder") for life in campaigns(training).lives for run in life]
-    assert any(name.endswith(".partial.keras") for run in runs for name in run.files)
+    assert any(name.endswith(".partial.npz") for run in runs for name in run.files)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import keras
 import numpy as np
-import tensorflow  # noqa: F401 -- Keras imports it to save models on any backend: import it once, not in each child
 
 from galaxynb.compute import choose_execution
 from galaxynb.networks import training
@@ -90,13 +89,13 @@ def autoencoder(report):
 
 def train(build, folder, result, report):
     """Train in `folder`, or resume there; report each step, and write history and variables to `result`."""
-    save = training.save_model
+    save = training.save_variables
 
     def reporting_save(model, path):
         report(f"save {int(path.stem.removeprefix('epoch-'))}")
         save(model, path)
 
-    training.save_model = reporting_save
+    training.save_variables = reporting_save
     report("start")
     model, phases, options = build(report)
     model, history = fit(model, phases, folder, digest="recipe", log=lambda line: report(f"said {line}"), **options)
