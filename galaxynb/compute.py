@@ -246,11 +246,7 @@ def allocator_settings(environment=os.environ):
         return {}
     if not sys.platform.startswith("linux") or gpus_of_machine(environment):
         return {}
-    return {
-        "MALLOC_ARENA_MAX": "1",
-        "MALLOC_MMAP_MAX_": "0",
-        "MALLOC_TRIM_THRESHOLD_": str(2**40),
-    }
+    return {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
 
 
 def cores():

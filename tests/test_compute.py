@@ -1,6 +1,9 @@
 """The choice of execution follows from backend and device, and can be overruled."""
 
+import json
 import os
+import platform
+import subprocess
 import sys
 import types
 
@@ -9,7 +12,16 @@ import numpy as np
 import pytest
 
 from galaxynb import compute
-from galaxynb.compute import choose_execution, cores, cpu_flags, in_precision, list_gpus
+from galaxynb.compute import (
+    allocator_settings,
+    choose_execution,
+    cores,
+    cpu_flags,
+    device_settings,
+    gpus_of_machine,
+    in_precision,
+    list_gpus,
+)
 from galaxynb.networks.autoencoder import build_autoencoder
 from galaxynb.networks.models import in_float32
 
@@ -24,6 +36,7 @@ def machine(monkeypatch):
             monkeypatch.delenv(name, raising=False)
         monkeypatch.setattr(keras.backend, "backend", lambda: backend)
         monkeypatch.setattr(compute, "list_gpus", lambda: ["gpu:0"] * gpus)
+        monkeypatch.setattr(compute, "gpus_of_machine", lambda *_: ["NVIDIA L4"] * gpus)
 
     return pretend
 
@@ -160,3 +173,166 @@ def test_predictions_in_bfloat16_are_near_those_in_float32():
         for precision in ("mixed_bfloat16", "float32")
     ]
     assert 0 < np.abs(mixed - exact).max() < 0.05
+
+
+# --- GPUs of the machine and the environment of a process that trains
+
+TOLD = """GPU 0: NVIDIA L4 (UUID: GPU-aaaa-1)
+GPU 1: NVIDIA H100 80GB HBM3 (UUID: GPU-bbbb-2)
+  MIG 1g.10gb     Device  0: (UUID: MIG-cccc-3)
+"""
+L4, H100 = "NVIDIA L4", "NVIDIA H100 80GB HBM3"
+
+
+@pytest.fixture
+def driver(monkeypatch, tmp_path):
+    """Return a function that makes a driver's program which prints a text and ends with a status."""
+
+    def make(text, status=0):
+        program = tmp_path / "nvidia-smi"
+        program.write_text(f"#!/bin/sh\ncat <<'END'\n{text}END\nexit {status}\n", encoding="utf-8")
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("visible", "names"),
+    [
+        (None, [L4, H100]),
+        ("", []),
+        ("-1", []),
+        ("NoDevFiles", []),
+        ("1", [H100]),
+        ("1, 0", [H100, L4]),
+        ("0,-1,1", [L4]),
+        ("2", []),
+        ("GPU-bbbb", [H100]),
+        ("MIG-cccc-3", [H100]),
+    ],
+)
+def test_gpus_of_the_machine_are_those_that_cuda_may_use(driver, visible, names):
+    driver(TOLD)
+    assert gpus_of_machine({} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}) == names
+
+
+@pytest.mark.parametrize(("text", "status"), [("No devices were found\n", 0), (TOLD, 9)])
+def test_a_driver_that_fails_or_finds_nothing_means_no_gpu(driver, text, status):
+    driver(text, status)
+    assert gpus_of_machine({}) == []
+
+
+def test_proc_lists_gpus_where_the_drivers_program_is_missing(monkeypatch, tmp_path):
+    monkeypatch.setattr(compute.shutil, "which", lambda name: None)
+    monkeypatch.setattr(compute, "Path", lambda name: tmp_path / name.lstrip("/"))
+    assert gpus_of_machine({}) == []
+    for minor, model in ((0, L4), (1, H100)):
+        told = tmp_path / f"proc/driver/nvidia/gpus/0000:0{minor}:00.0/information"
+        told.parent.mkdir(parents=True)
+        told.write_text(f"Model: \t\t {model}\nGPU UUID: \t GPU-{minor}\nDevice Minor: \t {minor}\n", encoding="utf-8")
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev/nvidia1").touch()  # the only GPU that this container was given
+    assert gpus_of_machine({}) == [H100]
+
+
+def test_settings_depend_on_the_device_that_trains_and_never_replace_the_users(driver, monkeypatch):
+    monkeypatch.setattr(sys, "platform", "linux")
+    driver(TOLD)
+    growth = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    assert (allocator_settings({}), device_settings({})) == ({}, growth)
+    assert device_settings({"TF_FORCE_GPU_ALLOW_GROWTH": "false"}) == {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    hidden = {"CUDA_VISIBLE_DEVICES": ""}
+    assert device_settings(hidden) == {}
+    kept = allocator_settings(hidden)
+    assert kept == {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "1099511627776"}
+    assert allocator_settings(hidden | kept) == {}
+    for name, value in (("MALLOC_ARENA_MAX", "8"), ("MALLOC_CONF", "x"), ("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")):
+        assert allocator_settings(hidden | {name: value}) == {}
+    assert allocator_settings(hidden | {"GLIBC_TUNABLES": "glibc.cpu.x86_ibt=on"}) == kept
+    for other in ("darwin", "win32"):
+        monkeypatch.setattr(sys, "platform", other)
+        assert allocator_settings(hidden) == {}
+
+
+_ALLOCATE = """
+import resource
+import numpy as np
+def step():
+    for array in [np.ones(5 * 2**20) for _ in range(3)]:  # 40 MiB each
+        del array
+step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(4):
+    step()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc reads these settings")
+def test_with_the_settings_freed_memory_is_reused_without_page_faults():
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+    settings = allocator_settings(plain | {"CUDA_VISIBLE_DEVICES": ""})
+    program = [sys.executable, "-c", _ALLOCATE]
+    usual, kept = (
+        int(subprocess.run(program, env=environment, capture_output=True, text=True, check=True).stdout)
+        for environment in (plain, plain | settings)
+    )
+    assert kept < 100
+    assert kept < usual / 4
+
+
+@pytest.mark.parametrize(
+    ("backend", "package"), [("tensorflow", "tensorflow[and-cuda]"), ("jax", "jax[cuda12]"), ("torch", "torch")]
+)
+def test_a_gpu_that_the_backend_does_not_see_is_named(machine, monkeypatch, backend, package):
+    machine(backend, 0)
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+    monkeypatch.setattr(compute, "gpus_of_machine", lambda *_: [L4, L4])
+    warning = choose_execution().reason.splitlines()[-1]
+    assert warning.startswith(f"This machine has a GPU (NVIDIA L4), but {backend} does not see it: run ")
+    assert f'-m pip install "{package}"' in warning
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    assert ("does not see" in choose_execution().reason) == (backend != "jax")
+
+
+# --- settings of the user's keras.json
+
+_TRAIN = """
+import sys
+import numpy as np
+import keras
+from galaxynb.networks.autoencoder import build_autoencoder
+from galaxynb.networks.classifier import build_classifier
+from galaxynb.networks.models import compile_model, load_model, save_model
+images = np.random.default_rng(0).random((8, 32, 32, 3), np.float32)
+model = compile_model(build_autoencoder(32, filters=(4,), width=4, depth=1), "mean_absolute_error", metrics=["mse"])
+history = model.fit(images, images, epochs=2, verbose=0).history
+assert len(history["loss"]) == 2
+assert model.compute_loss(images, keras.ops.convert_to_tensor(images), images * 1.00001).dtype == "float32"
+save_model(model, sys.argv[1])
+loaded = load_model(sys.argv[1], "this test")
+print(history, loaded.evaluate(images, images, verbose=0), loaded.predict(images, verbose=0).sum(dtype=float))
+classifier = build_classifier(32)
+print(classifier.output_shape, {layer.data_format for layer in classifier.layers if hasattr(layer, "data_format")})
+print({layer.compute_dtype for network in (model, loaded, classifier) for layer in network.layers})
+"""
+
+
+def test_nothing_of_the_users_keras_settings_reaches_the_networks(tmp_path):
+    usual = {"floatx": "float32", "epsilon": 1e-7, "backend": "tensorflow", "image_data_format": "channels_last"}
+    other = {"floatx": "float16", "epsilon": 0.5, "backend": "tensorflow", "image_data_format": "channels_first"}
+    limits = {"KERAS_MAX_EPOCHS": "1", "KERAS_MAX_STEPS_PER_EPOCH": "1"}
+    printed = []
+    for name, settings, more in (("usual", usual, {}), ("other", other, limits)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "keras.json").write_text(json.dumps(settings), encoding="utf-8")
+        environment = os.environ | more | {"KERAS_HOME": str(tmp_path / name), "KERAS_BACKEND": "tensorflow"}
+        command = [sys.executable, "-c", _TRAIN, str(tmp_path / f"{name}.keras")]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+        printed.append(done.stdout)
+    assert printed[0] == printed[1]
+    assert "(None, 10) {'channels_last'}" in printed[0]
+    assert "{'float32'}" in printed[0]
