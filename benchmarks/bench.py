@@ -5,11 +5,12 @@ Usage: python benchmarks/bench.py [ROW ...] [--out FOLDER] [--quick] [--cores N]
 Each row of the table compares two sides: ours and a reference. They are measured alternately, in several rounds, on
 data made in a temporary folder. Results of earlier runs are not used. The ratio of a row is the median over its rounds,
 and the spread gives the smallest and the largest ratio. `--quick` runs every row at tiny sizes, whose numbers mean
-nothing. `rows.py` says what each row measures.
+nothing. `rows.py` says what each row measures. Both sides run with the allocator settings of the study.
 """
 
 import argparse
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -59,4 +60,9 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
+    from galaxynb.compute import allocator_settings
+
+    if settings := allocator_settings():
+        # The C library reads them when a process starts. Child processes inherit them.
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | settings)
     main()

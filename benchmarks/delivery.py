@@ -10,11 +10,10 @@ what the process did before.
 import contextlib
 import io
 import sys
-import time
 
 import keras
 import numpy as np
-from measuring import SEED
+from measuring import SEED, now, since
 
 from galaxynb.networks.batches import DenoisingBatches, one_opencv_thread
 from galaxynb.noise import NoiseModel
@@ -30,16 +29,16 @@ class Sink(keras.Model):
 
 
 class Clock(keras.callbacks.Callback):
-    """Record the seconds of each epoch, without the set-up of `fit`."""
+    """Record the cost of each epoch, without the set-up of `fit`."""
 
     def on_train_begin(self, logs=None):
         self.epochs = []
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.start = time.perf_counter()
+        self.start = now()
 
     def on_epoch_end(self, epoch, logs=None):
-        self.epochs.append(time.perf_counter() - self.start)
+        self.epochs.append(since(self.start))
 
 
 def delivered(dataset, sink, epochs=1):

@@ -1,6 +1,7 @@
 """Measure two sides alternately, and write the table and record of the results."""
 
 import dataclasses
+import resource
 import statistics
 import sys
 import time
@@ -32,6 +33,7 @@ class Result:
     rounds: int
     goal: str = ""  # for the ratio, such as "<= 1.05"; "" without a goal
     notes: dict = field(default_factory=dict)
+    cpu: tuple = ()  # medians of (user, system) seconds, of our side and of the reference
 
     @property
     def met(self):
@@ -62,7 +64,12 @@ def compare(row, what, against, unit, rounds, goal="", **notes):
         len(rounds),
         goal,
         notes,
+        tuple(_cpu(side) for side in (ours, theirs) if all(isinstance(value, Cost) for value in side)),
     )
+
+
+def _cpu(costs):
+    return statistics.median(cost.user for cost in costs), statistics.median(cost.system for cost in costs)
 
 
 def in_turn(row, rounds, ours, theirs):
@@ -77,11 +84,45 @@ def in_turn(row, rounds, ours, theirs):
     return pairs
 
 
+class Cost(float):
+    """The seconds that something takes, with the seconds of CPU time in user code and in the system."""
+
+    def __new__(cls, wall, user, system):
+        cost = super().__new__(cls, wall)
+        cost.user, cost.system = user, system
+        return cost
+
+
+def total(costs):
+    """Return the sum of costs."""
+    return Cost(*(sum(values) for values in zip(*((cost, cost.user, cost.system) for cost in costs), strict=True)))
+
+
+def now():
+    """Return the time, the user and system seconds and the page faults so far, with those of ended child processes."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    names = ("ru_utime", "ru_stime", "ru_minflt")
+    return time.perf_counter(), *(sum(getattr(one, name) for one in used) for name in names)
+
+
+def since(start):
+    """Return the cost since `start`, a result of `now`."""
+    return Cost(*(later - earlier for later, earlier in zip(now()[:3], start[:3], strict=True)))
+
+
 def seconds(function, *arguments, **options):
-    """Return how many seconds a call takes."""
-    start = time.perf_counter()
+    """Return the cost of a call."""
+    start = now()
     function(*arguments, **options)
-    return time.perf_counter() - start
+    return since(start)
+
+
+def peak_memory():
+    """Return the peak memory of this process alone in MB: `ru_maxrss` can include that of its parent."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def say(text):
@@ -97,6 +138,9 @@ def table(results):
     def ratio(value):
         return "" if value is None else f"{value:.3f}" if value < 10 else f"{value:.1f}"
 
+    def cpu(sides):
+        return " / ".join(f"{number(user)} + {number(system)}" for user, system in sides)
+
     return pd.DataFrame(
         [
             {
@@ -106,6 +150,7 @@ def table(results):
                 "Ours, median": number(result.ours),
                 "Against, median": number(result.theirs),
                 "Unit": result.unit,
+                "User + system, s": cpu(result.cpu),
                 "Ratio": ratio(result.ratio),
                 "Spread": "" if result.ratio is None else f"{ratio(result.low)} to {ratio(result.high)}",
                 "Rounds": str(result.rounds),

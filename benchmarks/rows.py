@@ -1,6 +1,7 @@
 """The rows of the table: one function per row, which measures two sides and yields the results."""
 
 import contextlib
+import dataclasses
 import io
 import json
 import os
@@ -15,6 +16,7 @@ from unittest import mock
 
 import bare
 import delivery
+import fit_alone
 import h5py
 import keras
 import matplotlib.pyplot as plt
@@ -23,18 +25,19 @@ import paper_recipe
 import yaml
 from delivery import Clock, Sink, delivered
 from jupyter_client.manager import start_new_kernel
-from measuring import SEED, Result, compare, in_turn, say, seconds
+from measuring import SEED, Cost, Result, compare, in_turn, now, say, seconds, since, total
 from sample import CHUNKS, class_labels, shrink
 
-from galaxynb.compute import choose_execution, cores
+from galaxynb.compute import allocator_settings, choose_execution, cores
 from galaxynb.data.cache import prepare_cache
 from galaxynb.data.galaxy10 import IMAGES
 from galaxynb.data.splits import paper_split
 from galaxynb.images import to_float
 from galaxynb.networks.autoencoder import build_autoencoder
 from galaxynb.networks.batches import ClassifierBatches, DenoisingBatches
+from galaxynb.networks.checkpoints import save_variables
 from galaxynb.networks.classifier import build_classifier
-from galaxynb.networks.models import compile_model, save_model
+from galaxynb.networks.models import compile_model
 from galaxynb.networks.training import Phase, fit
 from galaxynb.noise import NoiseModel
 from galaxynb.results.evaluation import accuracy_interval, class_report, confusion_table, estimate_recovery
@@ -56,6 +59,8 @@ class Sizes:
     epoch_rounds: int = 5  # goals of a few per cent are smaller than the scatter of three rounds
     autoencoder: tuple = ((64, 8, 240, 60), (128, 32, 40, 10))  # side, batch, steps and validation steps per epoch
     classifier: tuple = (64, 16, 120, 8)  # same order; validation uses batches of 64
+    alone: tuple = (64, 16, 30)  # side, batch, steps per epoch
+    alone_rounds: int = 2
     file_images: int = 2000
     file_side: int = 256
     large_file_images: int = 17736
@@ -86,6 +91,8 @@ QUICK = Sizes(
     epoch_rounds=1,
     autoencoder=((32, 8, 4, 1),),
     classifier=(32, 8, 4, 1),
+    alone=(32, 8, 4),
+    alone_rounds=1,
     file_images=40,
     file_side=64,
     large_file_images=80,
@@ -153,13 +160,13 @@ def epochs(row, what, rounds, model, train, validation, goal):
         marks = {}
 
         def begin(epoch, set_epoch=train.set_epoch):
-            marks["begin"] = time.perf_counter()
+            marks["begin"] = now()
             set_epoch(epoch)
 
         with tempfile.TemporaryDirectory() as folder, mock.patch.object(train, "set_epoch", begin):
             phase = Phase("measured", 1, train, validation=validation)
-            fit(model, [phase], folder, digest="measured", log=lambda _: marks.update(end=time.perf_counter()))
-        return marks["end"] - marks["begin"]
+            fit(model, [phase], folder, digest="measured", log=lambda _: marks.update(cost=since(marks["begin"])))
+        return marks["cost"]
 
     still, still_validation = (_Still(part[0], len(part)) for part in (train, validation))
 
@@ -172,12 +179,12 @@ def epochs(row, what, rounds, model, train, validation, goal):
     few = _Still(train[0], 2)
     model.fit(few, validation_data=few, verbose=0, shuffle=False)
     with tempfile.TemporaryDirectory() as folder:
-        save = seconds(save_model, model, Path(folder) / "model.keras")
+        save = seconds(save_variables, model, Path(folder) / "model.npz")
     found = in_turn(row, rounds, ours, theirs)
     return compare(
         row,
         f"{what}, {len(train)} + {len(validation)} steps",
-        "fit on one batch in memory",
+        "fit on one batch in memory, same allocator settings",
         "s",
         found,
         goal,
@@ -221,19 +228,52 @@ def _classifier(sizes, side, precision="float32"):
     return bare.small_classifier(side)
 
 
+# --- page faults
+
+
+def page_faults(sample):
+    """Measure an epoch of the classifier with the allocator settings of the study and with glibc's defaults."""
+    sizes = sample.sizes
+    command = [sys.executable, fit_alone.__file__, *map(str, sizes.alone), *(["--small"] * sizes.small_networks)]
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+    kept = plain | allocator_settings(plain)
+    found = []
+
+    def epoch(environment):
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+        found.append(json.loads(done.stdout.splitlines()[-1]) | {"settings": environment is not plain})
+        say(f"page-faults: {found[-1]}")
+        return Cost(*(found[-1][name] for name in ("wall", "user", "system")))
+
+    # TensorFlow does not use oneDNN on CPUs without AVX512. There, glibc's defaults cause ten times as many page faults.
+    without = {"TF_ENABLE_ONEDNN_OPTS": "0"}
+    usual = [epoch(kept) for _ in range(sizes.alone_rounds)]
+    kept, plain = kept | without, plain | without
+    rounds = in_turn("page-faults", sizes.alone_rounds, lambda: epoch(plain), lambda: epoch(kept))
+    what = "an epoch of {0} px, {2} steps of {1}".format(*sizes.alone)
+    for costs, where in ((usual, "as this machine trains"), ([after for _, after in rounds], "without oneDNN")):
+        shares = [(cost.system, cost.user) for cost in costs]
+        text = f"{what}, system time, {where}"
+        yield compare("page-faults", text, "user time", "s", shares, "<= 0.1")
+    text = f"{what}, glibc's defaults, without oneDNN"
+    yield compare("page-faults", text, "allocator settings", "s", rounds, ">= 2.2", runs=found)
+    spent = [tuple(cost.user + cost.system for cost in pair) for pair in rounds]
+    yield compare("page-faults", f"{text}, CPU time", "allocator settings", "s", spent, ">= 1.9")
+    peaks = [[one["peak_mb"] for one in found[len(usual) :] if one["settings"] is chosen] for chosen in (True, False)]
+    yield compare(
+        "page-faults", "peak memory, allocator settings", "glibc's defaults", "MB", [*zip(*peaks, strict=True)]
+    )
+
+
 # --- preparing
 
-_PREPARE_ALONE = """
-import resource, sys
-from pathlib import Path
+_PREPARE_ALONE = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
 from galaxynb.data.cache import prepare_cache
 prepare_cache(sys.argv[1], sys.argv[2], image_size=int(sys.argv[3]), progress=False)
-status = Path("/proc/self/status")  # the peak of this process alone: ru_maxrss can include its parent's
-if status.exists():
-    print(next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) / 1024)
-else:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(peak / (2**20 if sys.platform == "darwin" else 2**10))
+from measuring import peak_memory
+print(peak_memory())
 """
 
 
@@ -566,13 +606,16 @@ def study(sample):
 
 def beside_bare(profile, ours, theirs):
     """Make the results of the study: first the whole, then each stage."""
-    whole = [(sum(ours.values()), sum(theirs.values()))]
-    yield compare("study", f"{profile}: five notebooks by Snakemake", "bare.py, three stages", "s", whole)
+    whole = total(ours.values())
+    what, against = f"{profile}: five notebooks by Snakemake", "bare.py, three stages, same allocator settings"
+    yield compare("study", what, against, "s", [(whole, total(theirs.values()))], "<= 1.1")
+    yield compare("study", f"{what}, system time", "user time", "s", [(whole.system, whole.user)], "<= 0.15")
     for stage, taken in ours.items():
         if stage in theirs:
             yield compare("study", f"{profile}: {stage}", f"bare.py {stage}", "s", [(taken, theirs[stage])])
         else:
-            yield Result("study", f"{profile}: {stage}", "no counterpart", "s", taken, None, None, None, None, 1)
+            lone = Result("study", f"{profile}: {stage}", "no counterpart", "s", taken, None, None, None, None, 1)
+            yield dataclasses.replace(lone, cpu=((taken.user, taken.system),))
 
 
 def _snakemake(runs, profile, target):
@@ -623,6 +666,7 @@ ROWS = {
     "pairs": pairs,
     "autoencoder-epoch": autoencoder_epoch,
     "classifier-epoch": classifier_epoch,
+    "page-faults": page_faults,
     "prepare": prepare,
     "evaluation": evaluate,
     "start-up": start_up,
