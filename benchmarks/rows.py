@@ -245,7 +245,7 @@ def page_faults(sample):
         say(f"page-faults: {found[-1]}")
         return Cost(*(found[-1][name] for name in ("wall", "user", "system")))
 
-    # TensorFlow does not use oneDNN on CPUs without AVX512. There, glibc's defaults cause ten times as many page faults.
+    # On CPUs without AVX512, TensorFlow does not use oneDNN. There, glibc's defaults cause ten times the page faults.
     without = {"TF_ENABLE_ONEDNN_OPTS": "0"}
     usual = [epoch(kept) for _ in range(sizes.alone_rounds)]
     kept, plain = kept | without, plain | without
