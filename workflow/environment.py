@@ -56,7 +56,7 @@ def environment(*, threads=None, scratch=None, given=None):
     """
     if str(CHECKOUT) not in sys.path:
         sys.path.insert(0, str(CHECKOUT))
-    from galaxynb.compute import VARIABLES
+    from galaxynb.compute import VARIABLES, allocator_settings, device_settings
 
     given = os.environ if given is None else given
     passing = {*_NEEDED, *VARIABLES}
@@ -95,14 +95,15 @@ def environment(*, threads=None, scratch=None, given=None):
             "JUPYTER_RUNTIME_DIR": str(scratch),
             "MPLBACKEND": "module://matplotlib_inline.backend_inline",
         }
+        kept |= allocator_settings(kept) | device_settings(kept)
     return kept
 
 
 def kernel_environment(backend="tensorflow"):
     """Return the variables that the kernels made by make set, so that notebooks opened by hand have them too."""
-    ours = environment(scratch="", given={})
-    names = ("KERAS_BACKEND", "MPLBACKEND", "TF_CPP_MIN_LOG_LEVEL", "PYTHONNOUSERSITE")
-    return {name: ours[name] for name in names} | {"KERAS_BACKEND": backend}
+    plain, ours = environment(given={}), environment(scratch="", given={})
+    names = {"KERAS_BACKEND", "MPLBACKEND", "TF_CPP_MIN_LOG_LEVEL", "PYTHONNOUSERSITE"} | ours.keys() - plain.keys()
+    return {name: ours[name] for name in sorted(names)} | {"KERAS_BACKEND": backend}
 
 
 def pip_environment(given=None):

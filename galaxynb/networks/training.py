@@ -88,7 +88,8 @@ def settings_digest(network, **settings):
         settings,
         keras.backend.backend(),
         keras.__version__,
-        code_digest(f"networks.{network}", "data.cache", "data.splits"),
+        # The notebook itself compiles the network, by a function of networks.models.
+        code_digest(f"networks.{network}", "networks.models", "data.cache", "data.splits"),
     ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=asdict).encode()).hexdigest()
 
