@@ -26,7 +26,7 @@ import pandas as pd
 import psutil
 
 from galaxynb import __version__
-from galaxynb.compute import VARIABLES, cores, list_gpus
+from galaxynb.compute import VARIABLES, cores, list_gpus, unused_gpus
 from galaxynb.files import write_json
 from galaxynb.stages import SECTIONS
 
@@ -361,7 +361,7 @@ def _backend():
 
 
 def _device():
-    """Return the platform, the CPU, the cores and the GPUs that Keras can use."""
+    """Return the platform, the CPU, the cores, the GPUs that Keras can use and those that it does not see."""
     # Do not load Keras, which takes seconds, for a stage without networks.
     gpus = list_gpus() if "keras" in sys.modules else []
     if gpus and shutil.which("nvidia-smi"):
@@ -373,6 +373,7 @@ def _device():
         "cpu": _cpu_model(),
         "cores": cores(),
         "gpus": gpus,
+        "unused_gpus": unused_gpus() if "keras" in sys.modules else [],
     }
 
 
@@ -463,16 +464,23 @@ def device_text(device):
     Parameters
     ----------
     device : dict
-        The entry ``device`` of a record.
+        The entry ``device`` of a record. Older records lack ``unused_gpus``.
 
     Returns
     -------
     str
         The text.
+
+    Examples
+    --------
+    >>> device_text({"cpu": "AMD EPYC", "cores": 2, "gpus": [], "unused_gpus": ["NVIDIA L4"]})
+    'AMD EPYC, 2 cores (not used: NVIDIA L4)'
     """
     # GPUs of one machine are mostly of one kind, so name each kind once.
     gpus = list(dict.fromkeys(device["gpus"]))
     cores = f"{device['cpu']}, {device['cores']} core{'s' if device['cores'] != 1 else ''}"
+    if unused := device.get("unused_gpus"):
+        cores += f" (not used: {', '.join(dict.fromkeys(unused))})"
     return f"{len(device['gpus'])} x {', '.join(gpus)}; {cores}" if gpus else cores
 
 

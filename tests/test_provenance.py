@@ -158,7 +158,9 @@ def test_commit_is_never_lent_by_another_repository_and_unknown_without_git(chec
     assert records_table({"data": without_git})["Commit"].tolist() == ["unknown"]
 
 
-@pytest.mark.parametrize(("gpus", "device"), [([], "cores?$"), (["gpu:0", "gpu:1"], "^2 x .*; .*cores?$")])
+@pytest.mark.parametrize(
+    ("gpus", "device"), [([], r"cores? \(not used: NVIDIA L4\)$"), (["gpu:0", "gpu:1"], "^2 x .*; .*cores?$")]
+)
 def test_backend_and_device_come_from_an_imported_keras_alone(tmp_path, monkeypatch, gpus, device):
     monkeypatch.delitem(sys.modules, "keras", raising=False)
     without = make(tmp_path)
@@ -169,8 +171,11 @@ def test_backend_and_device_come_from_an_imported_keras_alone(tmp_path, monkeypa
         distribution=types.SimpleNamespace(list_devices=lambda: gpus or ["cpu:0"]),
     )
     monkeypatch.setitem(sys.modules, "keras", keras)
+    monkeypatch.setattr("galaxynb.compute.gpus_of_machine", lambda: ["NVIDIA L4"])
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
     written = make(tmp_path)
     assert written["backend"] == "jax"
+    assert written["device"]["unused_gpus"] == ([] if gpus else ["NVIDIA L4"])
     assert len(written["device"]["gpus"]) == len(gpus)
     assert records_table({"data": written})["Device"].str.contains(device).all()
 
