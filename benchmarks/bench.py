@@ -5,10 +5,12 @@ Usage: python benchmarks/bench.py [ROW ...] [--out FOLDER] [--quick] [--cores N]
 Each row of the table compares two sides: ours and a reference. They are measured alternately, in several rounds, on
 data made in a temporary folder. Results of earlier runs are not used. The ratio of a row is the median over its rounds,
 and the spread gives the smallest and the largest ratio. `--quick` runs every row at tiny sizes, whose numbers mean
-nothing. `rows.py` says what each row measures. Both sides run with the allocator settings of the study.
+nothing. `rows.py` says what each row measures. Both sides run with the allocator settings and the
+scheduling policy of the study.
 """
 
 import argparse
+import contextlib
 import os
 import sys
 import tempfile
@@ -65,4 +67,8 @@ if __name__ == "__main__":
     if settings := allocator_settings():
         # The C library reads them when a process starts. Child processes inherit them.
         os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | settings)
+    if hasattr(os, "SCHED_BATCH"):
+        # The scheduling policy of the stages: see workflow/stage.py.
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     main()
