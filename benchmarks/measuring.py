@@ -92,6 +92,10 @@ class Cost(float):
         cost.user, cost.system = user, system
         return cost
 
+    def __getnewargs__(self):
+        """Return the arguments with which a copy is made."""
+        return float(self), self.user, self.system
+
 
 def total(costs):
     """Return the sum of costs."""

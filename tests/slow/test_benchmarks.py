@@ -91,7 +91,8 @@ def test_a_goal_is_met_or_not(result, ours, goal, met):
 def test_the_table_and_its_record(program, result, tmp_path):
     measuring = program("measuring")
     lone = measuring.Result("study", "data", "no counterpart", "s", 1234, None, None, None, None, 1)
-    measuring.write([result(0.5, 0.4, "<= 1.25"), lone], tmp_path, quick=True)
+    ours, theirs = measuring.Cost(0.5, 0.6, 0.1), measuring.Cost(0.4, 0.4, 0.02)
+    measuring.write([result(ours, theirs, "<= 1.25"), lone], tmp_path, quick=True)
     table = pd.read_csv(tmp_path / "benchmarks.csv", dtype=str, keep_default_na=False)
     assert table.to_dict("records") == [
         {
@@ -101,7 +102,7 @@ def test_the_table_and_its_record(program, result, tmp_path):
             "Ours, median": "0.5",
             "Against, median": "0.4",
             "Unit": "s",
-            "User + system, s": "",
+            "User + system, s": "0.6 + 0.1 / 0.4 + 0.02",
             "Ratio": "1.250",
             "Spread": "1.250 to 1.250",
             "Rounds": "1",

@@ -5,19 +5,21 @@ reads. A child takes a second or two; importing TensorFlow each time would take 
 their threads at the first operation, in the child, so the fork is safe.
 """
 
+import io
 import json
 import os
 import signal
 import sys
 import time
 import traceback
+import types
 from pathlib import Path
 
 import keras
 import numpy as np
 
 from galaxynb.compute import choose_execution
-from galaxynb.networks import training
+from galaxynb.networks import checkpoints
 from galaxynb.networks.autoencoder import build_autoencoder
 from galaxynb.networks.batches import ClassifierBatches, DenoisingBatches
 from galaxynb.networks.models import compile_model
@@ -89,13 +91,19 @@ def autoencoder(report):
 
 def train(build, folder, result, report):
     """Train in `folder`, or resume there; report each step, and write history and variables to `result`."""
-    save = training.save_variables
 
-    def reporting_save(model, path):
-        report(f"save {int(path.stem.removeprefix('epoch-'))}")
-        save(model, path)
+    def slow_savez(path, savez=np.savez, **arrays):
+        """Write a checkpoint in two halves with a pause between them, which is long enough to be killed in."""
+        whole = io.BytesIO()
+        savez(whole, **arrays)
+        with path.open("wb") as file:
+            file.write(whole.getvalue()[: whole.tell() // 2])
+            file.flush()
+            report(f"save {path.name.split('.')[1]}")  # the name of a temporary file begins with a dot
+            time.sleep(0.03)
+            file.write(whole.getvalue()[whole.tell() // 2 :])
 
-    training.save_variables = reporting_save
+    checkpoints.np = types.SimpleNamespace(**vars(np) | {"savez": slow_savez})
     report("start")
     model, phases, options = build(report)
     model, history = fit(model, phases, folder, digest="recipe", log=lambda line: report(f"said {line}"), **options)
