@@ -22,11 +22,16 @@ GIVEN := PROFILE DATA KERNEL BACKEND RUNS CORES SWEEP EXECUTOR DRY_RUN CPUS SNAK
 ifeq ($(MAKELEVEL),0)
 $(foreach name,$(GIVEN) VENV PYTHON,$(if $(filter environment,$(origin $(name))),$(info $(name)=$(value $(name)) is taken from the environment)))
 endif
+ASKED_PROFILE := $(filter command,$(origin PROFILE))
 $(foreach name,$(GIVEN),$(if $(filter command environment,$(origin $(name))),$(eval override $(name) := $$(value $(name)))))
 export $(GIVEN)
 
+$(if $(filter ~%,$(firstword $(value RUNS))),$(error RUNS is $(value RUNS), but a path without ~ is needed: write $$HOME instead))
+$(if $(word 2,$(VENV)),$(error VENV is $(VENV), but a path without spaces is needed: choose another folder))
+
 # Start a program in an environment that the user's settings do not change: see workflow/launch.py.
 RUN = "$(VENV)/bin/python" -I workflow/launch.py
+ANY_PYTHON = $(if $(wildcard $(VENV)/bin/python),$(VENV)/bin/python,$(PYTHON))
 # The environment names the checkout that it was set up for. In a copied or moved checkout it is set up again.
 MOVED := $(shell test "$$(cat '$(VENV)/ready' 2>/dev/null)" = "$$(pwd -P)" || echo moved)
 
@@ -45,7 +50,7 @@ book: profile $(VENV)/ready ## set up, run the study, render the book and print 
 
 # Check the arguments before making the environment, which takes minutes.
 profile:
-	@$(PYTHON) -I workflow/launch.py check
+	@$(ANY_PYTHON) -I workflow/launch.py check
 
 test: $(VENV)/ready ## run the tests (under 5 minutes)
 	@$(RUN) pytest --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
@@ -62,7 +67,7 @@ test-slurm: $(VENV)/ready ## run the smoke sweep through a Slurm on this machine
 	@GALAXYNB_TEST_SLURM=1 $(RUN) pytest tests/slow/test_slurm.py
 
 lab: $(VENV)/ready ## open JupyterLab on the notebooks
-	@"$(VENV)/bin/python" -m jupyterlab --notebook-dir=. notebooks/01_data.ipynb
+	@$(RUN) lab --notebook-dir=. notebooks/01_data.ipynb
 
 kernel: $(VENV)/ready ## register a Jupyter kernel: galaxynb, or galaxynb-jax with BACKEND=jax
 	@case "$$BACKEND" in tensorflow|jax|torch) ;; *) echo "BACKEND is $$BACKEND, but tensorflow, jax or" \
@@ -85,7 +90,7 @@ committed:
 	@test -z "$$(git status --porcelain)" || { echo "There are uncommitted changes, but kept results must name a commit:" \
 		"commit the changes first." >&2; exit 2; }
 
-reference-run: PROFILE = half
+reference-run: override PROFILE := $(if $(ASKED_PROFILE),$(PROFILE),half)
 reference-run: committed $(VENV)/ready ## run PROFILE=half (hours) and keep it in book/reference/run/
 	@folder="$$($(RUN) workflow/study.py --runs "$$RUNS" --profile "$$PROFILE" --data "$$DATA")"; \
 		$(RUN) book -- stages && $(RUN) workflow/reference/keep.py "$$folder" book/reference/run
@@ -110,7 +115,7 @@ sweep: sweep-file $(VENV)/ready ## run SWEEP=config/sweeps/NAME.yaml (EXECUTOR=s
 	@$(RUN) sweep
 
 sweep-file:
-	@$(PYTHON) -I workflow/launch.py check sweep
+	@$(ANY_PYTHON) -I workflow/launch.py check sweep
 
 lint: $(VENV)/ready ## check the style of the code
 	@$(RUN) ruff check . && $(RUN) ruff format --check .

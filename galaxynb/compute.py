@@ -46,7 +46,8 @@ BATCHES_ON = ("auto", "host", "device")
 #: Environment variables of the user that describe the machine or its connection. They reach each stage, and its record
 #: names them.
 VARIABLES = (
-    *("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"),
+    *("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "NVIDIA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"),
+    *("HIP_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LD_PRELOAD"),
     *("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "TF_ENABLE_ONEDNN_OPTS"),
     *("http_proxy", "https_proxy", "no_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"),
 )
@@ -60,7 +61,7 @@ _ONEDNN_MAXIMA = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
 
 
 #: Packages that let a backend use NVIDIA's GPUs.
-_GPU_PACKAGES = {"tensorflow": "tensorflow[and-cuda]", "jax": "jax[cuda12]", "torch": "torch"}
+_GPU_PACKAGES = {"tensorflow": "tensorflow[and-cuda]", "jax": "jax[cuda13]", "torch": "torch"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,7 +209,7 @@ def device_settings(environment=os.environ):
     return {name: value for name, value in settings.items() if name not in environment}
 
 
-def allocator_settings(environment=os.environ):
+def allocator_settings(environment=os.environ, *, gpu=None):
     """Return the environment variables with which glibc keeps freed memory for a process that trains on the CPU.
 
     A training step frees a gigabyte of arrays, and the next step allocates them again. By default, glibc returns large
@@ -231,6 +232,8 @@ def allocator_settings(environment=os.environ):
     ----------
     environment : mapping of str
         Environment variables of the process that starts the training.
+    gpu : bool, optional
+        Whether a GPU will train. By default, it will if the machine has one that `environment` does not hide.
 
     Returns
     -------
@@ -247,7 +250,8 @@ def allocator_settings(environment=os.environ):
     chosen = any(name.startswith("MALLOC_") for name in environment)
     if chosen or "glibc.malloc" in environment.get("GLIBC_TUNABLES", ""):
         return {}
-    if not sys.platform.startswith("linux") or gpus_of_machine(environment):
+    gpu = bool(gpus_of_machine(environment)) if gpu is None else gpu
+    if gpu or not sys.platform.startswith("linux"):
         return {}
     return {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
 
@@ -329,7 +333,7 @@ def choose_execution(*, jit="auto", precision="auto", batches_on="auto"):
         package = _GPU_PACKAGES[backend]
         reasons.append(
             f"This machine has a GPU ({', '.join(dict.fromkeys(unused))}), but {backend} does not see it: "
-            f'run {Path(sys.executable).name} -m pip install "{package}" and check the driver.'
+            f'give KERNEL a kernel with the package "{package}", as the section on GPUs in book/running.md says.'
         )
     return Execution(
         backend=backend,

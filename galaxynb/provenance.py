@@ -384,8 +384,10 @@ def _job():
 
 
 def _variables():
-    """Return the variables of the user's environment that reach a stage; an address may hold a password."""
-    return {name: "set" if "proxy" in name.lower() else os.environ[name] for name in VARIABLES if os.environ.get(name)}
+    """Return the variables that reach a stage. An address may hold a password, and a path names this machine."""
+    names = {*VARIABLES, *(name for name in os.environ if name.startswith(("MALLOC_", "GLIBC_TUNABLES")))}
+    set_only = [name for name in names if "proxy" in name.lower() or "LD_" in name]
+    return {name: "set" if name in set_only else os.environ[name] for name in sorted(names) if os.environ.get(name)}
 
 
 def _cpu_model():

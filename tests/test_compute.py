@@ -284,15 +284,15 @@ def test_with_the_settings_freed_memory_is_reused_without_page_faults():
 
 
 @pytest.mark.parametrize(
-    ("backend", "package"), [("tensorflow", "tensorflow[and-cuda]"), ("jax", "jax[cuda12]"), ("torch", "torch")]
+    ("backend", "package"), [("tensorflow", "tensorflow[and-cuda]"), ("jax", "jax[cuda13]"), ("torch", "torch")]
 )
 def test_a_gpu_that_the_backend_does_not_see_is_named(machine, monkeypatch, backend, package):
     machine(backend, 0)
     monkeypatch.delenv("JAX_PLATFORMS", raising=False)
     monkeypatch.setattr(compute, "gpus_of_machine", lambda *_: [L4, L4])
     warning = choose_execution().reason.splitlines()[-1]
-    assert warning.startswith(f"This machine has a GPU (NVIDIA L4), but {backend} does not see it: run ")
-    assert f'-m pip install "{package}"' in warning
+    assert warning.startswith(f"This machine has a GPU (NVIDIA L4), but {backend} does not see it: give KERNEL a kernel")
+    assert f'with the package "{package}"' in warning
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     assert ("does not see" in choose_execution().reason) == (backend != "jax")
 

@@ -49,6 +49,10 @@ def resolved(profile, *, name, folder):
         if base in chain:
             loop = " extends ".join([*chain, str(base)])
             raise ConfigurationError(f"config/{name}.yaml never ends ({loop}): let one of them extend none")
+        if isinstance(base, int | float):
+            raise ConfigurationError(
+                f"config/{chain[-1]}.yaml extends {base}, a number, but the name of a profile is needed: quote it"
+            )
         if not isinstance(base, str) or not Path(folder, f"{base}.yaml").is_file():
             known = ", ".join(sorted(path.stem for path in Path(folder).glob("*.yaml") if "schema" not in path.name))
             raise ConfigurationError(

@@ -22,7 +22,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 #: Variables that pass because programs could not start or reach the network without them.
 _NEEDED = (
     *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "COLUMNS", "LINES", "NO_COLOR", "CI"),
-    *("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LD_PRELOAD"),
+    *("JUPYTER_DATA_DIR", "XDG_DATA_HOME"),  # where the user registered kernels, which come after our own
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
 )
 #: Beginnings of further names that pass: the scheduler's, the memory allocator's and our own.
@@ -38,7 +38,7 @@ _PIP_SOURCES = (
 )
 
 
-def environment(*, threads=None, scratch=None, given=None):
+def environment(*, threads=None, scratch=None, gpu=None, given=None):
     """Return the environment for a process of the workflow.
 
     Parameters
@@ -47,6 +47,8 @@ def environment(*, threads=None, scratch=None, given=None):
         Number of cores that the process may use. By default, it may use all cores that the system grants it.
     scratch : str or os.PathLike, optional
         Folder for the temporary files of a notebook. If it is given, figures are shown in the notebook.
+    gpu : bool, optional
+        Whether the notebook may train on a GPU, as `galaxynb.compute.allocator_settings` takes it.
     given : dict of str, optional
         The environment of the user. The default is that of this process.
 
@@ -95,15 +97,26 @@ def environment(*, threads=None, scratch=None, given=None):
             "JUPYTER_RUNTIME_DIR": str(scratch),
             "MPLBACKEND": "module://matplotlib_inline.backend_inline",
         }
-        kept |= allocator_settings(kept) | device_settings(kept)
+        kept |= allocator_settings(kept, gpu=gpu) | device_settings(kept)
     return kept
 
 
 def kernel_environment(backend="tensorflow"):
-    """Return the variables that the kernels made by make set, so that notebooks opened by hand have them too."""
-    plain, ours = environment(given={}), environment(scratch="", given={})
-    names = {"KERAS_BACKEND", "MPLBACKEND", "TF_CPP_MIN_LOG_LEVEL", "PYTHONNOUSERSITE"} | ours.keys() - plain.keys()
-    return {name: ours[name] for name in sorted(names)} | {"KERAS_BACKEND": backend}
+    """Return the variables that the kernels made by make set, so that notebooks opened by hand have them too.
+
+    A kernel's variables overrule all others, so those that depend on the machine are not among them.
+    """
+    ours = environment(scratch="", given={})
+    names = ("KERAS_BACKEND", "MPLBACKEND", "TF_CPP_MIN_LOG_LEVEL", "PYTHONNOUSERSITE")
+    return {name: ours[name] for name in names} | {"KERAS_BACKEND": backend}
+
+
+def lab_environment(given=None):
+    """Return the environment for JupyterLab: that of the user, with what decides the results of notebooks."""
+    given = dict(os.environ if given is None else given)
+    ours = environment(scratch="", given=given)
+    users = ("HOME", "IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "LC_ALL", "PYTHONUTF8")
+    return given | {name: value for name, value in ours.items() if name not in users}
 
 
 def pip_environment(given=None):
@@ -121,7 +134,8 @@ def pip_environment(given=None):
     for section in ("global", "install", ":env:"):
         for line in listed.splitlines():
             name, _, value = line.partition("=")
-            if name.startswith(f"{section}.") and (option := name.removeprefix(f"{section}.")) in _PIP_SOURCES:
+            option = name[len(section) + 1 :]
+            if name.startswith(f"{section}.") and option in _PIP_SOURCES:
                 with contextlib.suppress(ValueError, SyntaxError):
                     sources[f"PIP_{option.upper().replace('-', '_')}"] = str(ast.literal_eval(value))
     made = environment(given=given) | sources | {"PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
@@ -134,6 +148,9 @@ def _cache():
     cache = Path(sys.prefix, "galaxynb-cache")
     if not os.access(cache if cache.exists() else sys.prefix, os.W_OK):
         cache = Path(tempfile.gettempdir(), f"galaxynb-cache-{os.getuid()}")
+        cache.mkdir(mode=0o700, exist_ok=True)
+        if cache.stat().st_uid != os.getuid():
+            sys.exit(f"{cache} belongs to another user, but a folder of yours is needed: set TMPDIR to another folder")
     # astropy reads its settings from the home folder unless these folders exist.
     for name in ("astropy", "config/astropy", "matplotlib"):
         (cache / name).mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,8 @@
     python -I workflow/launch.py book [ARGUMENTS]    run the study and render the book, with Snakemake
     python -I workflow/launch.py sweep [ARGUMENTS]   run the sweep SWEEP
     python -I workflow/launch.py pip ARGUMENTS       call pip
-    python -I workflow/launch.py kernel ARGUMENTS    register a kernel for the backend BACKEND
+    python -I workflow/launch.py kernel ARGUMENTS    register a kernel; with --user, for the backend BACKEND
+    python -I workflow/launch.py lab ARGUMENTS       open JupyterLab
     python -I workflow/launch.py NAME ARGUMENTS      run another module, or a program whose name ends in .py
 
 make's arguments, such as PROFILE, come as variables of the environment. No shell reads them, so they may hold spaces
@@ -22,7 +23,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 sys.path.insert(0, str(Path(__file__).parent))
-from environment import environment, kernel_environment, pip_environment
+from environment import CHECKOUT, environment, kernel_environment, lab_environment, pip_environment
 
 #: Sources of images that make's DATA can name. Others are paths.
 NAMED_SOURCES = ("standin", "galaxy10")
@@ -84,10 +85,11 @@ def sweep(given):
 
         memory = psutil.virtual_memory().total >> 20
         limits, gpus = ["--cores", given["CORES"], "--resources", f"mem_mb={memory}", "gpu=1"], _gpus()
-    elif {*"'\"$`\\"} & {*given["RUNS"], *given["SWEEP"]}:
+    elif {*"'\"$`\\"} & {*given["RUNS"], *given["SWEEP"], *str(CHECKOUT)}:
         sys.exit(
-            f"RUNS is {given['RUNS']} and SWEEP is {given['SWEEP']}, but names without quotes, dollar signs and "
-            "backslashes are needed, because Snakemake's scripts for clusters cannot hold them: choose other names"
+            f"RUNS is {given['RUNS']}, SWEEP is {given['SWEEP']} and the checkout is {CHECKOUT}, but names without "
+            "quotes, dollar signs and backslashes are needed, because Snakemake's scripts for clusters cannot hold "
+            "them: choose other names"
         )
     return [
         *(["--dry-run", "--quiet", "rules"] if dry else ["--logger", "galaxynb"]), *limits,
@@ -109,7 +111,7 @@ def main(name, *arguments):
     if name == "check":
         check(given, *arguments)
         return
-    # Files that only other users could read, or nobody, would stop later stages.
+    # A umask that hides files from their owner would stop later stages.
     os.umask(os.umask(0) & 0o077)
     variables = environment()
     if name in ("book", "sweep"):
@@ -117,10 +119,12 @@ def main(name, *arguments):
     elif name == "pip":
         arguments, variables = [name, *arguments], pip_environment()
     elif name == "kernel":
-        backend = given.get("BACKEND", "tensorflow")
+        backend = given["BACKEND"] if "--user" in arguments else "tensorflow"
         pairs = [text for pair in kernel_environment(backend).items() for text in ("--env", *pair)]
         title = f"galaxynb ({backend})" if "--user" in arguments else "galaxynb"
         arguments = ["ipykernel", "install", *arguments, "--display-name", title, *pairs]
+    elif name == "lab":
+        arguments, variables = ["jupyterlab", *arguments], lab_environment()
     else:
         arguments = [name, *arguments]
     command = [sys.executable, *(arguments if arguments[0].endswith(".py") else ["-m", *arguments])]

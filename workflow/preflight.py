@@ -62,10 +62,6 @@ def check_data(settings):
     source, data = settings["source"], settings["data"]
     if source in NAMED_SOURCES:
         return
-    if not Path(source).exists():
-        raise ConfigurationError(
-            f"DATA is {source}, but standin, galaxy10 or the path of your images is needed: give one of them."
-        )
     try:
         check_source(source, skip_bad=data.get("skip_bad", False), image_size=data["image_size"])
     except (ValueError, OSError) as error:
@@ -87,16 +83,20 @@ def check_kernel(name):
 
     manager = KernelSpecManager()
     try:
-        program = manager.get_kernel_spec(name).argv[0]
+        spec = manager.get_kernel_spec(name)
     except NoSuchKernel:
         known = ", ".join(sorted(manager.find_kernel_specs()))
         raise ConfigurationError(
             f"KERNEL is {name}, but one of the registered kernels ({known}) is needed: choose one of them, or register "
             "it with `python -m ipykernel install --user --name NAME`"
         ) from None
-    if shutil.which(program) is None:
+    if spec.language.lower() != "python":
         raise ConfigurationError(
-            f"KERNEL is {name}, but {program}, which it starts, is missing: register the kernel again"
+            f"KERNEL is {name}, for {spec.language}, but a kernel for Python is needed: choose one"
+        )
+    if shutil.which(spec.argv[0]) is None:
+        raise ConfigurationError(
+            f"KERNEL is {name}, but {spec.argv[0]}, which it starts, is missing: register the kernel again"
         )
 
 
@@ -111,7 +111,8 @@ def bytes_needed(stage, settings, *, downloads):
     cache = n_images * data["image_size"] ** 2 * 3
     if source == "standin":
         return 2 * cache + n_images * _BYTES_OF_STANDIN
-    return cache + (0 if any(Path(downloads).glob("Galaxy10_DECals.h5")) else _BYTES_OF_PUBLISHED)
+    here = sum(path.stat().st_size for path in Path(downloads).glob("Galaxy10_DECals.h5*"))
+    return cache + max(_BYTES_OF_PUBLISHED - here, 0)
 
 
 def check_disk(runs, needed):

@@ -8,6 +8,7 @@ papermill writes into the folder's logs/, which survives a failure: a partial no
 
 import argparse
 import contextlib
+import importlib.util
 import json
 import os
 import shutil
@@ -22,6 +23,7 @@ import psutil
 from content import checksums, checksums_of_results, write_if_changed
 from environment import environment
 
+from galaxynb.compute import gpus_of_machine
 from galaxynb.files import write_json, written_aside
 from galaxynb.stages import STAGES
 
@@ -113,6 +115,15 @@ def wait_for_holder(path, poll=2.0):
     write_json(path, itself())
 
 
+def may_use_gpu(kernel):
+    """Return whether a kernel may train on a GPU: not if it is this Python, and this has no libraries for GPUs."""
+    from jupyter_client.kernelspec import get_kernel_spec
+
+    program = Path(get_kernel_spec(kernel).argv[0])  # Jupyter starts its own Python for a name without a folder
+    own = program.parent in (Path(), Path(sys.executable).parent)
+    return bool(gpus_of_machine()) and not (own and importlib.util.find_spec("nvidia") is None)
+
+
 def run_papermill(notebook, log, *, parameters, kernel, threads):
     """Execute a notebook on `threads` cores into `log`, with the parameters of a YAML file; return the exit status.
 
@@ -124,7 +135,7 @@ def run_papermill(notebook, log, *, parameters, kernel, threads):
         tempfile.TemporaryDirectory(prefix="galaxynb-", ignore_cleanup_errors=True) as scratch,
         log.with_suffix(".txt").open("w", encoding="utf-8") as output,
     ):
-        variables = environment(threads=threads, scratch=scratch)
+        variables = environment(threads=threads, scratch=scratch, gpu=may_use_gpu(kernel))
         return subprocess.run(command, env=variables, stdout=output, stderr=subprocess.STDOUT, check=False).returncode
 
 

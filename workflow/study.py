@@ -70,7 +70,7 @@ class Study:
     Raises
     ------
     ConfigurationError
-        If the profile or the sweep does not match its schema, or the data file is missing.
+        If the profile or the sweep does not match its schema.
     """
 
     def __init__(self, config, *, cores=None, folder=CONFIG):
@@ -79,7 +79,7 @@ class Study:
         self.folder = folder
         self.sweep = config.get("sweep")
         self.kernel = config.get("kernel", "galaxynb")
-        self.runs = os.path.expanduser(config.get("runs", "runs"))  # noqa: PTH111 - Path would drop a leading ./
+        self.runs = config.get("runs", "runs")
         self.downloads = config.get("downloads", "downloads")
         self.began = time.time()
         schema = read_schema(folder)
@@ -190,7 +190,7 @@ class Study:
 
     # Before the first job, in the main process
 
-    def prepare(self, *, dry_run=False):
+    def prepare(self, *, dry_run=False, unlock=False):
         """Write the inputs of the rules, and remove the stamp files of deleted results.
 
         Cluster jobs read the Snakefile too, perhaps with outdated files in view, so only the main process may call
@@ -202,6 +202,8 @@ class Study:
             If a stage would refuse a parameter, the kernel is missing, the disk has too little space, the sweep's
             folder belongs to another file, or a module that a stage uses cannot be read as Python.
         """
+        if unlock:
+            return  # a fault that stopped a run must not keep the user from unlocking it
         import preflight  # imported here, because jobs on a cluster create a study too, and check nothing
 
         preflight.check_study(self, folder=self.folder)
@@ -284,7 +286,7 @@ def run_folder(runs, profile, source):
     path = Path(source).resolve()
     # A checkout with the data in it can be moved.
     place = path.relative_to(CHECKOUT) if path.is_relative_to(CHECKOUT) else path
-    readable = re.sub(r"[^\w.-]+", "-", path.stem).strip("-.")
+    readable = re.sub(r"[^\w.-]+", "-", path.stem).strip("-.")[:40]
     return f"{runs}/{profile}-{readable}-{hashlib.sha256(f'{profile}:{place}'.encode()).hexdigest()[:8]}"
 
 
@@ -303,21 +305,20 @@ def kept_sweeps(folder="book/reference/sweeps"):
 
 def is_dry_run(arguments):
     """Return whether Snakemake's arguments ask for no jobs. Snakemake itself does not tell the Snakefile."""
-    return any(re.fullmatch(r"--dry-?run|--unlock|-[a-zA-Z]*n[a-zA-Z]*", argument) for argument in arguments)
+    return any(re.fullmatch(r"--dry-?run|-[a-zA-Z]*n[a-zA-Z]*", argument) for argument in arguments)
 
 
 def _given(config):
     """Return Snakemake's configuration, with the settings from make that `launch.settings` encoded."""
     config = dict(config)
-    config |= json.loads(unquote(config.pop("make", "%7B%7D")))
-    for name in ("cpus", "gpus"):
-        try:
-            config |= {name: int(config[name])} if name in config else {}
-        except ValueError:
+    given = json.loads(unquote(config.pop("make", "%7B%7D")))
+    for name in given.keys() & {"cpus", "gpus"}:
+        if not given[name].isdecimal():
             raise ConfigurationError(
-                f"{name.upper()} is {config[name]}, but a whole number of cores is needed: give one, such as 4"
-            ) from None
-    return config
+                f"{name.upper()} is {given[name]}, but a whole number of cores is needed: give one, such as 4"
+            )
+        given[name] = int(given[name])
+    return config | given
 
 
 def _code_of(path):
@@ -343,7 +344,7 @@ def _main():
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--book", action="store_true", help="print the path of the rendered book instead")
     given = parser.parse_args()
-    folder = run_folder(os.path.expanduser(given.runs), given.profile, data_path(given.data))  # noqa: PTH111
+    folder = run_folder(given.runs, given.profile, data_path(given.data))
     print(f"The book is ready: {Path(folder, 'book', 'index.html').resolve()}" if given.book else folder)
 
 

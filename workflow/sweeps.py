@@ -37,8 +37,7 @@ def points(sweep, profile, schema):
     sweep, profile : dict
         As config/sweep.schema.yaml and config/schema.yaml describe them.
     schema : dict
-        Content of config/schema.yaml, for the names of parameters. Values are not checked here: if a stage refuses a
-        value, only that point fails.
+        Content of config/schema.yaml, for the names of parameters. `preflight` checks the values.
 
     Raises
     ------

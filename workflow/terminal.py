@@ -25,7 +25,7 @@ _EPOCH = re.compile(r"epoch +(\d+)/(\d+) \S+ ((?: \w+ \S+ )+) (\d+) s")
 _MEASURE = re.compile(r" (\w+) (\S+) ")
 _BAR = re.compile(r"(?P<what>[^|]+?): +(?P<percent>\d+)%\|.*\[[\d:]+<(?P<left>[\d:]+|\?),")
 # Beginnings of the lines of a training, other than epochs, that are shown too.
-_NOTES = ("going on after epoch", "stopped early")
+_NOTES = ("going on after epoch", "stopped early", "This machine has a GPU")
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ def save_variables(model, path):
         dtype: np.concatenate([np.ravel(keras.ops.convert_to_numpy(variable)) for variable in variables])
         for dtype, variables in _by_dtype(model).items()
     }
-    with written_aside(path) as temporary, explain_full_disk(temporary, sum(flat.nbytes for flat in arrays.values())):
+    with written_aside(path) as temporary, explain_full_disk(Path(path), sum(flat.nbytes for flat in arrays.values())):
         np.savez(temporary, **arrays)
 
 

@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pooch
 import pytest
-from checkout import NO_BOOK, Checkout, sentence
+from checkout import Checkout, sentence
 from PIL import Image
 
 from galaxynb.data.galaxy10 import CLASS_NAMES
@@ -47,9 +47,10 @@ def test_a_folder_of_images_goes_through_the_same_study(tmp_path, real_sample):
     said = sentence(checkout.smoke(f"DATA={folder}"))
     assert "grey.png is greyscale, but square 8-bit RGB images of one size" in said
     checkout.set("data", "skip_bad", True)
-    done = checkout.smoke(f"DATA={folder}", NO_BOOK)
+    done = checkout.smoke(f"DATA={folder}")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
     (run,) = (checkout.root / "runs").iterdir()
+    assert "Synthetic" not in (run / "book/book/results.html").read_text(encoding="utf-8")
     record = json.loads((run / "provenance/evaluation.json").read_text())
     assert {key: record["data"][key] for key in ("kind", "n_images", "left_out")} == {
         "kind": "real", "n_images": 60, "left_out": 1,

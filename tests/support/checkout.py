@@ -26,7 +26,6 @@ FOREIGN = {
     "PYTHONSTARTUP": "/nowhere",
     "PYTHONWARNINGS": "error",
     "JUPYTER_PATH": "/nowhere",
-    "JUPYTER_DATA_DIR": "/nowhere",
     "JUPYTER_CONFIG_DIR": "/nowhere",
     "SNAKEMAKE_PROFILE": "nowhere",
     "LC_ALL": "tr_TR.UTF-8",

@@ -54,6 +54,7 @@ def test_a_profile_may_extend_one_that_extends_another_and_a_list_replaces_a_lis
         ({"a": {"extends": "b"}, "b": {"extends": "c"}}, r"config/b\.yaml extends c, but there is no config/c\.yaml"),
         ({"a": {"extends": "a"}}, r"config/a\.yaml never ends \(a extends a\): let one of them extend none"),
         ({"a": {"extends": "b"}, "b": {"extends": "a"}}, r"config/a\.yaml never ends \(a extends b extends a\)"),
+        ({"a": {"extends": 2024}}, r"a\.yaml extends 2024, a number, but the name of a profile is needed: quote it"),
         ({"a": {"extends": ["quick"]}}, r"config/a\.yaml extends \['quick'\], but there is no"),
         ({"a": {"extends": "quick", "nosie": {}}}, r"a\.yaml: .*'nosie' was unexpected.*; see config/schema\.yaml"),
         ({"a": {"extends": "quick", "data": {"image_size": 3}}}, r"in data\.image_size: 3 is less than"),

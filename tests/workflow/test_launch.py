@@ -1,5 +1,6 @@
 """The environment of every process of the workflow is made from a short list, whatever the user's machine sets."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 import environment
 import launch
 import pytest
+import stage
 from checkout import FOREIGN
 from paths import ROOT
 
@@ -92,13 +94,48 @@ def test_a_kernel_opened_by_hand_has_the_settings_of_the_workflow():
     assert made["KERAS_BACKEND"] == "jax"
     notebook = environment.environment(scratch="", given={})
     assert {name: value for name, value in made.items() if notebook.get(name) != value} == {"KERAS_BACKEND": "jax"}
-    assert {"MPLBACKEND", "MALLOC_MMAP_MAX_"} <= made.keys()
+    # A kernel's variables overrule the user's, so it must not hold settings that suit only one machine.
+    assert not [name for name in made if name.startswith(("MALLOC_", "TF_FORCE", "XLA_"))]
+
+
+def test_the_default_kernel_runs_tensorflow_whatever_backend_is_asked_for(tmp_path):
+    command = [sys.executable, "-I", ROOT / "workflow/launch.py", "kernel", "--prefix", tmp_path, "--name", "galaxynb"]
+    subprocess.run(command, env=os.environ | {"BACKEND": "torch"}, check=True, capture_output=True)
+    kernel = json.loads((tmp_path / "share/jupyter/kernels/galaxynb/kernel.json").read_text())
+    assert kernel["env"] == environment.kernel_environment("tensorflow")
+
+
+def test_settings_of_the_allocator_go_to_notebooks_that_train_on_the_cpu(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "linux")
+    names = {"MALLOC_ARENA_MAX", "MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_"}
+    assert names <= environment.environment(scratch="", gpu=False, given={}).keys()
+    assert not names & environment.environment(scratch="", gpu=True, given={}).keys()
+    own = environment.environment(scratch="", gpu=False, given={"MALLOC_ARENA_MAX": "4"})
+    assert {name: own.get(name) for name in names} == dict.fromkeys(names) | {"MALLOC_ARENA_MAX": "4"}
+
+
+def test_a_kernel_of_this_python_trains_on_a_gpu_only_with_libraries_for_it(monkeypatch):
+    monkeypatch.setattr(stage, "gpus_of_machine", lambda: ["NVIDIA L4"])
+    for found, uses in ((None, False), (object(), True)):
+        monkeypatch.setattr(stage.importlib.util, "find_spec", lambda _, found=found: found)
+        assert stage.may_use_gpu("python3") == uses
+
+
+def test_jupyterlab_keeps_the_users_settings_but_for_those_of_notebooks(monkeypatch):
+    given = FOREIGN | {"DISPLAY": ":0", "HOME": "/home/me"}
+    made = environment.lab_environment(given)
+    notebook = environment.environment(scratch="", given=given)
+    for name in ("PYTHONPATH", "MPLBACKEND", "MPLCONFIGDIR", "KERAS_HOME", "KERAS_BACKEND"):
+        assert made[name] == notebook[name]
+    assert {name: made[name] for name in ("DISPLAY", "HOME", "IPYTHONDIR")} == {
+        "DISPLAY": ":0", "HOME": "/home/me", "IPYTHONDIR": "/nowhere",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["it's", "$HOME", 'a"b', "a`b", "a\\b"])
 def test_a_name_that_breaks_the_scripts_of_a_cluster_is_refused(name):
     given = {"EXECUTOR": "slurm", "DRY_RUN": "", "RUNS": name, "SWEEP": "x.yaml"}
-    with pytest.raises(SystemExit, match=r"^RUNS is .+ and SWEEP is x\.yaml, but names without quotes"):
+    with pytest.raises(SystemExit, match=r"^RUNS is .+, SWEEP is x\.yaml and .+, but names without quotes"):
         launch.sweep(given)
 
 

@@ -83,6 +83,10 @@ def test_a_kernel_that_is_missing_or_broken_is_told(folder, tmp_path, monkeypatc
     )
 
 
+def test_nothing_is_checked_before_unlocking(folder):
+    study.Study(quick(folder, kernel="nokernel"), folder=folder).prepare(unlock=True)
+
+
 def test_a_full_disk_is_told(folder, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(preflight.shutil, "disk_usage", lambda _: usage(10**12, 10**12, 10**9))

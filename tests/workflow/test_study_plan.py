@@ -134,7 +134,7 @@ def test_data_of_the_user_are_named_from_the_notebooks_and_listed(tiny_galaxy10)
     os.utime("my galaxies.h5", (1, 1))
     made.prepare()
     assert made.is_outdated("01_data", made.root)
-    with pytest.raises(configuration.ConfigurationError, match=r"^DATA is nowhere\.h5, but standin, "):
+    with pytest.raises(configuration.ConfigurationError, match=r"^nowhere\.h5 is missing, but data are needed"):
         study.Study(profile(source="nowhere.h5")).prepare()
 
 
@@ -167,7 +167,7 @@ def test_as_a_script_it_prints_where_results_lie():
     assert book == f"The book is ready: {Path('r/p-standin/book/index.html').resolve()}\n"
 
 
-@pytest.mark.parametrize("argument", ["-n", "--dry-run", "--dryrun", "-qn", "--unlock", "-c2"])
+@pytest.mark.parametrize("argument", ["-n", "--dry-run", "--dryrun", "-qn", "-c2"])
 def test_a_dry_run_is_told_by_snakemakes_arguments(argument):
     assert study.is_dry_run(["--cores", "all", argument]) == (argument != "-c2")
 
