@@ -291,7 +291,7 @@ def test_a_gpu_that_the_backend_does_not_see_is_named(machine, monkeypatch, back
     monkeypatch.delenv("JAX_PLATFORMS", raising=False)
     monkeypatch.setattr(compute, "gpus_of_machine", lambda *_: [L4, L4])
     warning = choose_execution().reason.splitlines()[-1]
-    assert warning.startswith(f"This machine has a GPU (NVIDIA L4), but {backend} does not see it: give KERNEL a kernel")
+    assert warning.startswith(f"This machine has a GPU (NVIDIA L4), but {backend} does not see it: give KERNEL")
     assert f'with the package "{package}"' in warning
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     assert ("does not see" in choose_execution().reason) == (backend != "jax")

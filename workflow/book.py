@@ -140,13 +140,18 @@ def benchmarks(folder):
     read = {"dtype": str, "keep_default_na": False}
     tables = {call: pd.read_csv(call / "benchmarks.csv", **read) for call in calls}
     measured = pd.concat([table[table["Row"].map(latest) == call] for call, table in tables.items()], ignore_index=True)
+    # Seconds of CPU, user + system, of both sides; older calls did not count them.
+    cpu = measured.reindex(columns=["User + system, s"]).iloc[:, 0].fillna("").str.partition(" / ")
+    ours, theirs = ((", CPU " + cpu[side] + " s").where(cpu[side] != "", "") for side in (0, 2))
     # Markdown would show a cell that begins with > as a quotation.
     goal = measured["Goal"].str.replace(">=", "≥").str.replace("<=", "≤")
     table = pd.DataFrame(
         {
             "Row": measured["Row"],
-            "Ours": measured["Ours"] + ": " + measured["Ours, median"] + " " + measured["Unit"],
-            "Against": measured["Against"] + (": " + measured["Against, median"]).where(measured["Ratio"] != "", ""),
+            "Ours": measured["Ours"] + ": " + measured["Ours, median"] + " " + measured["Unit"] + ours,
+            "Against": measured["Against"]
+            + (": " + measured["Against, median"]).where(measured["Ratio"] != "", "")
+            + theirs,
             "Ratio": measured["Ratio"] + (" (" + measured["Spread"] + ")").where(measured["Ratio"] != "", ""),
             "Goal": goal + (", met: " + measured["Met"]).where(measured["Met"] != "", ""),
         }

@@ -259,10 +259,15 @@ def test_of_a_row_that_two_calls_measured_the_later_counts(tmp_path, first, seco
         path.write_text(json.dumps(record), encoding="utf-8")
         path = tmp_path / name / "benchmarks.csv"
         kept = pd.read_csv(path, dtype=str, keep_default_na=False).iloc[0].to_dict()
-        rows = [kept | {"Row": row, "Ratio": str(ratio)} for row, ratio in ratios.items()]
+        # Only later calls count CPU time.
+        cpu = {} if when == "2026-01-01" else {"User + system, s": "3 + 1 / 2 + 4"}
+        rows = [kept | {"Row": row, "Ratio": str(ratio)} | cpu for row, ratio in ratios.items()]
         pd.DataFrame(rows).to_csv(path, index=False)
     table, made = importlib.import_module("book").benchmarks(tmp_path)
     shown = dict(zip(table["Row"], table["Ratio"].str.partition(" (")[0], strict=True))
     assert shown == {"pairs": "3", "growth": "2"}
+    with_cpu = {row: [text.partition(", CPU ")[2] for text in (table["Ours"][at], table["Against"][at])]
+                for at, row in table["Row"].items()}  # fmt: skip
+    assert with_cpu == {"pairs": ["3 + 1 s", "2 + 4 s"], "growth": ["", ""]}
     said = made.set_index("What").loc["Rows"]
     assert (said[first.upper()], said[second.upper()]) == ("growth", "pairs")
