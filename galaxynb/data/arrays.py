@@ -52,7 +52,7 @@ def read_npz(path):
                 f"{path} holds {', '.join(keys)}, but images and labels are needed: call the arrays 'images' and "
                 f"'labels'"
             )
-        with archive.open(f"{image_key}.npy") as member:
+        with _array(archive, image_key, path) as member:
             shape, fortran, dtype = _header(member)
             start = member.tell()
         check_images(image_key, shape, dtype, path=path, smallest=SMALLEST_PICTURE)
@@ -77,10 +77,23 @@ def _opened(path):
     try:
         with zipfile.ZipFile(path) as archive:
             yield archive
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
+        fault = "encrypted" if "encrypted" in str(error) else "damaged"
         raise ValueError(
-            f"{path} is damaged ({one_line(error)}), but an intact .npz file is needed: download or make it again"
+            f"{path} is {fault} ({one_line(error)}), but an intact .npz file is needed: download or make it again"
         ) from error
+
+
+@contextlib.contextmanager
+def _array(archive, key, path):
+    """Open an array of an archive. Raise an error of one sentence if it is in no format of NumPy."""
+    with archive.open(f"{key}.npy") as member:
+        try:
+            yield member
+        except ValueError as error:
+            raise ValueError(
+                f"'{key}' of {path} is not readable ({one_line(error)}), but numbers are needed: save an array of them"
+            ) from error
 
 
 def _header(member):
@@ -92,14 +105,9 @@ def _header(member):
 
 def _column(archive, key, n_images, path):
     """Read an array that holds one value per image."""
-    with archive.open(f"{key}.npy") as member:
-        try:
-            values = np.lib.format.read_array(member, allow_pickle=False)
-            member.read(1)  # the checksum is checked only at the end of the array
-        except ValueError as error:
-            raise ValueError(
-                f"'{key}' of {path} is not readable ({one_line(error)}), but numbers are needed: save an array of them"
-            ) from error
+    with _array(archive, key, path) as member:
+        values = np.lib.format.read_array(member, allow_pickle=False)
+        member.read(1)  # the checksum is checked only at the end of the array
     if values.shape == (n_images, 1):
         values = values[:, 0]
     if values.shape != (n_images,):

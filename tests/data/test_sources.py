@@ -384,6 +384,16 @@ def test_parquet_that_is_refused(tmp_path, make, message):
 # --- npz
 
 
+def write_member(path, data, flags=0):
+    """Write an archive of labels and of images that are some bytes, with some flags."""
+    stream = io.BytesIO()
+    np.save(stream, LABELS)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("labels.npy", stream.getvalue())
+        archive.writestr("images.npy", data)
+        archive.getinfo("images.npy").flag_bits |= flags
+
+
 NPZ = {
     "cut": (lambda path: cut(write_npz(path), 0.5), r"is damaged \(.*\), but an intact \.npz file is needed: download"),
     "zip": (lambda path: shutil.make_archive(path.with_suffix(""), "zip", path.parent), "is an archive without arrays"),
@@ -395,6 +405,8 @@ NPZ = {
     "lengths": (lambda path: write_npz(path, labels=LABELS[1:]), r"has shape \(29,\), but \(30,\) is needed"),
     "one-hot": (lambda path: write_npz(path, labels=np.eye(10)[LABELS]), r"has shape \(30, 10\), but \(30,\)"),
     "label": (lambda path: write_npz(path, labels=LABELS + 1), "is 10 in row 27, but 0 to 9 is needed: correct"),
+    "magic": (lambda path: write_member(path, b"no array"), r"'images' of .* is not readable \(the magic string"),
+    "encrypted": (lambda path: write_member(path, bytes(99), 1), r"is encrypted \(.*\), but an intact \.npz file"),
     "objects": (lambda path: write_npz(path, labels=np.array([None] * N)), r"is not readable \(Object arrays cannot"),
 }
 
@@ -405,8 +417,9 @@ def test_npz_that_is_refused(tmp_path, make, message):
     made = make(path)
     path = Path(made) if isinstance(made, str) else path
     for refuse in (load_catalog, check_source):
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(ValueError, match=message) as error:
             refuse(path)
+        assert str(path) in str(error.value)
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
