@@ -377,8 +377,9 @@ PARQUET = {
 def test_parquet_that_is_refused(tmp_path, make, message):
     make(tmp_path / "a.parquet")
     for refuse in (load_catalog, check_source):
-        with pytest.raises(ValueError, match=rf"a\.parquet.*{message}|{message}"):
+        with pytest.raises(ValueError, match=message) as error:
             refuse(tmp_path)
+        assert str(tmp_path / "a.parquet") in str(error.value)
 
 
 # --- npz
