@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from galaxynb.data.galaxy10 import FLOAT_COLUMNS, IMAGES, LABELS, STANDIN_ATTRIBUTE, TRUTH
-from galaxynb.data.sources import batch_rows, check_images, check_labels
+from galaxynb.data.sources import batch_rows, check_images, check_labels, install_command
 from galaxynb.files import one_line
 
 __all__ = ["open_hdf5", "read_hdf5"]
@@ -184,7 +184,7 @@ def _check_filters(dataset, path, name):
             known = _FILTERS.get(code) or title.decode(errors="replace") or "unknown"
             raise ValueError(
                 f"'{name}' of {path} is compressed by the HDF5 filter {code} ({known}), but h5py does not have it: run "
-                f"`pip install hdf5plugin`, or convert the file with `h5repack -f GZIP=4`"
+                f"`{install_command('hdf5plugin')}`, or convert the file with `h5repack -f GZIP=4`"
             )
 
 

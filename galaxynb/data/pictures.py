@@ -17,7 +17,15 @@ from PIL import Image, ImageOps
 
 from galaxynb.compute import cores
 from galaxynb.data.galaxy10 import FLOAT_COLUMNS
-from galaxynb.data.sources import SMALLEST_PICTURE, batch_rows, check_labels, class_number, parquet_files, shown_files
+from galaxynb.data.sources import (
+    SMALLEST_PICTURE,
+    batch_rows,
+    check_labels,
+    class_number,
+    install_command,
+    parquet_files,
+    shown_files,
+)
 from galaxynb.files import one_line
 
 __all__ = ["BadImage", "decode_image", "faults_summary", "read_folder", "read_parquet"]
@@ -220,7 +228,9 @@ def read_parquet(path, *, skip_bad=False, quick=False):
         import pyarrow as pa
         from pyarrow import parquet
     except ImportError as error:
-        raise ValueError(f"{path} is parquet, but pyarrow is needed to read it: run `pip install pyarrow`") from error
+        raise ValueError(
+            f"{path} is parquet, but pyarrow is needed to read it: run `{install_command('pyarrow')}`"
+        ) from error
 
     @contextlib.contextmanager
     def explained(file):

@@ -7,6 +7,8 @@ functions. This module reads no image.
 import contextlib
 import hashlib
 import re
+import shlex
+import sys
 import unicodedata
 from pathlib import Path
 
@@ -22,6 +24,7 @@ __all__ = [
     "check_labels",
     "class_number",
     "content_digest",
+    "install_command",
     "natural_order",
     "parquet_files",
     "recognize_source",
@@ -260,6 +263,21 @@ def _sha256(path):
         return "missing"  # a dead link, which `skip_bad` leaves out
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def install_command(package):
+    """Return the command that installs a package for the Python that runs this.
+
+    Parameters
+    ----------
+    package : str
+
+    Returns
+    -------
+    str
+        The command, with the path of this Python: `pip` alone may belong to another one.
+    """
+    return shlex.join([sys.executable, "-m", "pip", "install", package])
 
 
 def batch_rows(image_shape, *, chunk=1):

@@ -1,6 +1,7 @@
 """HDF5 files without locks, with missing filters, and in several parts, which are never read as zeros."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -150,7 +151,8 @@ def filtered(tmp_path, tiny_galaxy10):
 
 def test_a_missing_filter_is_named(filtered, monkeypatch):
     monkeypatch.setitem(sys.modules, "hdf5plugin", None)  # as if it were not installed
-    message = r"^'images' of .* by the HDF5 filter 32015 \(Zstandard\), but .*`pip install hdf5plugin`, or .* `h5repack"
+    command = re.escape(f"`{sys.executable} -m pip install hdf5plugin`")
+    message = rf"^'images' of .* by the HDF5 filter 32015 \(Zstandard\), but .*: run {command}, or .* `h5repack"
     for refuse in (load_catalog, check_source):
         with pytest.raises(ValueError, match=message):
             refuse(filtered)

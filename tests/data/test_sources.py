@@ -4,6 +4,7 @@ import errno
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -342,7 +343,8 @@ def test_known_columns_are_read(tmp_path):
 def test_pyarrow_is_named_if_it_is_missing(tmp_path, monkeypatch):
     path = write_parquet(tmp_path / "a.parquet")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(ValueError, match="is parquet, but pyarrow is needed to read it: run `pip install pyarrow`"):
+    message = f"is parquet, but pyarrow is needed to read it: run `{sys.executable} -m pip install pyarrow`"
+    with pytest.raises(ValueError, match=re.escape(message)):
         load_catalog(path)
 
 
