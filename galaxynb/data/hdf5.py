@@ -1,10 +1,12 @@
 """Read a file in the Galaxy10 DECaLS layout, and name what is wrong with one that cannot be read.
 
-HDF5 reads zeros where a virtual dataset or external storage lacks its parts, so this module looks for the parts first.
+HDF5 reads zeros where chunks were never written, and where a virtual dataset or external storage lacks its parts. So
+this module looks for chunks and parts first.
 """
 
 import contextlib
 import functools
+import math
 from pathlib import Path
 
 import h5py
@@ -125,7 +127,7 @@ def _refuse_if_written(path):
 
 
 def _dataset(file, name, parts):
-    """Return a dataset, or None if the file has none of this name. Check that all of its content can be read.
+    """Return a dataset, or None if the file has no values of this name. Check that all of its content can be read.
 
     `parts` is a list, to which this function adds the other files that hold content of the dataset.
     """
@@ -144,13 +146,14 @@ def _dataset(file, name, parts):
         raise ValueError(
             f"'{name}' of {path} is a link to '{link.path}', but the file has no such dataset: store the dataset itself"
         )
-    if not isinstance(file.get(name), h5py.Dataset):
+    if not isinstance(file.get(name), h5py.Dataset) or file[name].shape is None:
         return None
     # Without this prefix, HDF5 looks for external storage in the working directory.
     access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
     access.set_efile_prefix(str(path.parent.absolute()).encode())
     dataset = h5py.Dataset(h5py.h5d.open(file.id, name.encode(), access))
     _check_filters(dataset, path, name)
+    _check_written(dataset, path, name)
     _check_external(dataset, path, name, parts)
     if dataset.is_virtual:
         _check_virtual(dataset, path, name, parts)
@@ -186,6 +189,22 @@ def _check_filters(dataset, path, name):
                 f"'{name}' of {path} is compressed by the HDF5 filter {code} ({known}), but h5py does not have it: run "
                 f"`{install_command('hdf5plugin')}`, or convert the file with `h5repack -f GZIP=4`"
             )
+
+
+def _check_written(dataset, path, name):
+    """Raise ValueError if chunks of a dataset, or all of its values, were never written."""
+    if dataset.is_virtual or dataset.external or not dataset.size:
+        return
+    if dataset.chunks:
+        found, unit = dataset.id.get_num_chunks(), "chunks"
+        needed = math.prod(-(-n // chunk) for n, chunk in zip(dataset.shape, dataset.chunks, strict=True))
+    else:
+        found, unit, needed = dataset.id.get_storage_size(), "bytes", dataset.nbytes
+    if found < needed:
+        raise ValueError(
+            f"'{name}' of {path} was not written to its end ({found:,} of {needed:,} {unit}), but all of it is needed: "
+            f"download or make the file again"
+        )
 
 
 def _check_external(dataset, path, name, parts):

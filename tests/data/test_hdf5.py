@@ -129,6 +129,40 @@ def test_a_part_that_lacks_images(tmp_path, tiny_galaxy10, store, message):
         load_catalog(path)
 
 
+@pytest.mark.parametrize(
+    ("chunks", "written", "found"),
+    [
+        ((3, 64, 64, 1), range(N - 2), "18 of 21 chunks"),
+        ((1, 64, 64, 3), (0, N - 1), "2 of 20 chunks"),
+        (None, (), "0 of 245,760 bytes"),
+    ],
+)
+def test_images_not_written_to_their_end(tmp_path, tiny_galaxy10, chunks, written, found):
+    path = tiny_galaxy10(tmp_path / "part.h5", images=None)
+    with h5py.File(path, "a") as file:
+        images = file.create_dataset("images", PICTURES.shape, np.uint8, chunks=chunks)
+        for row in written:
+            images[row] = PICTURES[row]
+    message = f"'images' of .* was not written to its end \\({found}\\), but all of it is needed: download or make"
+    for refuse in (load_catalog, check_source):
+        with pytest.raises(ValueError, match=message):
+            refuse(path)
+
+
+def test_values_that_need_no_chunk(tmp_path, tiny_galaxy10):
+    path = tiny_galaxy10(tmp_path / "part.h5", ra=None)
+    with h5py.File(path, "a") as file:
+        compact = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        compact.set_layout(h5py.h5d.COMPACT)
+        h5py.h5d.create(file.id, b"ra", h5py.h5t.NATIVE_DOUBLE, h5py.h5s.create_simple((N,)), compact)
+    assert load_catalog(path).ra.tolist() == [0] * N
+    with h5py.File(path, "a") as file:
+        del file["ra"]
+        file["ra"] = h5py.Empty("f8")
+    with pytest.raises(ValueError, match="lacks ra, but a file in the Galaxy10 DECaLS layout is needed"):
+        load_catalog(path)
+
+
 def test_a_dead_link_within_a_file(tmp_path, tiny_galaxy10):
     path = tiny_galaxy10(tmp_path / "whole.h5", images=None)
     with h5py.File(path, "a") as file:
