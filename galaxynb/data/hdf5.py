@@ -220,9 +220,10 @@ def _check_external(dataset, path, name, parts):
 
 def _check_virtual(dataset, path, name, parts):
     """Raise ValueError if a part of a virtual dataset is missing. HDF5 reads zeros in its place."""
-    covered = 0
+    selection = h5py.h5s.create_simple(dataset.shape)
+    selection.select_none()
     for mapped in dataset.virtual_sources():
-        covered += mapped.vspace.get_select_npoints()
+        _extend(selection, mapped.vspace)
         subject = f"'{name}' of {path} is a virtual dataset with a part in"
         if mapped.file_name == ".":
             _check_mapped(dataset.file, mapped, f"{subject} the file itself", parts)
@@ -230,11 +231,25 @@ def _check_virtual(dataset, path, name, parts):
         part = _part(path, mapped.file_name, subject, parts)
         with open_hdf5(part) as file:
             _check_mapped(file, mapped, f"{subject} {part}", parts)
+    covered = selection.get_select_npoints()
     if covered < dataset.size:
         raise ValueError(
             f"'{name}' of {path} is a virtual dataset with parts for {covered:,} of {dataset.size:,} values, but all "
             f"are needed: add the missing parts"
         )
+
+
+def _extend(selection, part):
+    """Add a part of a virtual dataset to a selection, with which it may overlap."""
+    ones = (1,) * len(part.shape)
+    if part.get_select_type() == h5py.h5s.SEL_ALL:
+        slabs = [((0,) * len(part.shape), ones, ones, part.shape)]
+    elif part.is_regular_hyperslab():
+        slabs = [part.get_regular_hyperslab()]
+    else:
+        slabs = [(first, ones, ones, last - first + 1) for first, last in part.get_select_hyper_blocklist()]
+    for start, stride, count, block in slabs:
+        selection.select_hyperslab(tuple(start), count, stride, tuple(block), op=h5py.h5s.SELECT_OR)
 
 
 def _check_mapped(file, mapped, subject, parts):

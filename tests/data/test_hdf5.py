@@ -1,5 +1,6 @@
 """HDF5 files without locks, with missing filters, and in several parts, which are never read as zeros."""
 
+import functools
 import os
 import re
 import shutil
@@ -72,12 +73,13 @@ def linked_to(path, name, part, target="/pictures"):
         file[name] = h5py.ExternalLink(part.name, target)
 
 
-def virtual(path, part, *, covered=N, stored=N, name="pictures"):
+def virtual(path, part, *, covered=(...,), stored=N, name="pictures"):
     """Store some images in `part`, and a virtual dataset of images over them in `path`."""
     with h5py.File(part, "w") as file:
         file["pictures"] = PICTURES[:stored]
     layout = h5py.VirtualLayout(PICTURES.shape, np.uint8)
-    layout[:covered] = h5py.VirtualSource(part.name, name, PICTURES.shape)[:covered]
+    for rows in covered:
+        layout[rows] = h5py.VirtualSource(part.name, name, PICTURES.shape)[rows]
     with h5py.File(path, "a") as file:
         file.create_virtual_dataset("images", layout)
 
@@ -116,7 +118,10 @@ def test_a_file_in_two_parts(tmp_path, tiny_galaxy10, monkeypatch, store):
     ("store", "message"),
     [
         (lambda path, part: linked_to(path, "images", part, "/no"), "but that file has no such dataset: give"),
-        (lambda path, part: virtual(path, part, covered=15), r"with parts for 184,320 of 245,760 values, but all"),
+        *[
+            (functools.partial(virtual, covered=rows), r"with parts for 184,320 of 245,760 values, but all")
+            for rows in ([slice(15)], [slice(10), slice(5, 15)], [slice(0, N, 2), [1, 3, 4, 7, 11, 15]])
+        ],
         (lambda path, part: virtual(path, part, stored=15), "'pictures' there is missing or too short: give"),
         (lambda path, part: virtual(path, part, name="no"), "'no' there is missing or too short: give"),
         (lambda path, part: external(path, part, stored=100), "has 100 bytes, but 'images' of .* needs 245,760: copy"),
