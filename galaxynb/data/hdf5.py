@@ -209,9 +209,12 @@ def _check_written(dataset, path, name):
 
 def _check_external(dataset, path, name, parts):
     """Raise ValueError if a file in which a dataset keeps its values is missing or too short."""
+    left = dataset.nbytes
     for part, offset, size in dataset.external or ():
         found = _part(path, part, f"'{name}' of {path} keeps its values in", parts, moved=False)
-        needed = offset + min(size, dataset.nbytes)
+        size = min(size, left)  # the last part may have no limit
+        left -= size
+        needed = offset + size
         if found.stat().st_size < needed:
             raise ValueError(
                 f"{found} has {found.stat().st_size:,} bytes, but '{name}' of {path} needs {needed:,}: copy it again"

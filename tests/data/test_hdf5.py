@@ -176,6 +176,19 @@ def test_a_dead_link_within_a_file(tmp_path, tiny_galaxy10):
         load_catalog(path)
 
 
+@pytest.mark.parametrize("size", [PICTURES.nbytes // 2, h5py.h5f.UNLIMITED])
+def test_values_in_several_files(tmp_path, tiny_galaxy10, size):
+    path, half = tiny_galaxy10(tmp_path / "whole.h5", images=None), PICTURES.nbytes // 2
+    for name, values in zip("ab", np.split(PICTURES, 2), strict=True):
+        (tmp_path / name).write_bytes(bytes(7) + values.tobytes())
+    with h5py.File(path, "a") as file:
+        file.create_dataset("images", PICTURES.shape, np.uint8, external=[("a", 7, half), ("b", 7, size)])
+    np.testing.assert_array_equal(load_catalog(path).take(range(N)), PICTURES)
+    os.truncate(tmp_path / "b", half)
+    with pytest.raises(ValueError, match=r"b has 122,880 bytes, but 'images' of .* needs 122,887: copy it again"):
+        load_catalog(path)
+
+
 @pytest.fixture
 def filtered(tmp_path, tiny_galaxy10):
     """Return the path of a file whose images need the filter Zstandard."""
