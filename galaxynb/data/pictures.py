@@ -22,6 +22,7 @@ from galaxynb.data.sources import (
     batch_rows,
     check_labels,
     class_number,
+    find_class,
     install_command,
     parquet_files,
     shown_files,
@@ -165,8 +166,9 @@ def read_folder(path, *, skip_bad=False, quick=False):
         try:
             classes[folder] = class_number(folder.name)
         except ValueError as error:
-            inner = f", or give {folder} alone" if any(_is_class(entry.name) for entry in shown_files(folder)) else ""
-            raise ValueError(f"a subfolder of {path} has an unknown name: {error}{inner}") from None
+            inner = any(find_class(entry.name) is not None for entry in shown_files(folder))
+            advice = f", or give {folder} alone" if inner else ""
+            raise ValueError(f"a subfolder of {path} has an unknown name: {error}{advice}") from None
     files, labels, first = [], [], []
     for folder in sorted(folders, key=classes.get):
         found = shown_files(folder)
@@ -191,13 +193,6 @@ def read_folder(path, *, skip_bad=False, quick=False):
         skip_bad=skip_bad,
         sample=first if quick else None,
     ) | {"files": (*files, *loose)}
-
-
-def _is_class(name):
-    try:
-        return class_number(name) is not None
-    except ValueError:
-        return False
 
 
 def read_parquet(path, *, skip_bad=False, quick=False):

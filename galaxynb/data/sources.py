@@ -24,6 +24,7 @@ __all__ = [
     "check_labels",
     "class_number",
     "content_digest",
+    "find_class",
     "install_command",
     "natural_order",
     "parquet_files",
@@ -81,7 +82,7 @@ def recognize_source(path):
     path = Path(path)
     with _readable(path):
         if path.is_dir():
-            classes = any(entry.is_dir() and _number(entry.name) is not None for entry in shown_files(path))
+            classes = any(entry.is_dir() and find_class(entry.name) is not None for entry in shown_files(path))
             return "folder" if classes or not parquet_files(path) else "parquet"
         with path.open("rb") as file:
             start = file.read(64)
@@ -159,15 +160,25 @@ def class_number(name):
     >>> class_number("Edge-on Galaxies without Bulge"), class_number("class_03"), class_number("0_Disturbed")
     (8, 3, 0)
     """
-    number = _number(name)
+    number = find_class(name)
     if number is None:
         known = ", ".join(f"{k} {title}" for k, title in enumerate(CLASS_NAMES))
         raise ValueError(f"{name!r} is no class, but one is needed: use a number or a name of {known}")
     return number
 
 
-def _number(name):
-    """Return the class that a name means, or None."""
+def find_class(name):
+    """Return the class that a name means, as `class_number` does, or None if it means none.
+
+    Parameters
+    ----------
+    name : str
+
+    Returns
+    -------
+    int or None
+        Class, 0 to 9.
+    """
     words = re.sub(r"[\W_]+", " ", unicodedata.normalize("NFKC", name).casefold())
     letters = re.sub(r"\bgalax(y|ies)\b| ", "", words)
     found = re.fullmatch(r"(?:class|label)?([0-9]+)?([a-z]*)", letters)
