@@ -153,7 +153,7 @@ def read_folder(path, *, skip_bad=False, quick=False):
     Raises
     ------
     ValueError
-        If there is no class folder, or a folder that is none, or an image that the study cannot use.
+        If there is no class folder, or a folder that is none or lies in one, or an image that the study cannot use.
     """
     folders = [entry for entry in shown_files(path) if entry.is_dir()]
     if not folders:
@@ -172,6 +172,11 @@ def read_folder(path, *, skip_bad=False, quick=False):
     files, labels, first = [], [], []
     for folder in sorted(folders, key=classes.get):
         found = shown_files(folder)
+        # Leaving it out as one bad image would leave out all images in it, unseen.
+        if inner := next((entry for entry in found if entry.is_dir()), None):
+            raise ValueError(
+                f"{inner} is a folder, but only images are needed in {folder}: move its images there, or remove it"
+            )
         first += [len(files)] if found else []
         files += found
         labels += [classes[folder]] * len(found)

@@ -277,6 +277,15 @@ def test_all_faults_are_counted(tmp_path):
     assert len(load_catalog(path, skip_bad=True).digest()) == 64
 
 
+def test_a_folder_in_a_class_folder(tmp_path):
+    write_folder(tmp_path)
+    write_folder(tmp_path / "Merging" / "more")
+    message = f"^{tmp_path}/Merging/more is a folder, but only images are needed in {tmp_path}/Merging: move"
+    for refuse in (load_catalog, check_source):
+        with pytest.raises(ValueError, match=message):
+            refuse(tmp_path, skip_bad=True)
+
+
 def test_nothing_that_can_be_used(tmp_path):
     for k in range(10):
         (tmp_path / str(k)).mkdir()
