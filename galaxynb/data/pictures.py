@@ -148,7 +148,8 @@ def read_folder(path, *, skip_bad=False, quick=False):
     Returns
     -------
     dict
-        Arguments of `galaxynb.data.catalog.Catalog`. The images are sorted by class, then by file name.
+        Arguments of `galaxynb.data.catalog.Catalog`. The images are sorted by class, then by file name. With `quick`
+        and `skip_bad`, `image_shape` is None.
 
     Raises
     ------
@@ -217,7 +218,8 @@ def read_parquet(path, *, skip_bad=False, quick=False):
     Returns
     -------
     dict
-        Arguments of `galaxynb.data.catalog.Catalog`. The images are in the order of the files.
+        Arguments of `galaxynb.data.catalog.Catalog`. The images are in the order of the files. With `quick` and
+        `skip_bad`, `image_shape` is None.
 
     Raises
     ------
@@ -350,6 +352,8 @@ def _opened(path, labels, names, batches, *, faults, skip_bad, sample, columns=N
             for row, shape in zip(rows, pool.map(_shape_or_fault, sources), strict=True):
                 shapes[int(row)] = shape
     usual = _usual_side(shape for shape in shapes.values() if not isinstance(shape, BadImage))
+    if skip_bad and sample is not None:
+        usual = None  # most of all images may have another size than most of the sample
     faulty = {row: fault for row, shape in shapes.items() if (fault := _fault(shape, usual)) is not None}
     faults = {names[row]: fault for row, fault in faulty.items()} | faults
     if faults and not skip_bad:
@@ -404,7 +408,7 @@ def _usual_side(shapes):
 
 
 def _fault(shape, usual):
-    """Return why the study cannot use an image of this shape, or None."""
+    """Return why the study cannot use an image of this shape, or None. `usual` is None if any size will do."""
     if isinstance(shape, BadImage):
         return shape
     height, width, _ = shape
@@ -413,4 +417,6 @@ def _fault(shape, usual):
         return BadImage("not square", text)
     if height < SMALLEST_PICTURE:
         return BadImage("too small", text)
-    return None if height == usual else BadImage("of another size", f"{text} where most are {usual} x {usual} px")
+    if usual in (None, height):
+        return None
+    return BadImage("of another size", f"{text} where most are {usual} x {usual} px")

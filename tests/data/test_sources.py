@@ -44,12 +44,12 @@ def encoded(array, kind="PNG", **options):
 PNGS = [encoded(image) for image in IMAGES]
 
 
-def write_folder(path, names=CLASS_NAMES):
+def write_folder(path, names=CLASS_NAMES, data=PNGS):
     """Write the images as `path`/class/imageNUMBER.png."""
-    for row, (data, label) in enumerate(zip(PNGS, LABELS, strict=True)):
+    for row, (one, label) in enumerate(zip(data, LABELS, strict=True)):
         folder = path / names[label]
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"image{row}.png").write_bytes(data)
+        (folder / f"image{row}.png").write_bytes(one)
     return path
 
 
@@ -477,6 +477,18 @@ def test_images_smaller_than_the_profile_wants(tmp_path, write):
         check_source(path, image_size=128)
     with pytest.raises(FileNotFoundError, match=r"none is missing, but data are needed: give an HDF5 file"):
         check_source(tmp_path / "none")
+
+
+@pytest.mark.parametrize("source", ["folder", "parquet"])
+def test_the_first_images_have_another_size_than_most(tmp_path, source):
+    larger = encoded(np.zeros((96, 96, 3), np.uint8))
+    data = [larger if row % 3 else png for row, png in enumerate(PNGS)]
+    if source == "parquet":
+        path = write_parquet(tmp_path / "a.parquet", data=data)
+    else:
+        path = write_folder(tmp_path / "a", data=data)
+    check_source(path, skip_bad=True, image_size=96)
+    assert load_catalog(path, skip_bad=True).image_shape == (96, 96, 3)
 
 
 def test_a_check_is_fast_and_imports_little(tmp_path):
