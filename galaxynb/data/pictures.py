@@ -253,9 +253,9 @@ def read_parquet(path, *, skip_bad=False, quick=False):
         with explained(file), opened(file) as table:
             schema = table.schema_arrow
             image = _chosen(_IMAGE_COLUMNS, schema, file, "images")
-            kind = schema.field(image).type
+            kind, columns = schema.field(image).type, [image]
             if pa.types.is_struct(kind) and any(field.name == "bytes" for field in kind):
-                image = f"{image}.bytes"
+                columns = [f"{image}.bytes", f"{image}.path"]
             elif not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
                 raise ValueError(
                     f"'{image}' of {file} is {kind}, but encoded images are needed: store bytes, or a struct with bytes"
@@ -267,7 +267,8 @@ def read_parquet(path, *, skip_bad=False, quick=False):
                 column = table.read([name]).column(0).cast("float64").to_numpy() if known else np.nan
                 found.append(np.broadcast_to(column, len(labels[-1])))
             groups += [
-                (file, group, image, table.metadata.row_group(group).num_rows) for group in range(table.num_row_groups)
+                (file, group, columns, table.metadata.row_group(group).num_rows)
+                for group in range(table.num_row_groups)
             ]
             names += [f"row {row} of {file}" for row in range(len(labels[-1]))]
 
@@ -275,15 +276,13 @@ def read_parquet(path, *, skip_bad=False, quick=False):
         wanted = np.zeros(len(names), bool)
         wanted[rows] = True
         start = 0
-        for file, group, column, n_rows in groups:
+        for file, group, columns, n_rows in groups:
             if wanted[start : start + n_rows].any():
                 with explained(file), opened(file) as table:
                     at = start
-                    for batch in table.iter_batches(min(size, _ROWS), row_groups=[group], columns=[column]):
+                    for batch in table.iter_batches(min(size, _ROWS), row_groups=[group], columns=columns):
                         part = at + np.flatnonzero(wanted[at : at + len(batch)])
-                        data = batch.column(0)
-                        data = data.field("bytes") if pa.types.is_struct(data.type) else data
-                        yield part, [data[int(row - at)].as_py() for row in part]
+                        yield part, [_encoded(batch.column(0)[int(row - at)].as_py()) for row in part]
                         at += len(batch)
             start += n_rows
 
@@ -297,6 +296,14 @@ def read_parquet(path, *, skip_bad=False, quick=False):
         sample=[0] if quick else None,
         columns={name: np.concatenate(found) for name, found in values.items()},
     ) | {"files": tuple(files)}
+
+
+def _encoded(value):
+    """Return the bytes of an image in a parquet file, or the fault if the file has none."""
+    data, path = (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, None)
+    if data is not None:
+        return data
+    return BadImage("not in the file", f"is not in the file{f' (only its path {path} is)' if path else ''}")
 
 
 def _is_number(kind, pa):
@@ -343,7 +350,8 @@ def _parquet_labels(column, names, label, file):
 def _opened(path, labels, names, batches, *, faults, skip_bad, sample, columns=None):
     """Check encoded images, and return arguments of `Catalog`.
 
-    `batches` yields arrays of row numbers and lists of encoded images. `sample` holds the rows to check, None for all.
+    `batches` yields arrays of row numbers and lists of encoded images or their faults. `sample` holds the rows to
+    check, None for all.
     """
     checked = np.arange(len(names)) if sample is None else np.array(sample, int)
     shapes = {}
@@ -395,6 +403,8 @@ def _blocks(kept, names, batches, side, _, wanted):
 
 
 def _shape_or_fault(source):
+    if isinstance(source, BadImage):
+        return source
     try:
         return decode_image(source).shape
     except BadImage as fault:

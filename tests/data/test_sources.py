@@ -349,6 +349,22 @@ def test_known_columns_are_read(tmp_path):
         assert np.isnan(catalog.redshift).all()
 
 
+@pytest.mark.parametrize(
+    ("image", "fault"),
+    [
+        ([{"bytes": PNGS[0], "path": "a.png"}, {"bytes": None, "path": "b.png"}], r" \(only its path b\.png is\)"),
+        ([{"bytes": PNGS[0]}, {"bytes": None}], ""),
+        ([{"bytes": PNGS[0]}, None], ""),
+        ([PNGS[0], None], ""),
+    ],
+)
+def test_an_image_that_is_not_in_the_file(tmp_path, image, fault):
+    rewritten(pa.table({"image": image, "label": [1, 2]}), tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=rf"^row 1 of .*a\.parquet is not in the file{fault}, but .*\(1 not in the"):
+        load_catalog(tmp_path)
+    np.testing.assert_array_equal(load_catalog(tmp_path, skip_bad=True).take([0]), IMAGES[:1])
+
+
 def test_pyarrow_is_named_if_it_is_missing(tmp_path, monkeypatch):
     path = write_parquet(tmp_path / "a.parquet")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
