@@ -3,13 +3,15 @@
 import contextlib
 import http
 import logging
+import math
+import sys
 import time
 from pathlib import Path
 
 import pooch
 import requests
-from requests.adapters import HTTPAdapter
 from tqdm import tqdm
+from urllib3.exceptions import HTTPError, InvalidHeader
 from urllib3.util import Retry
 
 from galaxynb import __version__
@@ -29,9 +31,13 @@ _ATTEMPTS = 4  # attempts in a row without a new byte before a source is given u
 
 _BACKOFF = 1.0  # seconds: wait after the first such attempt; each further one doubles it
 
-_LONGEST_WAIT = 900  # seconds: longest wait that a server may ask for before another source is tried
+_LONGEST_WAIT = 900  # seconds: if a server asks for a longer wait, or one beyond the time limit, try another source
 
-_BLOCK = 2**16  # bytes written at a time, between which the time limit is checked
+_LONG = 10  # seconds: a longer wait is announced
+
+_BUSY = {429, 500, 502, 503, 504}  # statuses of HTTP after which the request is repeated
+
+_BLOCK = 2**16  # bytes written at most at a time, between which the time limit is checked
 
 #: What to do about a status of HTTP, where it is known.
 _ADVICE = {
@@ -137,38 +143,11 @@ class _TimeLimitError(Exception):
     """The time limit of the call is reached."""
 
 
-class _Patience(Retry):
-    """Retries that wait as the server asks, but not for longer than `_LONGEST_WAIT`."""
-
-    def sleep_for_retry(self, response):
-        wait = self.get_retry_after(response)
-        if wait and wait > _LONGEST_WAIT:
-            raise _WaitTooLongError(response.status, wait)
-        return super().sleep_for_retry(response)
-
-
-class _WaitTooLongError(Exception):
-    """A server asks to wait for longer than we do."""
-
-
 def _session():
-    """Return a session that says who we are, and repeats a request as the server asks (Retry-After)."""
+    """Return a session that says who we are."""
     session = requests.Session()
     # "identity": otherwise the server may compress the transfer, and byte counts would not be those of the file.
     session.headers.update({"User-Agent": _USER_AGENT, "Accept-Encoding": "identity"})
-    busy = {429, 500, 502, 503, 504}
-    # `_download` repeats broken connections, because it resumes them.
-    retries = _Patience(
-        connect=0,
-        read=False,  # the error then keeps its own class
-        other=0,
-        status=_ATTEMPTS - 1,
-        status_forcelist=busy,
-        backoff_factor=_BACKOFF,
-        raise_on_status=False,
-    )
-    for scheme in ("https://", "http://"):
-        session.mount(scheme, HTTPAdapter(max_retries=retries))
     return session
 
 
@@ -183,30 +162,43 @@ def _download(url, part, end, progress):
         while True:
             try:
                 return _request_rest(session, url, part, end, progress)
-            except _WaitTooLongError as error:
-                status, wait = error.args
-                raise ConnectionError(_refusal(url, status, f"wait {wait / 60:,.0f} minutes and run again")) from error
-            except requests.HTTPError as error:
-                status = error.response.status_code
-                fault = _SERVER_ADVICE if status >= 500 else "check the address, or download the file by hand"
-                raise ConnectionError(_refusal(url, status, _ADVICE.get(status, fault))) from error
-            except requests.RequestException as error:
+            except (requests.RequestException, HTTPError) as error:
                 # A server without range requests sends the file from byte 0 each time, so an attempt counts as
                 # progress only if it gets further than all earlier ones.
                 fruitless = 0 if _size(part) > reached else fruitless + 1
                 reached = max(reached, _size(part))
-                if fruitless == _ATTEMPTS:
-                    raise ConnectionError(
-                        f"the download of {url} broke off after {_size(part):,} bytes ({type(error).__name__}), but "
-                        f"the whole file is needed: run again to resume from {part}"
-                    ) from error
-                time.sleep(_BACKOFF * 2**fruitless)
+                answer = getattr(error, "response", None)
+                asked = _asked_wait(answer)
+                too_long = asked > min(_LONGEST_WAIT, max(0, end - time.monotonic()))
+                if too_long or fruitless == _ATTEMPTS or (answer is not None and answer.status_code not in _BUSY):
+                    raise ConnectionError(_fault(url, part, error, asked if too_long else None)) from error
+            if asked > _LONG and progress:
+                tqdm.write(f"{url}: the server asks to wait {asked:,.0f} s.", file=sys.stderr)
+            time.sleep(max(0, min(asked or _BACKOFF * 2**fruitless, end - time.monotonic())))
             if time.monotonic() > end:
                 raise _TimeLimitError
 
 
-def _refusal(url, status, advice):
+def _asked_wait(answer):
+    """Return how many seconds a server asks to wait (Retry-After), 0 if it does not say."""
+    try:
+        return Retry().get_retry_after(answer.raw) or 0 if answer is not None else 0
+    except InvalidHeader:
+        return 0
+
+
+def _fault(url, part, error, wait):
+    """Return what went wrong with a download, and what to do about it. `wait` is a wait that is too long, or None."""
+    answer = getattr(error, "response", None)
+    if answer is None:
+        return (
+            f"the download of {url} broke off after {_size(part):,} bytes ({type(error).__name__}), but the whole "
+            f"file is needed: run again to resume from {part}"
+        )
+    status = answer.status_code
     name = http.HTTPStatus(status).phrase if status in iter(http.HTTPStatus) else "unknown"
+    usual = _SERVER_ADVICE if status >= 500 else "check the address, or download the file by hand"
+    advice = _ADVICE.get(status, usual) if wait is None else f"wait {math.ceil(wait / 60):,} min and run again"
     return f"the answer of the server to {url} is {status} {name}, but the file is needed: {advice}"
 
 
@@ -241,7 +233,8 @@ def _request_rest(session, url, part, end, progress):
                 disable=not progress,
             ) as bar,
         ):
-            for block in answer.iter_content(_BLOCK):
+            # `read1` returns what has arrived, so a slow server does not delay the check of the time limit.
+            while block := answer.raw.read1(_BLOCK, decode_content=True):
                 file.write(block)
                 bar.update(len(block))
                 if time.monotonic() > end:

@@ -1,5 +1,6 @@
 """Downloads from a real server on this machine that answers as Zenodo does: broken, refused, redirected, verified."""
 
+import contextlib
 import hashlib
 import http.server
 import logging
@@ -80,7 +81,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(body) - start))
             self.end_headers()
             # Fewer bytes than promised: the connection breaks mid-body.
-            self.wfile.write(body[start:][: step.get("cut")])
+            data = body[start:][: step.get("cut")]
+            size = step.get("slice", len(data)) or 1
+            with contextlib.suppress(ConnectionError):
+                for place in range(0, len(data), size):
+                    self.wfile.write(data[place : place + size])
+                    time.sleep(step.get("delay", 0))
 
 
 @pytest.fixture
@@ -99,7 +105,7 @@ def server(monkeypatch):
 
 def fetch(server, folder, **options):
     options = {"urls": [server.url]} | options
-    return fetch_galaxy10(folder, known_hash=server.sha256, progress=False, **options)
+    return fetch_galaxy10(folder, **{"known_hash": server.sha256, "progress": False} | options)
 
 
 def test_a_download_after_which_no_network_is_needed(server, tmp_path):
@@ -185,7 +191,7 @@ def test_a_wrong_file_in_place_is_replaced_or_removed(server, tmp_path):
         ({"status": 404}, 1, "404 Not Found, but the file is needed: check the address"),
         ({"status": 403}, 1, "403 Forbidden, but the file is needed: the server refuses this program or this network"),
         ({"status": 429}, 4, "429 Too Many Requests, but .*: the server has had too many requests .*, so wait an hour"),
-        ({"status": 429, "retry_after": "7200"}, 1, "429 Too Many Requests, but .*: wait 120 minutes and run again"),
+        ({"status": 429, "retry_after": "7200"}, 1, "429 Too Many Requests, but .*: wait 120 min and run again"),
         ({"status": 504}, 4, "504 Gateway Timeout, but .*: the server has a fault of its own, so wait and run again"),
         ({"status": 507}, 1, "507 Insufficient Storage, but .*: the server has a fault of its own"),
         ({"status": 599}, 1, "599 unknown, but .*: the server has a fault of its own"),
@@ -205,11 +211,43 @@ def test_the_program_says_who_it_is(server, tmp_path):
     assert requests.get(server.url, timeout=9).status_code == 403
 
 
-def test_a_busy_server_says_how_long_to_wait(server, tmp_path):
+@pytest.mark.parametrize("long", [0.5, 1])
+def test_a_busy_server_says_how_long_to_wait(server, tmp_path, monkeypatch, capsys, long):
+    monkeypatch.setattr("galaxynb.data.download._LONG", long)
     server.plan = [{"status": 429, "retry_after": "1"}]
     began = time.monotonic()
-    fetch(server, tmp_path)
+    fetch(server, tmp_path, progress=True)
     assert 1 <= time.monotonic() - began < 9
+    assert (f"{server.url}: the server asks to wait 1 s.\n" in capsys.readouterr().err) == (long < 1)
+
+
+@pytest.mark.parametrize("asked", ["soon", "Fri, 31 Dec 1999 23:59:59 GMT"])
+def test_a_busy_server_does_not_say_how_long_to_wait(server, tmp_path, asked):
+    server.plan = [{"status": 429, "retry_after": asked}]
+    assert fetch(server, tmp_path).read_bytes() == server.body
+
+
+def test_no_wait_goes_beyond_the_time_limit(server, tmp_path, monkeypatch):
+    began = time.monotonic()
+    server.plan = [{"status": 429, "retry_after": "5"}]
+    fetch(server, tmp_path / "a", urls=[server.url, server.url], hours=4 / 3600)  # the second source needs no wait
+    server.plan = [{"status": 429, "retry_after": "5"}]
+    with pytest.raises(ConnectionError, match=r"429 Too Many Requests, but .*: wait 1 min and run again"):
+        fetch(server, tmp_path / "b", hours=4 / 3600)
+    monkeypatch.setattr("galaxynb.data.download._BACKOFF", 5)
+    server.plan = [{"cut": 0}]
+    with pytest.raises(TimeoutError, match=r"has 0 bytes after .* hours, its time limit"):
+        fetch(server, tmp_path / "c", hours=0.5 / 3600)
+    assert time.monotonic() - began < 4
+
+
+def test_a_slow_server_does_not_delay_the_time_limit(server, tmp_path, monkeypatch):
+    monkeypatch.setattr("galaxynb.data.download._BLOCK", 2**16)
+    server.plan = [{"slice": 1000, "delay": 0.1}]  # 5 s
+    began = time.monotonic()
+    with pytest.raises(TimeoutError, match=r"has [0-9],000 bytes after .* hours, its time limit"):
+        fetch(server, tmp_path, hours=0.3 / 3600)
+    assert time.monotonic() - began < 3
 
 
 def test_a_redirected_download_resumes(server, tmp_path):
