@@ -205,7 +205,7 @@ def _read(path, *, skip_bad, quick=False):
 
 
 def check_source(path, *, skip_bad=False, image_size=None):
-    """Check a data source in about a second, before a run: all that needs no pass over the images.
+    """Check in about a second, before a run, everything about a data source that needs no pass over its images.
 
     Parameters
     ----------

@@ -39,7 +39,7 @@ _BUSY = {429, 500, 502, 503, 504}  # statuses of HTTP after which the request is
 
 _BLOCK = 2**16  # bytes written at most at a time, between which the time limit is checked
 
-#: What to do about a status of HTTP, where it is known.
+#: What the user can do about some statuses of HTTP.
 _ADVICE = {
     403: "the server refuses this program or this network, so download the file with a browser and give its path",
     429: "the server has had too many requests from here, so wait an hour and run again to resume",
@@ -144,7 +144,7 @@ class _TimeLimitError(Exception):
 
 
 def _session():
-    """Return a session that says who we are."""
+    """Return a session that sends the name of this program."""
     session = requests.Session()
     # "identity": otherwise the server may compress the transfer, and byte counts would not be those of the file.
     session.headers.update({"User-Agent": _USER_AGENT, "Accept-Encoding": "identity"})

@@ -1,4 +1,4 @@
-"""Read a file in the Galaxy10 DECaLS layout, and name what is wrong with one that cannot be read.
+"""Read a file in the Galaxy10 DECaLS layout, and name the fault of a file that cannot be read.
 
 HDF5 reads zeros where chunks were never written, and where a virtual dataset or external storage lacks its parts. So
 this module looks for chunks and parts first.
@@ -163,7 +163,8 @@ def _dataset(file, name, parts):
 def _part(path, name, subject, parts, *, moved=True):
     """Return the path of another file that an HDF5 file refers to, and add it to `parts`.
 
-    With `moved`, a file with an absolute name may also lie beside the HDF5 file, as HDF5 allows for all but storage.
+    With `moved`, a file with an absolute name may also lie beside the HDF5 file, as HDF5 allows for all but
+    external storage.
     """
     found = path.parent / name  # an absolute name stays as it is
     if moved and Path(name).is_absolute() and not found.is_file():

@@ -1,7 +1,7 @@
 """Read PNG and JPEG images: from a folder with one subfolder per class, or from parquet files of encoded images.
 
-Pillow decodes each image twice: once to check it, and once to read it. So no faulty image is found halfway through a
-run, and only a few images are in memory.
+Pillow decodes each image twice: once to check it, and once to read it. A faulty image is therefore found before the
+first one is used, and only a few images are in memory.
 """
 
 import collections
@@ -60,7 +60,7 @@ class BadImage(ValueError):  # noqa: N818 -- the name says which part of the dat
 def decode_image(source):
     """Decode a PNG or JPEG image.
 
-    An image with a palette becomes RGB, and one that its EXIF data turn is turned, as viewers do.
+    An image with a palette becomes RGB. An image is rotated as its EXIF data say, like in a viewer.
 
     Parameters
     ----------
@@ -154,7 +154,8 @@ def read_folder(path, *, skip_bad=False, quick=False):
     Raises
     ------
     ValueError
-        If there is no class folder, or a folder that is none or lies in one, or an image that the study cannot use.
+        If there is no class folder, a folder whose name is no class, a folder in a class folder, or an image that the
+        study cannot use.
     """
     folders = [entry for entry in shown_files(path) if entry.is_dir()]
     if not folders:
@@ -181,7 +182,7 @@ def read_folder(path, *, skip_bad=False, quick=False):
         first += [len(files)] if found else []
         files += found
         labels += [classes[folder]] * len(found)
-    # An image outside all class folders has no label, and leaving it out unseen would be wrong.
+    # An image outside all class folders has no label. It is a fault, because the user should hear of it.
     loose = [entry for entry in shown_files(path) if entry.suffix.lower() in (".png", ".jpg", ".jpeg")]
     faults = {str(file): BadImage("outside all class folders", "is outside all class folders") for file in loose}
 
