@@ -104,9 +104,7 @@ def banner(kind, profile, *, sha256=None):
     elif (sha256 or "").lower() == GALAXY10_SHA256:
         images = "Genuine Galaxy10 DECaLS images, from the published file with its checksum verified"
     else:
-        images = (
-            "Images from data that are not the published Galaxy10 DECaLS file, so where they come from is not verified"
-        )
+        images = "Images from other data than the published Galaxy10 DECaLS file, so their origin is not verified"
     meaning = f": {_PROFILES[profile]}" if profile in _PROFILES else ""
     return f"{images}. Profile {profile}{meaning}."
 
