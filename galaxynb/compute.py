@@ -113,8 +113,8 @@ def list_gpus():
 def gpus_of_machine(environment=os.environ):
     """Return the names of the NVIDIA GPUs that this process may use, whether or not a backend can use them.
 
-    This function does not import Keras. It asks the driver's program ``nvidia-smi``, or the folder ``/proc`` where
-    that program is missing. It leaves out GPUs that CUDA_VISIBLE_DEVICES hides.
+    This function does not import Keras. It calls the driver's program ``nvidia-smi``. Where that program is missing, it
+    reads the folder ``/proc``. It leaves out GPUs that CUDA_VISIBLE_DEVICES hides.
 
     Parameters
     ----------
@@ -140,7 +140,7 @@ def gpus_of_machine(environment=os.environ):
 
 
 def _fits(chosen, number, known):
-    """Return whether an entry of CUDA_VISIBLE_DEVICES is the GPU of this number, or begins one of its identifiers."""
+    """Return whether an entry of CUDA_VISIBLE_DEVICES is a GPU's number, or the beginning of one of its identifiers."""
     return int(chosen) == number if chosen.isdigit() else chosen.startswith(("GPU-", "MIG-")) and chosen in known
 
 
@@ -217,16 +217,16 @@ def allocator_settings(environment=os.environ, *, gpu=None):
     time than the arithmetic. These settings make glibc allocate all memory from one arena and never return it. They
     must be in the environment when the process starts. Other C libraries ignore them.
 
-    - ``MALLOC_MMAP_MAX_=0``: no array gets a mapping of its own. A higher ``MALLOC_MMAP_THRESHOLD_`` would not do,
+    - ``MALLOC_MMAP_MAX_=0``: no array gets a mapping of its own. A higher ``MALLOC_MMAP_THRESHOLD_`` would not suffice,
       because glibc accepts 32 MiB at most.
     - ``MALLOC_TRIM_THRESHOLD_``: free memory at the end of the arena is not returned.
     - ``MALLOC_ARENA_MAX=1``: threads have no arenas of their own, which glibc returns when they are empty, whatever the
       other settings are. One arena also lets each thread reuse the memory of all others.
 
     On two cores without oneDNN, an epoch of DenseNet121 (64 px, 30 steps and validation) took 12 s of user and 20 s of
-    system time with glibc's defaults, and 11 s and 1 s with these settings. 12 million page faults became some
-    thousands. The peak memory of 1.8 GB did not grow, because threads share the free memory, but it stays at its peak
-    until the process ends. Predictions save system time too; reading data neither gains nor loses.
+    system time with glibc's defaults, and 11 s and 1 s with these settings. The number of page faults fell from 12
+    million to some thousands. The peak memory stayed at 1.8 GB, because threads share the free memory, but the process
+    keeps this memory until it ends. Predictions need less system time too. Reading data takes as long as before.
 
     Parameters
     ----------
@@ -238,9 +238,9 @@ def allocator_settings(environment=os.environ, *, gpu=None):
     Returns
     -------
     dict of str
-        Value of each variable to add. It is empty on other systems than Linux, where a GPU will train, and where the
-        user has chosen settings of the allocator: any variable whose name begins with ``MALLOC_``, or
-        ``glibc.malloc`` in GLIBC_TUNABLES.
+        Value of each variable to add. It is empty if the system is not Linux, if a GPU will train, or if the user has
+        chosen settings of the allocator: any variable whose name begins with ``MALLOC_``, or ``glibc.malloc`` in
+        GLIBC_TUNABLES.
 
     Examples
     --------

@@ -32,7 +32,7 @@ def run_path(run_dir):
     FileNotFoundError
         If the working folder is not the folder of the notebooks or one beside it.
     ImportError
-        If the package is that of another checkout, which the notebooks may not fit.
+        If the package belongs to another checkout, because it may not fit these notebooks.
 
     Examples
     --------

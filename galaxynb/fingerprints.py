@@ -197,8 +197,8 @@ def code_cells(notebook):
     Returns
     -------
     list of dict
-        The code cells in their order. Cells without code, which editors add, are left out. So is the cell of
-        parameters that papermill adds, because papermill replaces it.
+        The code cells in their order, without empty cells, which editors add, and without the cell of parameters that
+        papermill adds, because papermill replaces it.
     """
     return [
         cell
@@ -266,7 +266,7 @@ def cell_python(cell):
     Returns
     -------
     str
-        The code as it is written if it is Python. Otherwise, each line that begins with ``%`` or ``!`` is ``pass``.
+        The code itself if it is Python. Otherwise, ``pass`` replaces each line that begins with ``%`` or ``!``.
 
     Examples
     --------

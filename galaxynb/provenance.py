@@ -327,7 +327,8 @@ def _commit():
 
 def _git(folder, *arguments):
     """Return the output of a git command, or None if it fails or there is no git."""
-    # A hook of git names another repository in such variables. XDG_CONFIG_HOME may hide the user's own settings.
+    # In a hook of git, GIT_ variables can name another repository. The workflow's XDG_CONFIG_HOME hides the user's
+    # settings of git.
     hiding = {name for name in os.environ if name.startswith("GIT_") or name == "XDG_CONFIG_HOME"}
     environment = {name: value for name, value in os.environ.items() if name not in hiding}
     # Do not lock git's index: someone may be at work in the checkout.
@@ -384,7 +385,10 @@ def _job():
 
 
 def _variables():
-    """Return the variables that reach a stage. An address may hold a password, and a path names this machine."""
+    """Return the variables that reach a stage. Values of proxies and library paths are left out.
+
+    The address of a proxy may hold a password, and a path describes the user's machine.
+    """
     names = {*VARIABLES, *(name for name in os.environ if name.startswith(("MALLOC_", "GLIBC_TUNABLES")))}
     set_only = [name for name in names if "proxy" in name.lower() or "LD_" in name]
     return {name: "set" if name in set_only else os.environ[name] for name in sorted(names) if os.environ.get(name)}

@@ -1,7 +1,7 @@
 """Keep all variables of a compiled model in one file, and restore them.
 
-Training writes such a file after every epoch. A `.keras` file holds the same numbers, but Keras writes each variable on
-its own, which takes seconds for DenseNet121.
+Training writes such a file after every epoch. A `.keras` file would hold the same numbers, but Keras writes each
+variable separately, which takes seconds for DenseNet121.
 """
 
 import zipfile
@@ -22,7 +22,8 @@ def save_variables(model, path):
     """Write all variables of a model and of its optimizer to an ``.npz`` file.
 
     The file holds one flat array for each dtype, with the variables in the order of the model. Its zip format has a
-    checksum of each array. The file is written aside and renamed, so no half-written file has the final name.
+    checksum of each array. It is written under a temporary name and then renamed, so no half-written file has the final
+    name.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Check the parameters of the networks without importing Keras, so that the workflow can do so before it starts."""
+"""Check the parameters of the networks without importing Keras, so that the workflow can check them first."""
 
 from pathlib import Path
 

@@ -88,7 +88,7 @@ def settings_digest(network, **settings):
         settings,
         keras.backend.backend(),
         keras.__version__,
-        # The notebook itself compiles the network, by a function of networks.models.
+        # The notebook compiles the network with networks.models, which not every module of a network imports.
         code_digest(f"networks.{network}", "networks.models", "data.cache", "data.splits"),
     ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=asdict).encode()).hexdigest()
