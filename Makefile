@@ -17,7 +17,7 @@ PYTEST_ARGS ?=
 CPUS ?=
 SNAKEMAKE_ARGS ?=
 
-# Programs read these variables, and no shell does, so their values may hold spaces, quotes and dollar signs.
+# Programs read these variables from the environment. No shell parses them, so values may hold spaces and quotes.
 GIVEN := PROFILE DATA KERNEL BACKEND RUNS CORES SWEEP EXECUTOR DRY_RUN CPUS SNAKEMAKE_ARGS
 ifeq ($(MAKELEVEL),0)
 $(foreach name,$(GIVEN) VENV PYTHON,$(if $(filter environment,$(origin $(name))),$(info $(name)=$(value $(name)) is taken from the environment)))
@@ -32,7 +32,7 @@ $(if $(word 2,$(VENV)),$(error VENV is $(VENV), but a path without spaces is nee
 # Start a program in an environment that the user's settings do not change: see workflow/launch.py.
 RUN = "$(VENV)/bin/python" -I workflow/launch.py
 ANY_PYTHON = $(if $(wildcard $(VENV)/bin/python),$(VENV)/bin/python,$(PYTHON))
-# The environment names the checkout that it was set up for. In a copied or moved checkout it is set up again.
+# $(VENV)/ready names the checkout that the environment was set up for. A copied or moved checkout sets it up again.
 MOVED := $(shell test "$$(cat '$(VENV)/ready' 2>/dev/null)" = "$$(pwd -P)" || echo moved)
 
 .DEFAULT_GOAL := help

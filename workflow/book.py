@@ -140,7 +140,7 @@ def benchmarks(folder):
     read = {"dtype": str, "keep_default_na": False}
     tables = {call: pd.read_csv(call / "benchmarks.csv", **read) for call in calls}
     measured = pd.concat([table[table["Row"].map(latest) == call] for call, table in tables.items()], ignore_index=True)
-    # Seconds of CPU, user + system, of both sides; older calls did not count them.
+    # CPU seconds (user + system) of both sides. Older calls did not count them.
     cpu = measured.reindex(columns=["User + system, s"]).iloc[:, 0].fillna("").str.partition(" / ")
     ours, theirs = ((", CPU " + cpu[side] + " s").where(cpu[side] != "", "") for side in (0, 2))
     # Markdown would show a cell that begins with > as a quotation.
@@ -218,7 +218,7 @@ def build(run):
     shutil.rmtree(source, ignore_errors=True)
     source.mkdir(parents=True)
     gather(run, source)
-    # The script jupyter-book begins with the path of the Python that it was installed for.
+    # Do not run the script jupyter-book: it names the path of its Python, which changes if the checkout is moved.
     jupyter_book = "from jupyter_book.cli.main import main; main()"
     command = [sys.executable, "-c", jupyter_book, "build", str(source), "-n", "-W", "--keep-going"]
     if subprocess.run(command, env=environment(), check=False).returncode:

@@ -1,9 +1,9 @@
 """The environment of every process that the workflow starts, so that the user's machine does not change a result.
 
-Variables of the user's shell pass only if they are named here or in `galaxynb.compute.VARIABLES`. Configuration files
-in the home folder are left unread: those of Keras, Matplotlib, IPython, astropy and Snakemake, and those of pip except
-for where it finds packages. The modules of galaxynb/ and workflow/ are those of this checkout, whichever checkout the
-interpreter was installed for.
+Variables of the user's shell pass only if they are named here or in `galaxynb.compute.VARIABLES`. Keras, Matplotlib,
+IPython, astropy and Snakemake do not read their configuration files in the home folder. From pip's configuration, only
+the places of packages are used. The modules of galaxynb/ and workflow/ are those of this checkout, even if the
+interpreter was installed for another one.
 
 This module and `launch` need only the standard library: make calls them before the environment exists.
 """
@@ -25,7 +25,7 @@ _NEEDED = (
     *("JUPYTER_DATA_DIR", "XDG_DATA_HOME"),  # where the user registered kernels, which come after our own
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
 )
-#: Beginnings of further names that pass: the scheduler's, the memory allocator's and our own.
+#: Prefixes of further variables that pass: the scheduler's, the memory allocator's and our own.
 _FAMILIES = ("SLURM_", "SBATCH_", "MALLOC_", "GLIBC_TUNABLES", "GALAXYNB_")
 
 #: Variables that set how many cores a program uses.
@@ -72,10 +72,10 @@ def environment(*, threads=None, scratch=None, gpu=None, given=None):
         # The code that runs is that of this checkout.
         "PYTHONPATH": f"{CHECKOUT}{os.pathsep}{CHECKOUT / 'workflow'}",
         "PYTHONNOUSERSITE": "1",
-        # Every system has the locale C, and Python then reads and writes UTF-8.
+        # Every system has the locale C. With PYTHONUTF8, Python still reads and writes UTF-8.
         "LC_ALL": "C",
         "PYTHONUTF8": "1",
-        # Folders of this project in place of those in the home folder, which may be read-only or hold settings.
+        # Use folders of this project: those in the home folder may be read-only or hold settings.
         "XDG_CACHE_HOME": str(cache),
         "XDG_CONFIG_HOME": str(cache / "config"),
         "MPLCONFIGDIR": str(cache / "matplotlib"),
@@ -104,7 +104,7 @@ def environment(*, threads=None, scratch=None, gpu=None, given=None):
 def kernel_environment(backend="tensorflow"):
     """Return the variables that the kernels made by make set, so that notebooks opened by hand have them too.
 
-    A kernel's variables overrule all others, so those that depend on the machine are not among them.
+    A kernel's variables overrule all others. Variables that depend on the machine are therefore not among them.
     """
     ours = environment(scratch="", given={})
     names = ("KERAS_BACKEND", "MPLBACKEND", "TF_CPP_MIN_LOG_LEVEL", "PYTHONNOUSERSITE")
@@ -112,7 +112,7 @@ def kernel_environment(backend="tensorflow"):
 
 
 def lab_environment(given=None):
-    """Return the environment for JupyterLab: that of the user, with what decides the results of notebooks."""
+    """Return the environment for JupyterLab: the user's, but with our variables where these affect results."""
     given = dict(os.environ if given is None else given)
     ours = environment(scratch="", given=given)
     users = ("HOME", "IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "LC_ALL", "PYTHONUTF8")
@@ -120,13 +120,13 @@ def lab_environment(given=None):
 
 
 def pip_environment(given=None):
-    """Return the environment for pip: `environment`, and where the user's settings say that packages come from.
+    """Return the environment for pip: `environment`, and the user's settings of where packages come from.
 
-    Settings such as ``user`` or ``target`` would install the packages to another place than the environment.
+    Other settings, such as ``user`` or ``target``, would install the packages outside the environment.
     """
     given = os.environ if given is None else given
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "config", "list"]
-    # With PIP_USER, pip would not list the settings of the system.
+    # With PIP_USER, PIP_SITE or PIP_GLOBAL, pip would list only one of its configuration files.
     asking = {name: value for name, value in given.items() if name not in ("PIP_USER", "PIP_SITE", "PIP_GLOBAL")}
     listed = subprocess.run(command, capture_output=True, text=True, env=asking, check=False).stdout
     sources = {}
@@ -144,7 +144,7 @@ def pip_environment(given=None):
 
 
 def _cache():
-    """Return a folder for the caches of programs, beside the environment if that can be written."""
+    """Return a folder for the caches of programs: in the environment if this can be written, otherwise in TMPDIR."""
     cache = Path(sys.prefix, "galaxynb-cache")
     if not os.access(cache if cache.exists() else sys.prefix, os.W_OK):
         cache = Path(tempfile.gettempdir(), f"galaxynb-cache-{os.getuid()}")

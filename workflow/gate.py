@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 from galaxynb.fingerprints import cell_python, code_cells, read_notebook
 
-#: Tag of a cell that draws its picture only for some data, and otherwise says so in words.
+#: Tag of a cell that draws its picture only for some data, and otherwise prints a sentence.
 OPTIONAL = "optional-picture"
 _PICTURES = {"image/png", "image/jpeg", "image/svg+xml"}
 #: Attributes, methods and functions whose value is a table, if an expression ends with them.
@@ -40,8 +40,8 @@ def check_notebook(path, *, parameters=()):
     FileNotFoundError
         If there is no such file.
     ValueError
-        In one sentence, if the file is no notebook of nbformat 4, is in another language, has code that is no Python,
-        or does not set each of the parameters in exactly one cell with the tag ``parameters``.
+        If the file is no notebook of nbformat 4, is in another language, has code that is no Python, or does not set
+        all of the parameters in its only cell with the tag ``parameters``.
     """
     notebook, name = read_notebook(path), os.fspath(path)
     about = notebook["metadata"]
@@ -144,7 +144,7 @@ def check_outputs(notebook, path):
 
 
 def _lost(cell):
-    """Return which output of a cell is missing: picture, table, value or output (any kind); None if none is."""
+    """Return which output of a cell is missing: picture, table, value or output (any kind), or None."""
     found = [output["data"] for output in cell["outputs"] if "data" in output]
     kinds = {kind for data in found for kind in data}
     wanted = _wanted(cell)
@@ -158,7 +158,7 @@ def _lost(cell):
 
 
 def _wanted(cell):
-    """Return what a cell shows whenever it runs, with the words of `_lost`; None if it may show nothing."""
+    """Return what a cell shows whenever it runs, in the words of `_lost`, or None if it may show nothing."""
     source, about = cell_python(cell), cell["metadata"]
     if OPTIONAL in about.get("tags", ()):
         return "output"
@@ -196,7 +196,7 @@ def _says(statement):
 def check_pictures(source, html):
     """Raise an error unless each page of the book shows all pictures of its source.
 
-    Sphinx reports pictures that a page of prose names and that are missing, but no picture that is lost in a notebook.
+    Sphinx reports a missing picture of a Markdown page, but not one of a notebook.
 
     Parameters
     ----------

@@ -9,8 +9,8 @@
     python -I workflow/launch.py lab ARGUMENTS       open JupyterLab
     python -I workflow/launch.py NAME ARGUMENTS      run another module, or a program whose name ends in .py
 
-make's arguments, such as PROFILE, come as variables of the environment. No shell reads them, so they may hold spaces
-and quotes. With -I, Python ignores the user's own settings for Python.
+make passes its arguments, such as PROFILE, as environment variables. No shell parses them, so they may hold spaces and
+quotes. With -I, Python ignores the user's own settings for Python.
 """
 
 import json
@@ -25,9 +25,9 @@ from urllib.parse import quote
 sys.path.insert(0, str(Path(__file__).parent))
 from environment import CHECKOUT, environment, kernel_environment, lab_environment, pip_environment
 
-#: Sources of images that make's DATA can name. Others are paths.
+#: Values of make's DATA that are names. All others are paths.
 NAMED_SOURCES = ("standin", "galaxy10")
-#: Executors that start jobs on this machine.
+#: Name of the executor that starts jobs on this machine.
 _LOCAL = "local"
 
 
@@ -37,7 +37,10 @@ def data_path(text):
 
 
 def check(given, what=""):
-    """Raise SystemExit if PROFILE or DATA, or SWEEP, cannot be right. The study checks what the files hold."""
+    """Raise SystemExit if PROFILE or DATA names no file, or for `what` "sweep", if SWEEP names none.
+
+    `preflight` checks the contents later, when the environment exists.
+    """
     if what == "sweep":
         if not Path(given["SWEEP"]).is_file():
             known = ", ".join(map(str, sorted(Path("config/sweeps").glob("*.yaml"))))
@@ -57,8 +60,8 @@ def check(given, what=""):
 def settings(given, **more):
     """Return Snakemake's arguments for its configuration.
 
-    Snakemake would turn text that looks like a number into one, and pass quotation marks to cluster jobs wrongly. So
-    all values are one text without such signs, which `study.Study` decodes.
+    Snakemake turns text that looks like a number into a number, and passes quotation marks to cluster jobs wrongly.
+    Therefore all values are encoded as one text without quotation marks, which `study.Study` decodes.
     """
     values = {"kernel": given["KERNEL"], "runs": given["RUNS"], "cpus": given["CPUS"], **more}
     kept = {name: value for name, value in values.items() if value}
@@ -106,7 +109,7 @@ def _gpus():
 
 
 def main(name, *arguments):
-    """Run the program `name`, in place of this process unless it needs a folder for temporary files."""
+    """Run the program `name`. For papermill, remove its temporary folder afterwards."""
     given = dict(os.environ)
     if name == "check":
         check(given, *arguments)

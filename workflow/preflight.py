@@ -1,6 +1,6 @@
 """Check before the first stage all that can be checked: parameters, notebooks, kernel, data and disk space.
 
-Stages check the same by the same functions, but they would find a fault of the last stage only after hours.
+Each stage calls the same checks, but a fault of the last stage would then appear only after hours.
 """
 
 import json
@@ -19,9 +19,9 @@ from galaxynb.networks.limits import check_halvings, check_weights
 from galaxynb.noise import NoiseModel
 from galaxynb.stages import STAGES
 
-#: Bytes that a stage needs besides images: for the networks, a model and its last checkpoints.
+#: Bytes that a stage of a network needs for the model and its last checkpoints.
 _BYTES = {"03_classifier": 300e6, "04_autoencoder": 20e6}
-#: Bytes of one image of a stand-in's file, compressed, with its noise-free version; and of the published file.
+#: Bytes of one compressed image of a stand-in with its noise-free version, and bytes of the published file.
 _BYTES_OF_STANDIN, _BYTES_OF_PUBLISHED = 240e3, 2.54e9
 
 
@@ -37,7 +37,7 @@ def check_settings(settings, *, name, folder, label=""):
     folder : os.PathLike
         The folder config/.
     label : str
-        Values of the point on the axes of a sweep, for the message.
+        The point's values on the axes of a sweep, for the message. It is empty without a sweep.
     """
     check(settings, name=name, folder=folder, label=label)
     what = f"config/{name}.yaml{label and f', {label}'}"
@@ -52,13 +52,13 @@ def check_settings(settings, *, name, folder, label=""):
         raise ConfigurationError(f"{what}: {error}") from None
     if settings["source"] in NAMED_SOURCES and side > PUBLISHED_SIDE:
         raise ConfigurationError(
-            f"{what}: image_size is {side}, but {PUBLISHED_SIDE}, the side of the file's images, or less is needed: "
+            f"{what}: image_size is {side}, but at most {PUBLISHED_SIDE}, the side of the images, is needed: "
             "choose a smaller size"
         )
 
 
 def check_data(settings):
-    """Raise `ConfigurationError` if the user's own data cannot be used; a run reads each image only later."""
+    """Raise `ConfigurationError` if the user's own data have a fault that `check_source` finds without reading all."""
     source, data = settings["source"], settings["data"]
     if source in NAMED_SOURCES:
         return
@@ -69,7 +69,7 @@ def check_data(settings):
 
 
 def check_names(names):
-    """Raise `ConfigurationError` if a path holds what Snakemake would take for a wildcard."""
+    """Raise `ConfigurationError` if a name holds braces, which are wildcards for Snakemake, or a line break."""
     for name, value in names.items():
         if {"{", "}", "\n"} & set(value):
             raise ConfigurationError(
@@ -133,7 +133,7 @@ def check_disk(runs, needed):
 
 
 def check_notebooks(study):
-    """Raise `ConfigurationError` if a notebook cannot be run, or does not know a parameter that it will be given."""
+    """Raise `ConfigurationError` if a notebook cannot be run, or does not set a parameter that the workflow gives."""
     given = {f"notebooks/{stage}.ipynb": study.parameters(stage, next(iter(study.jobs[stage]))) for stage in STAGES}
     if not study.sweep:
         given["book/sweep.ipynb"] = ["sweep_dir"]

@@ -116,7 +116,7 @@ def wait_for_holder(path, poll=2.0):
 
 
 def may_use_gpu(kernel):
-    """Return whether a kernel may train on a GPU: not if it is this Python, and this has no libraries for GPUs."""
+    """Return whether a kernel may train on a GPU: no if it runs this Python and the libraries for GPUs are missing."""
     from jupyter_client.kernelspec import get_kernel_spec
 
     program = Path(get_kernel_spec(kernel).argv[0])  # Jupyter starts its own Python for a name without a folder

@@ -14,7 +14,7 @@ parameters/STAGE.yaml         the parameters of the notebook
 parameters/STAGE.code.json    fingerprints of the notebook's code and of all modules that it uses
 parameters/STAGE.made.json    checksums of the files that later stages read
 parameters/STAGE.ran.json     checksums of the inputs that the results were made from
-parameters/source.json        for data of the user: name, size and time of change of each file
+parameters/source.json        for the user's own data: name, size and modification time of each file
 
 A stage depends on the parameters and the *results* of the stages that it needs. If one of these runs again and gives
 the same results, the stage does not run again. Snakemake normally plans all jobs before the first one. Stages are
@@ -284,14 +284,14 @@ def run_folder(runs, profile, source):
     if source in NAMED_SOURCES:
         return f"{runs}/{profile}-{source}"
     path = Path(source).resolve()
-    # A checkout with the data in it can be moved.
+    # A path inside the checkout counts from there, so moving the checkout keeps the name.
     place = path.relative_to(CHECKOUT) if path.is_relative_to(CHECKOUT) else path
     readable = re.sub(r"[^\w.-]+", "-", path.stem).strip("-.")[:40]
     return f"{runs}/{profile}-{readable}-{hashlib.sha256(f'{profile}:{place}'.encode()).hexdigest()[:8]}"
 
 
 def _listing(source):
-    """Return name, size and time of change of each file of a data source, as JSON text."""
+    """Return the name, size and modification time of each file of a data source, as JSON text."""
     from galaxynb.data.catalog import source_files
 
     described = [(os.path.relpath(path, source), path.stat()) for path in source_files(source) if path.exists()]
