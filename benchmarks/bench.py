@@ -5,8 +5,8 @@ Usage: python benchmarks/bench.py [ROW ...] [--out FOLDER] [--quick] [--cores N]
 Each row of the table compares two sides: ours and a reference. They are measured alternately, in several rounds, on
 data made in a temporary folder. Results of earlier runs are not used. The ratio of a row is the median over its rounds,
 and the spread gives the smallest and the largest ratio. `--quick` runs every row at tiny sizes, whose numbers mean
-nothing. `rows.py` says what each row measures. Both sides run with the allocator settings and the
-scheduling policy of the study.
+nothing. `rows.py` says what each row measures. Both sides run with the allocator settings and the scheduling policy of
+the study.
 """
 
 import argparse

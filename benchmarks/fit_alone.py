@@ -2,8 +2,8 @@
 
 Usage: python benchmarks/fit_alone.py SIDE BATCH STEPS [--small]
 
-Page faults depend on what the C library does with freed memory, which the environment decides at the start of a
-process. Images are random. Validation takes a quarter of the images of training.
+The number of page faults depends on what the C library does with freed memory. The environment sets this when a process
+starts. Images are random. For four training images, there is one validation image.
 """
 
 import json

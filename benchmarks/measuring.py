@@ -93,7 +93,7 @@ class Cost(float):
         return cost
 
     def __getnewargs__(self):
-        """Return the arguments with which a copy is made."""
+        """Return the arguments of `__new__` for a copy."""
         return float(self), self.user, self.system
 
 
@@ -122,7 +122,7 @@ def seconds(function, *arguments, **options):
 
 
 def peak_memory():
-    """Return the peak memory of this process alone in MB: `ru_maxrss` can include that of its parent."""
+    """Return the peak memory of this process in MB. On Linux, `ru_maxrss` would include the peak of its parent."""
     status = Path("/proc/self/status")
     if status.exists():
         return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) / 1024
