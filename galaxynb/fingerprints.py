@@ -197,8 +197,8 @@ def code_cells(notebook):
     Returns
     -------
     list of dict
-        The code cells in their order, without empty cells, which editors add, and without the cell of parameters that
-        papermill adds, because papermill replaces it.
+        The code cells in their order. Cells without code, which editors add, are left out. The cell of parameters that
+        papermill adds is left out too, because papermill replaces it.
     """
     return [
         cell

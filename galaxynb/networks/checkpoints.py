@@ -22,8 +22,8 @@ def save_variables(model, path):
     """Write all variables of a model and of its optimizer to an ``.npz`` file.
 
     The file holds one flat array for each dtype, with the variables in the order of the model. Its zip format has a
-    checksum of each array. It is written under a temporary name and then renamed, so no half-written file has the final
-    name.
+    checksum of each array. The file is written under a temporary name and then renamed, so no half-written file has the
+    final name.
 
     Parameters
     ----------
