@@ -385,12 +385,12 @@ def _job():
 
 
 def _variables():
-    """Return the variables that reach a stage. Values of proxies and library paths are left out.
+    """Return the variables that reach a stage. Values of proxies and of LD_PRELOAD are left out.
 
     The address of a proxy may hold a password, and a path describes the user's machine.
     """
     names = {*VARIABLES, *(name for name in os.environ if name.startswith(("MALLOC_", "GLIBC_TUNABLES")))}
-    set_only = [name for name in names if "proxy" in name.lower() or "LD_" in name]
+    set_only = [name for name in names if "proxy" in name.lower() or name == "LD_PRELOAD"]
     return {name: "set" if name in set_only else os.environ[name] for name in sorted(names) if os.environ.get(name)}
 
 

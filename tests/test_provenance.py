@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 import types
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from galaxynb import provenance
+from galaxynb.compute import VARIABLES
 from galaxynb.data.galaxy10 import GALAXY10_SHA256
 from galaxynb.pages import TIME_PARTS, banner, glue, notebook_times
 from galaxynb.provenance import _time_text, _without_paths, load_records, record_summary, records_table, write_record
@@ -97,6 +99,20 @@ def test_record_holds_no_absolute_path(tmp_path, monkeypatch):
     text = (inside / "runs" / "provenance" / "data.json").read_text()
     for path in (str(tmp_path), str(Path.home()) + "/", sys.prefix):
         assert path not in text
+
+
+def test_variables_that_reach_a_stage_are_named_without_passwords_and_paths(tmp_path, monkeypatch):
+    for name in (*VARIABLES, *(name for name in os.environ if name.startswith(("MALLOC_", "GLIBC_")))):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    monkeypatch.setenv("https_proxy", "http://me:secret@proxy.example")
+    monkeypatch.setenv("LD_PRELOAD", "/home/me/lib.so")
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "7")
+    expected = {"CUDA_VISIBLE_DEVICES": "1", "LD_PRELOAD": "set", "MALLOC_TRIM_THRESHOLD_": "7", "https_proxy": "set"}
+    record = make(tmp_path)
+    assert record["variables"] == expected
+    shown = record_summary(record).set_index("What")["Value"]
+    assert {name: shown[f"Variable: {name}"] for name in expected} == expected
 
 
 names = st.text("abcdefghijklmnopqrstuvwxyz0123456789_.-", min_size=1, max_size=8)

@@ -23,6 +23,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 _NEEDED = (
     *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "COLUMNS", "LINES", "NO_COLOR", "CI"),
     *("JUPYTER_DATA_DIR", "XDG_DATA_HOME"),  # where the user registered kernels, which come after our own
+    *("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"),  # OpenCV sets the first one, so records do not name it
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
 )
 #: Prefixes of further variables that pass: the scheduler's, the memory allocator's and our own.
