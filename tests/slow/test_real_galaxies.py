@@ -44,12 +44,13 @@ def test_a_folder_of_images_goes_through_the_same_study(tmp_path, real_sample):
             Image.fromarray(image).save(path)
         Image.new("L", (256, 256)).save(path.with_name("grey.png"))
     checkout = Checkout(tmp_path / "checkout")
-    said = sentence(checkout.smoke(f"DATA={folder}"))
+    names = (f"DATA={folder}", "RUNS=my 'runs' (2024) für $HOME")
+    said = sentence(checkout.smoke(*names))
     assert "grey.png is greyscale, but square 8-bit RGB images of one size" in said
     checkout.set("data", "skip_bad", True)
-    done = checkout.smoke(f"DATA={folder}")
+    done = checkout.smoke(*names)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
-    (run,) = (checkout.root / "runs").iterdir()
+    (run,) = (checkout.root / "my 'runs' (2024) für $HOME").iterdir()
     assert "Synthetic" not in (run / "book/book/results.html").read_text(encoding="utf-8")
     record = json.loads((run / "provenance/evaluation.json").read_text())
     assert {key: record["data"][key] for key in ("kind", "n_images", "left_out")} == {
