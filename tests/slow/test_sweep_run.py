@@ -1,6 +1,7 @@
 """A sweep as a user runs it: shared stages, the table, failing points, a killed workflow, two sweeps at once."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -9,11 +10,14 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import h5py
 import pandas as pd
 import psutil
 import pytest
 import yaml
 from checkout import Checkout
+
+from galaxynb.stages import SECTIONS
 
 SMOKE = Path("runs/sweeps/smoke")
 TOTALS = ("all", "total")
@@ -103,26 +107,31 @@ def test_running_again_makes_nothing(swept):
     assert {path: path.stat().st_mtime_ns for path in (swept.root / SMOKE).glob("*/marks/*")} == before
 
 
-def test_a_bad_value_costs_its_point_alone_and_is_told(swept):
+def test_bad_data_cost_their_point_alone_and_are_told(swept, tiny_galaxy10):
+    """The data are damaged in the middle, where only the first stage reads them."""
+    damaged = tiny_galaxy10(swept.root / "damaged.h5", n=40)
+    with h5py.File(damaged) as file:
+        place = file["images"].id.get_chunk_info(20).byte_offset
+    content = bytearray(damaged.read_bytes())
+    content[place : place + 100] = bytes(100)
+    damaged.write_bytes(content)
     path = swept.root / "config/sweeps/smoke.yaml"
     whole = path.read_text(encoding="utf-8")
-    settings = yaml.safe_load(whole)
-    settings["axes"]["noise.sigma"].append(-1)
-    path.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    path.write_text(yaml.safe_dump(yaml.safe_load(whole) | {"points": [{"source": "damaged.h5"}]}), encoding="utf-8")
     before = {mark: mark.stat().st_mtime_ns for mark in (swept.root / SMOKE).glob("*/marks/*")}
     failed = sweep(swept)
     said = failed.stdout + failed.stderr
     assert failed.returncode != 0
     assert "2 of 3 points are done" in said
-    assert "noise.sigma=-1 failed: 02_noise: ValueError: sigma is -1" in said
-    points = pd.read_csv(swept.root / SMOKE / "points.csv", keep_default_na=False).set_index("noise.sigma")
-    partial = swept.root / SMOKE / points.loc[-1, "notebook"]
-    assert "sigma is -1" in partial.read_text(encoding="utf-8")
-    assert "sigma is -1" in (swept.root / SMOKE / "report.html").read_text(encoding="utf-8")
+    assert re.search(r"source=damaged\.h5 failed: 01_data: ValueError: 'images' of \S+ is damaged", said)
+    points = pd.read_csv(swept.root / SMOKE / "points.csv", keep_default_na=False).set_index("state")
+    partial = swept.root / SMOKE / points.loc["failed", "notebook"]
+    for told in (partial, swept.root / SMOKE / "report.html"):
+        assert "is damaged" in told.read_text(encoding="utf-8")
     assert {mark: mark.stat().st_mtime_ns for mark in before} == before
     planned = sweep(swept, "DRY_RUN=1")
     assert planned.returncode == 0
-    assert counts(planned.stdout) == dict.fromkeys(("noise", "autoencoder", "evaluation"), 1)
+    assert counts(planned.stdout) == dict.fromkeys(SECTIONS, 1)
     path.write_text(whole, encoding="utf-8")
     again = sweep(swept)
     assert again.returncode == 0
@@ -169,8 +178,7 @@ def test_a_killed_workflow_goes_on_after_one_command(swept):
 
 def is_snakemake(process):
     """Return whether a process is Snakemake itself and not one of its stages."""
-    command = process.cmdline()
-    return any(part.endswith("/snakemake") for part in command[:2])
+    return process.cmdline()[1:3] == ["-m", "snakemake"]
 
 
 def test_two_sweeps_at_once_each_write_their_own(swept):
