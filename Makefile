@@ -22,6 +22,7 @@ GIVEN := PROFILE DATA KERNEL BACKEND RUNS CORES SWEEP EXECUTOR DRY_RUN CPUS SNAK
 ifeq ($(MAKELEVEL),0)
 $(foreach name,$(GIVEN) VENV PYTHON,$(if $(filter environment,$(origin $(name))),$(info $(name)=$(value $(name)) is taken from the environment)))
 endif
+$(foreach name,profile data kernel runs sweep,$(if $(filter command,$(origin $(name))),$(error $(name) is no argument, but capitals are needed: write $(shell echo $(name) | tr a-z A-Z))))
 ASKED_PROFILE := $(filter command,$(origin PROFILE))
 $(foreach name,$(GIVEN),$(if $(filter command environment,$(origin $(name))),$(eval override $(name) := $$(value $(name)))))
 export $(GIVEN)

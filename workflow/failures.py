@@ -1,5 +1,6 @@
 """Explain in one sentence why a run failed."""
 
+import contextlib
 import json
 import re
 from pathlib import Path
@@ -16,8 +17,17 @@ def schema_faults(config, schema):
     validator = Draft202012Validator(yaml.safe_load(Path(schema).read_text(encoding="utf-8")))
     faults = sorted(validator.iter_errors(dict(config)), key=lambda fault: fault.json_path)
     return "; ".join(
-        f"in {fault.json_path.removeprefix('$.').replace('$', 'the profile')}: {fault.message}" for fault in faults
+        f"in {fault.json_path.removeprefix('$.').replace('$', 'the profile')}: {fault.message}{_advice(fault)}"
+        for fault in faults
     )
+
+
+def _advice(fault):
+    """Return what to write for a number that YAML reads as text; an empty string for other faults."""
+    if fault.validator == "type" and isinstance(fault.instance, str):
+        with contextlib.suppress(ValueError):
+            return f" (YAML reads it as text: write {float(fault.instance)!r} without quotes)"
+    return ""
 
 
 def last_line(path):

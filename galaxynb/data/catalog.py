@@ -83,7 +83,7 @@ class Catalog:
         text = f"{self.path.name} has {self.n_images:,} images of {self.image_shape[0]} px"
         if not self.left_out:
             return f"{text}."
-        return f"{text}; {len(self.left_out):,} more are left out ({faults_summary(self.left_out)})."
+        return f"{text}; left out: {len(self.left_out):,} ({faults_summary(self.left_out)})."
 
     def __getitem__(self, row):
         """Return the image of one row, as uint8 of shape (H, H, 3)."""

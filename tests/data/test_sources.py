@@ -252,7 +252,7 @@ def test_an_image_that_cannot_be_used(tmp_path, kind, source):
         load_catalog(path)
     check_source(path, image_size=64)  # looks only at the first image of each class
     catalog = load_catalog(path, skip_bad=True)
-    assert catalog.summary() == f"{path.name} has 29 images of 64 px; 1 more are left out (1 {kind})."
+    assert catalog.summary() == f"{path.name} has 29 images of 64 px; left out: 1 (1 {kind})."
     assert list(catalog.left_out) == [name]
     np.testing.assert_array_equal(catalog.labels, np.delete(LABELS, 4))
     cache = prepare_cache(catalog, tmp_path / "cache", image_size=64, progress=False)
@@ -272,7 +272,7 @@ def test_all_faults_are_counted(tmp_path):
         load_catalog(path)
     with pytest.raises(ValueError, match=r"bad1\.png is greyscale, .*\(1 greyscale, 1 outside .* or more\)"):
         check_source(path)
-    assert f"5 more are left out ({counted})" in load_catalog(path, skip_bad=True).summary()
+    assert f"left out: 5 ({counted})" in load_catalog(path, skip_bad=True).summary()
     check_source(path, skip_bad=True)
     assert len(load_catalog(path, skip_bad=True).digest()) == 64
 

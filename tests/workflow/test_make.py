@@ -17,6 +17,7 @@ def checkout(tmp_path_factory):
     [
         (["book", "PROFILE=smokey"], "PROFILE is smokey, but config/smokey.yaml does not exist"),
         (["book", "PROFILE=smoke", "DATA=nowhere.h5"], "DATA is nowhere.h5, but standin, galaxy10 or"),
+        (["book", "profile=smoke"], "profile is no argument, but capitals are needed: write PROFILE"),
         (["sweep", "SWEEP=nowhere.yaml"], "SWEEP is nowhere.yaml, but this file is missing: give one of config/"),
         (
             ["--file", "../../Makefile", "--directory", "config/sweeps", "book"],

@@ -14,7 +14,10 @@ from paths import ROOT
 #: Values that the schema or a later stage refuses, with what the message says.
 REFUSED = {
     "seed": (4294967296, "4294967296 is greater than the maximum of 4294967295"),
-    "classifier.learning_rate": ("1e-3", "'1e-3' is not of type 'number'"),
+    "classifier.learning_rate": (
+        "1e-3",
+        r"'1e-3' is not of type 'number' \(YAML reads it as text: write 0\.001 without",
+    ),
     "noise.fewest_stars": (99, r"n_stars is \(99, 56\), but"),
     "data.image_size": (60, "image_size is 60, but a multiple of 8 is needed for 3 halvings: use 56 or 64"),
     "classifier.weights": ("nowhere.h5", "weights is notebooks/nowhere.h5, but there is no such file"),
