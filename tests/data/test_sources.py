@@ -531,7 +531,7 @@ def test_a_check_is_fast_and_imports_little(tmp_path):
 @pytest.mark.parametrize("kind", ["parquet", "npz"])
 def test_memory_does_not_grow_with_a_file(tmp_path, kind):
     peaks = []
-    for n in (200, 1000):
+    for n in (400, 2400):
         path = tmp_path / f"{n}.{kind}"
         if kind == "parquet":
             # One row group, in small pages.
@@ -548,7 +548,8 @@ def test_memory_does_not_grow_with_a_file(tmp_path, kind):
         )
         done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
         peaks.append(int(done.stdout) / 1024)
-    assert peaks[1] - peaks[0] < 60  # MB; the 800 images more are 157 MB
+    # MB; the 2,000 images more are 393 MB. The pool of pyarrow keeps some memory for later.
+    assert peaks[1] - peaks[0] < 150
 
 
 # --- real images
