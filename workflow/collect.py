@@ -10,9 +10,9 @@ import hashlib
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
+import launch
 import pandas as pd
 import sweeps
 from failures import last_line, notebook_failure
@@ -183,11 +183,11 @@ def summarize(root, path, settings, points, kernel):
 
 def report(root, kernel):
     """Execute the notebook on sweeps, render it as HTML in `root`, and return a line that names the page."""
-    root, here = Path(root), Path(sys.executable).parent
+    root = Path(root)
     executed, page = root / "sweep.ipynb", root / "report.html"
-    run = [here / "papermill", "book/sweep.ipynb", executed, "-p", "sweep_dir", os.path.relpath(root, "notebooks")]
-    run += ["-k", kernel, "--cwd", "notebooks", "--no-progress-bar"]
-    render = [here / "jupyter", "nbconvert", executed, "--to", "html", "--no-input", "--output-dir", root.resolve()]
+    run = [*launch.command("papermill"), "book/sweep.ipynb", executed, "-k", kernel]
+    run += ["-p", "sweep_dir", os.path.relpath(root, "notebooks"), "--cwd", "notebooks", "--no-progress-bar"]
+    render = [*launch.command("nbconvert"), executed, "--to", "html", "--no-input", "--output-dir", root.resolve()]
     try:
         with written_aside(page) as temporary:
             for command in (run, [*render, "--output", temporary.name]):

@@ -31,9 +31,19 @@ NAMED_SOURCES = ("standin", "galaxy10")
 _LOCAL = "local"
 
 
+def command(*arguments):
+    """Return the command line that calls this file, for programs that the workflow starts itself."""
+    return [sys.executable, "-I", __file__, *arguments]
+
+
 def data_path(text):
     """Return make's DATA with the home folder in place of ``~``, unless it is one of `NAMED_SOURCES`."""
     return text if text in NAMED_SOURCES else str(Path(text).expanduser())
+
+
+def known_profiles(folder="config"):
+    """Return the names of the profiles in config/."""
+    return sorted(path.stem for path in Path(folder).glob("*.yaml") if "schema" not in path.name)
 
 
 def check(given, what=""):
@@ -51,9 +61,9 @@ def check(given, what=""):
             f"DATA is {given['DATA']}, but standin, galaxy10 or the path of your images is needed: give one of them."
         )
     if not Path("config", f"{given['PROFILE']}.yaml").is_file():
-        known = " ".join(sorted(path.stem for path in Path("config").glob("*.yaml") if "schema" not in path.stem))
         sys.exit(
-            f"PROFILE is {given['PROFILE']}, but config/{given['PROFILE']}.yaml does not exist: choose one of {known}"
+            f"PROFILE is {given['PROFILE']}, but config/{given['PROFILE']}.yaml does not exist: choose one of "
+            f"{' '.join(known_profiles())}"
         )
 
 
@@ -116,7 +126,7 @@ def main(name, *arguments):
         return
     # A umask that hides files from their owner would stop later stages.
     os.umask(os.umask(0) & 0o077)
-    variables = environment()
+    variables = None
     if name in ("book", "sweep"):
         arguments = ["snakemake", *{"book": book, "sweep": sweep}[name](given), *arguments]
     elif name == "pip":
@@ -130,12 +140,12 @@ def main(name, *arguments):
         arguments, variables = ["jupyterlab", *arguments], lab_environment()
     else:
         arguments = [name, *arguments]
-    command = [sys.executable, *(arguments if arguments[0].endswith(".py") else ["-m", *arguments])]
+    started = [sys.executable, *(arguments if arguments[0].endswith(".py") else ["-m", *arguments])]
     if name == "papermill":
         with tempfile.TemporaryDirectory(prefix="galaxynb-", ignore_cleanup_errors=True) as scratch:
-            sys.exit(subprocess.run(command, env=environment(scratch=scratch), check=False).returncode)
+            sys.exit(subprocess.run(started, env=environment(scratch=scratch), check=False).returncode)
     sys.stdout.flush()
-    os.execve(command[0], command, variables)
+    os.execve(started[0], started, variables or environment())
 
 
 if __name__ == "__main__":

@@ -89,6 +89,7 @@ def test_csv_and_parquet_hold_the_same(swept):
 
 def test_report_names_the_folder_of_each_points_executed_notebook(swept):
     page = (swept.root / SMOKE / "report.html").read_text(encoding="utf-8")
+    assert "data:image/png;base64," in page
     points = pd.read_csv(swept.root / SMOKE / "points.csv")
     for name in points["notebook"]:
         folder = Path(name).parts[0]
