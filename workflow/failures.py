@@ -1,6 +1,7 @@
 """Explain in one sentence why a run failed."""
 
 import contextlib
+import functools
 import json
 import re
 from pathlib import Path
@@ -12,14 +13,20 @@ _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 def schema_faults(config, schema):
     """Return the faults that a JSON schema finds in a profile or sweep as text, each with its section."""
-    from jsonschema import Draft202012Validator  # takes a second, which a run's path and its failures need not
-
-    validator = Draft202012Validator(yaml.safe_load(Path(schema).read_text(encoding="utf-8")))
+    validator = _validator(Path(schema).read_text(encoding="utf-8"))
     faults = sorted(validator.iter_errors(dict(config)), key=lambda fault: fault.json_path)
     return "; ".join(
         f"in {fault.json_path.removeprefix('$.').replace('$', 'the profile')}: {fault.message}{_advice(fault)}"
         for fault in faults
     )
+
+
+@functools.cache  # each point of a sweep is checked
+def _validator(schema):
+    """Return what checks values by a JSON schema, which is given as YAML text."""
+    from jsonschema import Draft202012Validator  # takes a second, which a run's path and its failures need not
+
+    return Draft202012Validator(yaml.safe_load(schema))
 
 
 def _advice(fault):
