@@ -181,7 +181,7 @@ def unused_gpus():
     return [] if list_gpus() else gpus_of_machine()
 
 
-def device_settings(environment=os.environ):
+def device_settings(environment=os.environ, *, gpu=None):
     """Return the environment variables with which networks share a GPU with other processes.
 
     By default TensorFlow takes the whole memory of a GPU and jax three quarters of it, so a second notebook, or the
@@ -192,6 +192,9 @@ def device_settings(environment=os.environ):
     environment : mapping of str
         Environment variables of the process that starts the networks. Variables that are set here already stay as they
         are.
+    gpu : bool, optional
+        Whether the networks may use a GPU. By default, they may if the machine has one that `environment` does not
+        hide.
 
     Returns
     -------
@@ -204,7 +207,7 @@ def device_settings(environment=os.environ):
     {}
     """
     settings = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-    if not gpus_of_machine(environment):
+    if not (bool(gpus_of_machine(environment)) if gpu is None else gpu):
         return {}
     return {name: value for name, value in settings.items() if name not in environment}
 

@@ -49,7 +49,7 @@ def environment(*, threads=None, scratch=None, gpu=None, given=None):
     scratch : str or os.PathLike, optional
         Folder for the temporary files of a notebook. If it is given, figures are shown in the notebook.
     gpu : bool, optional
-        Whether the notebook may train on a GPU, as `galaxynb.compute.allocator_settings` takes it.
+        Whether the notebook may train on a GPU. By default, it may if the machine has one.
     given : dict of str, optional
         The environment of the user. The default is that of this process.
 
@@ -59,7 +59,7 @@ def environment(*, threads=None, scratch=None, gpu=None, given=None):
     """
     if str(CHECKOUT) not in sys.path:
         sys.path.insert(0, str(CHECKOUT))
-    from galaxynb.compute import VARIABLES, allocator_settings, device_settings
+    from galaxynb.compute import VARIABLES, allocator_settings, device_settings, gpus_of_machine
 
     given = os.environ if given is None else given
     passing = {*_NEEDED, *VARIABLES}
@@ -98,7 +98,8 @@ def environment(*, threads=None, scratch=None, gpu=None, given=None):
             "JUPYTER_RUNTIME_DIR": str(scratch),
             "MPLBACKEND": "module://matplotlib_inline.backend_inline",
         }
-        kept |= allocator_settings(kept, gpu=gpu) | device_settings(kept)
+        gpu = bool(gpus_of_machine(kept)) if gpu is None else gpu  # asks the driver, so ask once
+        kept |= allocator_settings(kept, gpu=gpu) | device_settings(kept, gpu=gpu)
     return kept
 
 
