@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 import yaml
+from environment import CHECKOUT as ROOT
 from environment import environment
 from gate import assigned, check_executed, check_outputs, check_pictures
 
@@ -26,7 +27,6 @@ from galaxynb.pages import banner, notebook_times
 from galaxynb.provenance import load_records, record_summary, records_table
 from galaxynb.stages import STAGES
 
-ROOT = Path(__file__).resolve().parents[1]
 #: Results that were measured once and are shown in every book.
 KEPT = ROOT / "book" / "reference"
 _KEPT_ONCE = (

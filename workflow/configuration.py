@@ -5,6 +5,7 @@ from pathlib import Path
 
 import yaml
 from failures import schema_faults
+from launch import known_profiles
 
 from galaxynb.files import one_line
 
@@ -54,7 +55,7 @@ def resolved(profile, *, name, folder):
                 f"config/{chain[-1]}.yaml extends {base}, a number, but the name of a profile is needed: quote it"
             )
         if not isinstance(base, str) or not Path(folder, f"{base}.yaml").is_file():
-            known = ", ".join(sorted(path.stem for path in Path(folder).glob("*.yaml") if "schema" not in path.name))
+            known = ", ".join(known_profiles(folder))
             raise ConfigurationError(
                 f"config/{chain[-1]}.yaml extends {base}, but there is no config/{base}.yaml: name one of {known}"
             )
@@ -90,11 +91,15 @@ def read_schema(folder):
     return yaml.safe_load(Path(folder, "schema.yaml").read_text(encoding="utf-8"))
 
 
+def place(name, label=""):
+    """Return the file of a profile, with the values of a sweep's point, as messages name it."""
+    return f"config/{name}.yaml{label and f', {label}'}"
+
+
 def check(profile, *, name, folder, label=""):
     """Raise `ConfigurationError` if a resolved profile, or the point `label` of a sweep, does not match the schema."""
     if faults := schema_faults(profile, Path(folder, "schema.yaml")):
-        what = f"config/{name}.yaml{label and f', {label}'}"
-        raise ConfigurationError(f"{what}: {faults}; see config/schema.yaml for what it may hold")
+        raise ConfigurationError(f"{place(name, label)}: {faults}; see config/schema.yaml for what it may hold")
 
 
 def _read(name, folder):

@@ -8,12 +8,12 @@ import os
 import shutil
 from pathlib import Path
 
-from configuration import ConfigurationError, check
+from configuration import ConfigurationError, check, place
 from gate import check_notebook
 from launch import NAMED_SOURCES
 
 from galaxynb.data.catalog import check_source
-from galaxynb.data.galaxy10 import CLASS_COUNTS, PUBLISHED_SIDE
+from galaxynb.data.galaxy10 import CLASS_COUNTS, GALAXY10_FILE, PUBLISHED_SIDE
 from galaxynb.files import one_line
 from galaxynb.networks.limits import check_halvings, check_weights
 from galaxynb.noise import NoiseModel
@@ -40,7 +40,6 @@ def check_settings(settings, *, name, folder, label=""):
         The point's values on the axes of a sweep, for the message. It is empty without a sweep.
     """
     check(settings, name=name, folder=folder, label=label)
-    what = f"config/{name}.yaml{label and f', {label}'}"
     noise, side = settings["noise"], settings["data"]["image_size"]
     try:
         NoiseModel(sigma=noise["sigma"], n_stars=(noise["fewest_stars"], noise["most_stars"]))
@@ -49,11 +48,11 @@ def check_settings(settings, *, name, folder, label=""):
         # The notebooks run in their folder, so a path there is relative to it.
         check_weights(weights if weights in (None, "imagenet") else Path("notebooks", weights))
     except (ValueError, FileNotFoundError) as error:
-        raise ConfigurationError(f"{what}: {error}") from None
+        raise ConfigurationError(f"{place(name, label)}: {error}") from None
     if settings["source"] in NAMED_SOURCES and side > PUBLISHED_SIDE:
         raise ConfigurationError(
-            f"{what}: image_size is {side}, but at most {PUBLISHED_SIDE}, the side of the images, is needed: "
-            "choose a smaller size"
+            f"{place(name, label)}: image_size is {side}, but at most {PUBLISHED_SIDE}, the side of the images, is "
+            "needed: choose a smaller size"
         )
 
 
@@ -111,7 +110,7 @@ def bytes_needed(stage, settings, *, downloads):
     cache = n_images * data["image_size"] ** 2 * 3
     if source == "standin":
         return 2 * cache + n_images * _BYTES_OF_STANDIN
-    here = sum(path.stat().st_size for path in Path(downloads).glob("Galaxy10_DECals.h5*"))
+    here = sum(path.stat().st_size for path in Path(downloads).glob(f"{GALAXY10_FILE}*"))
     return cache + max(_BYTES_OF_PUBLISHED - here, 0)
 
 
@@ -166,7 +165,7 @@ def check_study(study, *, folder):
     needed = sum(
         bytes_needed(stage, settings, downloads=study.downloads)
         for stage, folders in study.jobs.items()
-        for place, settings in folders.items()
-        if not Path(place, STAGES[stage].result).exists()
+        for made, settings in folders.items()
+        if not Path(made, STAGES[stage].result).exists()
     )
     check_disk(study.runs, needed)

@@ -34,13 +34,13 @@ import sweeps
 import yaml
 from configuration import ConfigurationError, check, read_schema, resolved, with_defaults
 from content import checksums, write_if_changed
+from environment import CHECKOUT
 from failures import explanation
 from launch import NAMED_SOURCES, data_path
 
 from galaxynb.fingerprints import code_used, file_fingerprint, notebook_code
 from galaxynb.stages import STAGES
 
-CHECKOUT = Path(__file__).resolve().parents[1]
 CONFIG = CHECKOUT / "config"
 #: Notebook whose executed copies are the pages of kept sweeps, and the code that builds the book.
 SWEEP_PAGE, BOOK_PROGRAMS = "book/sweep.ipynb", ("workflow/book.py", "workflow/gate.py")

@@ -15,7 +15,7 @@ from urllib3.exceptions import HTTPError, InvalidHeader
 from urllib3.util import Retry
 
 from galaxynb import __version__
-from galaxynb.data.galaxy10 import GALAXY10_SHA256, GALAXY10_URLS
+from galaxynb.data.galaxy10 import GALAXY10_FILE, GALAXY10_SHA256, GALAXY10_URLS
 from galaxynb.files import explain_full_disk
 
 __all__ = ["fetch_galaxy10"]
@@ -89,7 +89,7 @@ def fetch_galaxy10(
     --------
     >>> path = fetch_galaxy10("data")  # doctest: +SKIP
     """
-    final = Path(cache_dir) / GALAXY10_URLS[0].rpartition("/")[2]
+    final = Path(cache_dir) / GALAXY10_FILE
     end = time.monotonic() + hours * 3600
 
     def download(address, output, _):

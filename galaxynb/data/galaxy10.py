@@ -12,6 +12,7 @@ __all__ = [
     "CLASS_COUNTS",
     "CLASS_NAMES",
     "FLOAT_COLUMNS",
+    "GALAXY10_FILE",
     "GALAXY10_SHA256",
     "GALAXY10_URLS",
     "IMAGES",
@@ -22,6 +23,9 @@ __all__ = [
     "TRUTH",
 ]
 
+
+#: Name of the published file.
+GALAXY10_FILE = "Galaxy10_DECals.h5"
 
 #: The published file, and the copy at its authors' university, which astroNN downloads and checks against the same sum.
 GALAXY10_URLS = (

@@ -1,4 +1,4 @@
-"""Faults that a stage would find after hours are told before the first stage, in a study and in a sweep."""
+"""A study or a sweep stops before its first stage if a later stage would refuse something."""
 
 import shutil
 from collections import namedtuple
