@@ -10,7 +10,6 @@ the study.
 """
 
 import argparse
-import contextlib
 import os
 import sys
 import tempfile
@@ -67,8 +66,8 @@ if __name__ == "__main__":
     if settings := allocator_settings():
         # The C library reads them when a process starts. Child processes inherit them.
         os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | settings)
-    if hasattr(os, "SCHED_BATCH"):
-        # The scheduling policy of the stages: see workflow/stage.py.
-        with contextlib.suppress(OSError):
-            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    sys.path.insert(0, str(ROOT / "workflow"))
+    from stage import work_as_a_batch
+
+    work_as_a_batch()
     main()

@@ -624,21 +624,19 @@ def _snakemake(runs, profile, target):
 
 
 def _workflow(*arguments):
-    command = [sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile", "--cores", "all"]
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = os.environ | {"PATH": path, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    _quietly([*command, "--quiet", "all", *arguments], environment)
+    command = [sys.executable, "-I", "workflow/launch.py", "snakemake", "--snakefile", "workflow/Snakefile"]
+    _quietly([*command, "--cores", "all", "--quiet", "all", *arguments])
 
 
 def _bare(stage, profile, run, out):
     command = [sys.executable, bare.__file__, stage, f"config/{profile}.yaml", str(run / "data" / "cache"), str(out)]
-    _quietly(command, os.environ)
+    _quietly(command)
 
 
-def _quietly(command, environment):
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
+def _quietly(command):
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     if done.returncode:
-        raise RuntimeError(f"{command[1:3]} failed:\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
+        raise RuntimeError(f"{command[1:4]} failed:\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
 
 
 # --- sweeps
