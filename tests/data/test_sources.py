@@ -507,6 +507,12 @@ def test_the_first_images_have_another_size_than_most(tmp_path, source):
     assert load_catalog(path, skip_bad=True).image_shape == (96, 96, 3)
 
 
+def printed_by(code, path):
+    """Return the number that Python code prints, in a process of its own with a path as its argument."""
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
+    return float(done.stdout)
+
+
 def test_a_check_is_fast_and_imports_little(tmp_path):
     """20,000 files in a second; pandas, scikit-learn and Keras each take as long to import."""
     for k in range(10):
@@ -520,8 +526,7 @@ def test_a_check_is_fast_and_imports_little(tmp_path):
         "assert not {'pandas', 'sklearn', 'keras', 'tensorflow', 'cv2', 'astropy'} & set(sys.modules)\n"
         "print(time.process_time())"
     )
-    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True)
-    assert float(done.stdout) < 2  # seconds, with the imports; the machine may be busy
+    assert printed_by(code, tmp_path) < 2  # seconds, with the imports; the machine may be busy
     began = time.process_time()
     assert len(source_files(tmp_path)) == 20_000
     assert time.process_time() - began < 1
@@ -546,8 +551,7 @@ def test_memory_does_not_grow_with_a_file(tmp_path, kind):
             "status = Path('/proc/self/status').read_text()\n"
             "print(next(line.split()[1] for line in status.splitlines() if line.startswith('VmHWM')))\n"
         )
-        done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
-        peaks.append(int(done.stdout) / 1024)
+        peaks.append(printed_by(code, path) / 1024)
     # MB; the 2,000 images more are 393 MB. The pool of pyarrow keeps some memory for later.
     assert peaks[1] - peaks[0] < 150
 
