@@ -5,14 +5,16 @@ stars, correlated sky noise and rare faults. `survey_rgb` converts fluxes to RGB
 """
 
 import math
+from statistics import NormalDist
 
 import cv2
 import numpy as np
 
 from galaxynb.standin.galaxies import NATIVE_SCALE, Galaxy, draw_galaxy, log_normal, paint_galaxy
 from galaxynb.standin.ranges import AMBIGUOUS_SHARE, CLASS_RANGES, CONFUSED_WITH, SURVEY
+from galaxynb.standin.viewer import viewer_jpeg
 
-__all__ = ["BASE", "draw_cutout", "survey_rgb"]
+__all__ = ["BASE", "draw_cutout", "extent", "survey_rgb"]
 
 
 BASE = 256  # px: side of the published frames
@@ -79,14 +81,16 @@ def draw_cutout(rng, label, *, size=256):
     if rng.random() < AMBIGUOUS_SHARE:
         drawn_as = int(rng.choice(CONFUSED_WITH[label]))
     galaxies = draw_galaxy(rng, CLASS_RANGES[drawn_as])
-    extent = max(math.hypot(g.x, g.y) * 0.5 + g.radius for g in galaxies)
-    pixel_scale = SURVEY.pixel_scales[int(extent > SURVEY.coarse_radius)]
+    pixel_scale = SURVEY.pixel_scales[int(extent(galaxies) > SURVEY.coarse_radius)]
     pixel = pixel_scale * BASE / size
 
     frame = np.zeros((3, size, size), np.float32)
     for galaxy in galaxies:
         paint_galaxy(frame, pixel, galaxy)
+    # Shallow frames are noisier, so they show fewer sources, and their noise is less smooth.
+    shallow = rng.standard_normal()
     crowd = rng.gamma(SURVEY.crowding, 1 / SURVEY.crowding) * (pixel_scale / NATIVE_SCALE) ** 2
+    crowd *= math.exp(-SURVEY.shallow_crowd * shallow)
     _add_galaxies(frame, rng, pixel, crowd)
     seeing = np.array(SURVEY.fwhm) * np.exp(
         rng.normal(0, SURVEY.fwhm_scatter[0]) + rng.normal(0, SURVEY.fwhm_scatter[1], 3)
@@ -94,14 +98,34 @@ def draw_cutout(rng, label, *, size=256):
     for band, fwhm in zip(frame, seeing, strict=True):
         cv2.filter2D(band, -1, _psf(fwhm / pixel), dst=band, borderType=cv2.BORDER_REPLICATE)
     _add_stars(frame, rng, pixel, seeing, crowd)
-    level = math.exp(rng.normal(0, SURVEY.noise_scatter[0])) * np.exp(rng.normal(0, SURVEY.noise_scatter[1], 3))
+    level = math.exp(SURVEY.noise_scatter[0] * shallow) * np.exp(rng.normal(0, SURVEY.noise_scatter[1], 3))
     noise = (np.array(SURVEY.noise) * level).astype(np.float32)
-    frame += (noise * (np.array(SURVEY.sky) + rng.normal(0, SURVEY.sky_scatter))).astype(np.float32)[:, None, None]
+    sky = np.array(SURVEY.sky) + SURVEY.sky_follows * shallow + rng.normal(0, SURVEY.sky_scatter)
+    frame += (noise * sky).astype(np.float32)[:, None, None]
     _add_glow(frame, rng)
     truth = _to_uint8(frame)
-    _add_noise(frame, rng, noise, pixel)
+    _add_noise(frame, rng, noise, pixel, shallow)
     _add_faults(frame, rng, pixel)
-    return _to_uint8(frame), truth, galaxies, pixel_scale
+    image = _to_uint8(frame)
+    if size == BASE:  # the blocks of JPEG have 8 px of the published frame; smaller frames have no counterpart
+        image = viewer_jpeg(image, quality=SURVEY.jpeg_quality)
+    return image, truth, galaxies, pixel_scale
+
+
+def extent(galaxies):
+    """Return the extent of the central galaxies, which decides the pixel scale of a cutout.
+
+    Parameters
+    ----------
+    galaxies : sequence of galaxynb.standin.galaxies.Galaxy
+        The central galaxy, or the members of the central pair.
+
+    Returns
+    -------
+    float
+        The largest mean of a galaxy's half-light radii along both axes plus half its distance from the centre, arcsec.
+    """
+    return max(math.hypot(one.x, one.y) / 2 + one.radius * (1 + one.axis_ratio) / 2 for one in galaxies)
 
 
 def _to_uint8(bands):
@@ -139,15 +163,19 @@ def _add_galaxies(frame, rng, pixel, crowd):
         magnitude = _magnitude(rng, SURVEY.galaxy_magnitudes, SURVEY.galaxy_slope)
         low, high = SURVEY.galaxy_radius
         radius = log_normal(rng, (low, high)) * 10 ** (0.1 * (22 - magnitude))
+        blue, red = SURVEY.galaxy_colours
+        distant = min(max((magnitude - 17) / 4, 0), 1)  # faint galaxies are distant, and the red ones redder
+        old = rng.uniform(blue, 0.9 + (red - 0.9) * distant)
         galaxy = Galaxy(
             form="spheroid",
             magnitude=magnitude,
             radius=radius,
-            axis_ratio=rng.uniform(0.3, 1),
+            axis_ratio=rng.uniform(0.25, 1),
             angle=rng.uniform(0, math.pi),
             x=rng.uniform(-half, half),
             y=rng.uniform(-half, half),
-            old=rng.uniform(0.3, 1.7),
+            old=old,
+            redder=distant * rng.uniform(0, SURVEY.galaxy_reddest) * (old - blue) / (red - blue),
             sersic=rng.uniform(0.8, 2.5),
         )
         paint_galaxy(frame, pixel, galaxy)
@@ -159,9 +187,12 @@ def _add_stars(frame, rng, pixel, seeing, crowd):
     for _ in range(rng.poisson(SURVEY.stars * crowd)):
         magnitude = _magnitude(rng, SURVEY.star_magnitudes, SURVEY.star_slope)
         x, y = rng.uniform(0, size, 2)
-        g_r = rng.uniform(*SURVEY.star_colours)
-        # On the main sequence r - z follows g - r, except for M dwarfs, whose r - z is larger.
-        r_z = 0.5 * g_r - 0.05 + (min(rng.exponential(0.4), 1.2) if g_r > 1.25 else 0)
+        # On the main sequence r - z follows g - r, except for M dwarfs, which have one g - r and many r - z.
+        if rng.random() < SURVEY.dwarfs * min(max((magnitude - 14) / 6, 0), 1):  # few M dwarfs are bright
+            g_r, r_z = rng.normal(1.45, 0.1), rng.uniform(*SURVEY.dwarf_colours)
+        else:
+            g_r = rng.uniform(*SURVEY.star_colours)
+            r_z = 0.5 * g_r - 0.05
         flux = 10 ** (0.4 * (22.5 - magnitude)) * np.array([10 ** (-0.4 * g_r), 1, 10 ** (0.4 * r_z)]) * NATIVE_SCALE**2
         # Draw the wings out to where they are far fainter than the noise.
         core = seeing[1] / 2 / math.sqrt(2 ** (1 / SURVEY.moffat_beta) - 1)
@@ -195,25 +226,23 @@ def _add_glow(frame, rng):
     frame += glow * bands.astype(np.float32)[:, None, None]
 
 
-def _add_noise(frame, rng, noise, pixel):
+def _add_noise(frame, rng, noise, pixel, shallow):
     """Add Gaussian noise of these standard deviations per native pixel, correlated as in the survey."""
-    near, far = rng.uniform(*SURVEY.noise_near), rng.uniform(*SURVEY.noise_far)
+    # The rank, uniform from 0 to 1, is high in deep frames, whose noise is smoother.
+    rank = NormalDist().cdf(-SURVEY.noise_follows * shallow + math.sqrt(1 - SURVEY.noise_follows**2) * rng.normal())
+    near, far = (low + (high - low) * rank for low, high in (SURVEY.noise_near, SURVEY.noise_far))
     kernel = np.array([far, near, 1, near, far], np.float32)
     kernel /= math.sqrt(float((kernel**2).sum()))
     # Larger pixels average the noise of native pixels. The factor 1.4 accounts for the correlation of the noise.
     level = noise * np.float32(min(1.0, 1.4 * NATIVE_SCALE / pixel))
     white = rng.standard_normal((4, *frame.shape[1:]), np.float32)
-    common = np.float32(SURVEY.noise_common)
-    white[:3] *= np.sqrt(1 - common)
-    white[:3] += np.sqrt(common) * white[3]
-    share, scale = SURVEY.noise_smooth
-    share = min(rng.exponential(share), 0.5)
+    smooth = cv2.GaussianBlur(white[3], (0, 0), SURVEY.noise_scale)
+    smooth /= smooth.std()
+    more = rng.exponential()
     for band in range(3):
         fine = cv2.sepFilter2D(white[band], -1, kernel, kernel, borderType=cv2.BORDER_REFLECT)
-        if band == 2:
-            smooth = cv2.GaussianBlur(white[3], (0, 0), scale)
-            fine = np.sqrt(np.float32(1 - share)) * fine + np.sqrt(np.float32(share)) / smooth.std() * smooth
-        frame[band] += fine * level[band]
+        share = np.float32(min(SURVEY.noise_least + SURVEY.noise_smooth[band] * more, 0.5))
+        frame[band] += (np.sqrt(1 - share) * fine + np.sqrt(share) * smooth) * level[band]
 
 
 def _add_faults(frame, rng, pixel):

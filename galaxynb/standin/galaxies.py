@@ -28,9 +28,11 @@ _DISC = 1.678  # half-light radius of an exponential disc in scale lengths
 _EXTINCTION = (1.0, 0.72, 0.42)  # extinction in g, r, z, in units of that in g
 
 # Colours g - r of the old disc, for each form, and of the bar: 0 is that of young stars, 1 that of old stars.
-_OLD_DISC = {"disc": 0.75, "edge-on": 1.0, "irregular": 0.6}
+_OLD_DISC = {"disc": 0.6, "edge-on": 1.0, "irregular": 0.6}
 
 _OLD_BAR = 0.9
+
+_REDDER_IF_BRIGHT = 0.35  # how much the rank in surface brightness decides the rank in colour, 0 to 1
 
 _HALO_BLUER = 0.08  # mag in g - r by which a halo is bluer than old stars
 
@@ -60,6 +62,8 @@ class Galaxy:
     #: g - r of old and of young stars.
     old: float = 0.85
     young: float = 0.5
+    #: Magnitudes in r - z by which all of the light is redder than that of nearby stars with the same g - r.
+    redder: float = 0.0
     young_share: float = 0.0
     sersic: float = 1.0
     bulge: float = 0.0
@@ -112,7 +116,7 @@ class Galaxy:
             raise ValueError(
                 f"pitch is {self.pitch}, but an angle between -90 and 90 other than 0 is needed: give degrees"
             )
-        for name in ("magnitude", "angle", "x", "y", "old", "young", "phase"):
+        for name in ("magnitude", "angle", "x", "y", "old", "young", "redder", "phase"):
             if not math.isfinite(getattr(self, name)):
                 raise ValueError(f"{name} is {getattr(self, name)}, but a finite number is needed: give one")
 
@@ -142,6 +146,7 @@ def total_flux(galaxy):
         ]
     shares.append((galaxy.halo, galaxy.old - _HALO_BLUER))
     colour = sum(share * _sed(g_r) for share, g_r in shares)
+    colour[2] *= 10 ** (0.4 * galaxy.redder)
     return 10 ** (0.4 * (22.5 - galaxy.magnitude)) * colour.astype(float)
 
 
@@ -151,8 +156,9 @@ def _blend(galaxy, old):
 
 
 def _sed(g_r):
-    """Return fluxes in g, r and z for a flux of 1 in r: r - z follows g - r (Blanton & Moustakas)."""
-    return np.array([10 ** (-0.4 * g_r), 1.0, 10 ** (0.4 * (0.55 * g_r + 0.14))], np.float32)
+    """Return fluxes in g, r and z for a flux of 1 in r: r - z follows g - r (fitted to measured colours)."""
+    r_z = g_r - 0.18 if g_r < 0.45 else 0.85 * g_r - 0.1125
+    return np.array([10 ** (-0.4 * g_r), 1.0, 10 ** (0.4 * r_z)], np.float32)
 
 
 def draw_galaxy(rng, ranges):
@@ -204,8 +210,11 @@ def _draw_one(rng, ranges, form, radius=None):
     area = 2 * math.pi * radius**2 * max(ratio, 0.12)
     # Larger galaxies of a class have a fainter surface brightness.
     size = math.log(radius / math.sqrt(ranges.radius[0] * ranges.radius[1]))
-    mu = rng.uniform(*ranges.mu) + 0.4 * size
-    old = rng.uniform(*ranges.old)
+    faint = rng.random()
+    mu = ranges.mu[0] + (ranges.mu[1] - ranges.mu[0]) * faint + ranges.fading * size
+    # Galaxies with a brighter surface are redder.
+    red = _REDDER_IF_BRIGHT * (1 - faint) + (1 - _REDDER_IF_BRIGHT) * rng.random()
+    old = ranges.old[0] + (ranges.old[1] - ranges.old[0]) * red
     # A galaxy is red or blue as a whole, so the colour of its young stars follows that of its old stars.
     low, high = ranges.young
     along = (old - ranges.old[0]) / max(ranges.old[1] - ranges.old[0], 1e-6)
@@ -320,6 +329,7 @@ def paint_galaxy(frame, pixel, galaxy):
     layer = np.zeros((3, grid.y.shape[0], grid.x.shape[1]), np.float32)
     _PAINTERS[galaxy.form](layer, grid, galaxy, np.random.Generator(np.random.SFC64(galaxy.seed)))
     layer *= np.float32(10 ** (0.4 * (22.5 - galaxy.magnitude)) * NATIVE_SCALE**2)
+    layer[2] *= np.float32(10 ** (0.4 * galaxy.redder))
     frame[grid.window] += layer
 
 
@@ -580,9 +590,9 @@ def _paint_edge_on(layer, grid, galaxy, rng):
     sign = np.sign(u) if rng.random() < 0.7 else np.float32(1)
     v = v - distance * distance * sign * np.float32(warp)
     side = 1 + np.float32(galaxy.lopsided) * np.tanh(u * np.float32(1 / scale))
-    cut = rng.uniform(2.6, 4.2)
+    cut = rng.uniform(2.6, 5.5)
     edge = distance * np.float32(1 / cut)
-    edge = edge**4
+    edge = edge**3
 
     def disc(height, scale_factor):
         x = distance * np.float32(1 / scale_factor)
@@ -593,7 +603,7 @@ def _paint_edge_on(layer, grid, galaxy, rng):
         # The total is the integral across the disc times the integral along it, up to the cut-off.
         steps = np.linspace(0, 2 * cut, 60)
         length = np.trapezoid(
-            (1 + steps / scale_factor) * np.exp(-1.15 * steps / scale_factor - (steps / cut) ** 4), steps
+            (1 + steps / scale_factor) * np.exp(-1.15 * steps / scale_factor - (steps / cut) ** 3), steps
         )
         return profile * across * np.float32(1 / (2 * height * 2 * length * scale))
 
@@ -625,7 +635,6 @@ def _paint_irregular(layer, grid, galaxy, rng):
     u, v = grid.along(galaxy.angle, galaxy.axis_ratio)
     radius, ratio = galaxy.radius, galaxy.axis_ratio
     soft = 0.3 * grid.pixel
-    core_u, core_v = u, v
     bend = np.float32(rng.uniform(0.0, 0.35) * rng.choice((-1, 1)) / radius)
     # The bend is a bow or an S.
     v = v + u * (u if rng.random() < 0.5 else np.abs(u)) * bend
@@ -649,8 +658,7 @@ def _paint_irregular(layer, grid, galaxy, rng):
     moved = _add_knots(layer, grid, rng, knots, light, galaxy)
     _add(layer, knots, light * galaxy.young_share - moved, galaxy.young)
     if galaxy.bulge > 0:
-        size = max(galaxy.bulge_radius * radius, 0.3)
-        _add(layer, _sersic(core_u**2 + core_v**2, size, ratio, galaxy.sersic, soft), galaxy.bulge, galaxy.old)
+        _add_bulge(layer, grid, galaxy)
     _paint_outskirts(layer, grid, galaxy, rng)
 
 

@@ -48,10 +48,11 @@ class ClassRanges:
     """Ranges (low, high) that the galaxies of a class are drawn from.
 
     The radius is log-normal, with 10% of the galaxies below low and 10% above high. All other quantities are uniform
-    between low and high, with two exceptions:
+    between low and high, with three exceptions:
 
-    - Within a class, surface brightness falls with size, by 0.4 mag per e-fold of the radius. The magnitude follows
-      from the area, in which a disc thinner than 0.12 counts as that thick.
+    - Within a class, surface brightness falls with size, by `fading` mag per e-fold of the radius. The magnitude
+      follows from the area, in which a disc thinner than 0.12 counts as that thick.
+    - Old stars are redder in galaxies with a brighter surface: their rank in the range follows by a third.
     - The colour of young stars follows that of old stars by half.
 
     Lengths are arcsec or shares of `radius`, angles degrees, and colours AB magnitudes.
@@ -72,6 +73,8 @@ class ClassRanges:
     axis_ratio: tuple[float, float]
     #: Mean r surface brightness within the radius, mag/arcsec2 (Blanton & Moustakas, then measured).
     mu: tuple[float, float]
+    #: Magnitudes by which `mu` falls per e-fold of the radius, from the middle of `radius` (measured).
+    fading: float = 0.9
     #: g - r of old stars (bulge, bar, smooth light) and of young stars (arms, knots, outskirts), from Blanton &
     #: Moustakas, then fitted to the measured colours of centres.
     old: tuple[float, float] = (0.7, 0.98)
@@ -125,6 +128,8 @@ class ClassRanges:
             raise ValueError(
                 f"the highest sum of bulge, bar and halo is {most:g}, but at most 1 is needed: lower one of the ranges"
             )
+        if not isinstance(self.fading, numbers.Real) or not 0 <= self.fading <= 3:
+            raise ValueError(f"fading is {self.fading!r}, but a number of magnitudes is needed: give one from 0 to 3")
         for name in ("ring", "shell"):
             chance = getattr(self, name)
             if not isinstance(chance, numbers.Real) or not 0 <= chance <= 1:
@@ -194,32 +199,32 @@ _LIMITS = {
 CLASS_RANGES = (
     ClassRanges(  # Disturbed
         forms=(("irregular", 0.6), ("disc", 0.22), ("spheroid", 0.18)),
-        radius=(1.6, 4.3),
-        axis_ratio=(0.25, 0.98),
-        mu=(19.4, 21.5),
-        old=(0.68, 1.0),
-        young=(0.2, 0.55),
-        young_share=(0.35, 0.85),
+        radius=(2.39, 6.06),
+        axis_ratio=(0.16, 0.93),
+        mu=(20.43, 21.79),
+        old=(0.44, 1.45),
+        young=(0.06, 0.81),
+        young_share=(0.16, 0.91),
         bulge=(0.05, 0.3),
         arms=(0.3, 1.5),
         flocculence=(0.4, 1.0),
         pitch=(20, 45),
         arm_numbers=(1, 1, 2),
-        clumps=(0.25, 0.8),
-        lopsided=(0.25, 0.9),
-        halo=(0.0, 0.3),
-        tails=(0, 0, 1, 1, 2),
+        clumps=(0.06, 0.32),
+        lopsided=(0.1, 1.0),
+        halo=(0.0, 0.15),
+        tails=(0, 1, 1, 2),
         shell=0.25,
     ),
     ClassRanges(  # Merging
         forms=(("pair", 1.0),),
-        radius=(1.6, 5.2),
-        axis_ratio=(0.25, 0.8),
-        mu=(19.2, 21.0),
-        old=(0.72, 1.0),
-        young=(0.3, 0.65),
+        radius=(1.19, 2.63),
+        axis_ratio=(0.45, 0.87),
+        mu=(19.03, 21.46),
+        old=(0.67, 1.43),
+        young=(-0.05, 0.68),
         young_share=(0.1, 0.5),
-        sersic=(1.0, 4.0),
+        sersic=(1.0, 2.18),
         bulge=(0.1, 0.5),
         arms=(0.3, 1.5),
         flocculence=(0.3, 0.9),
@@ -227,157 +232,163 @@ CLASS_RANGES = (
         arm_numbers=(1, 2, 2),
         clumps=(0.1, 0.4),
         lopsided=(0.1, 0.6),
-        halo=(0.1, 0.45),
+        halo=(0.02, 0.25),
         tails=(0, 1, 1, 2),
         shell=0.35,
-        separation=(1.0, 4.2),
+        separation=(1.1, 4.8),
     ),
     ClassRanges(  # Round Smooth
-        forms=(("spheroid", 0.85), ("disc", 0.15)),
-        radius=(1.4, 2.2),
-        axis_ratio=(0.92, 1.0),
-        mu=(19.3, 20.9),
-        old=(0.53, 0.99),
-        young=(0.35, 0.65),
+        forms=(("spheroid", 0.9), ("disc", 0.1)),
+        radius=(1.07, 3.99),
+        axis_ratio=(0.87, 0.99),
+        mu=(19.75, 21.37),
+        old=(0.4, 1.27),
+        young=(0.35, 0.67),
         young_share=(0.1, 0.5),
-        sersic=(1.0, 4.5),
+        sersic=(0.51, 3.99),
         bulge=(0.1, 0.35),
         arms=(0.0, 0.25),
         flocculence=(0.2, 0.6),
         pitch=(12, 30),
         arm_numbers=(2, 3),
-        clumps=(0.03, 0.15),
-        halo=(0.0, 0.25),
+        clumps=(0.02, 0.2),
+        halo=(0.0, 0.2),
     ),
     ClassRanges(  # In-between Round Smooth
         forms=(("spheroid", 0.85), ("disc", 0.15)),
-        radius=(1.85, 2.25),
-        axis_ratio=(0.48, 0.72),
-        mu=(19.3, 20.3),
-        old=(0.71, 1.07),
-        young=(0.35, 0.65),
+        radius=(1.19, 3.34),
+        axis_ratio=(0.39, 0.74),
+        mu=(19.58, 21.15),
+        old=(0.41, 1.1),
+        young=(0.35, 0.67),
         young_share=(0.1, 0.5),
-        sersic=(0.9, 4.0),
+        sersic=(0.51, 1.64),
         bulge=(0.1, 0.35),
         arms=(0.0, 0.25),
         flocculence=(0.2, 0.6),
         pitch=(12, 30),
         arm_numbers=(2, 3),
-        clumps=(0.03, 0.15),
-        halo=(0.0, 0.2),
+        clumps=(0.02, 0.2),
+        halo=(0.0, 0.1),
     ),
     ClassRanges(  # Cigar Shaped Smooth
         forms=(("spheroid", 1.0),),
-        radius=(2.1, 3.6),
-        axis_ratio=(0.2, 0.42),
-        mu=(19.3, 20.7),
-        old=(0.65, 1.08),
-        sersic=(0.7, 2.2),
-        clumps=(0.02, 0.1),
-        halo=(0.0, 0.15),
+        radius=(2.11, 5.62),
+        axis_ratio=(0.2, 0.45),
+        mu=(19.08, 22.8),
+        old=(0.24, 1.13),
+        sersic=(0.45, 1.1),
+        clumps=(0.02, 0.2),
+        halo=(0.0, 0.04),
     ),
     ClassRanges(  # Barred Spiral
         forms=(("disc", 1.0),),
-        radius=(4.2, 9.0),
-        axis_ratio=(0.55, 1.0),
-        mu=(20.1, 21.7),
-        old=(0.8, 1.05),
-        young=(0.17, 0.5),
-        young_share=(0.2, 0.6),
+        radius=(2.02, 12.05),
+        axis_ratio=(0.59, 0.95),
+        mu=(19.68, 22.36),
+        old=(0.79, 1.36),
+        young=(0.29, 0.71),
+        young_share=(0.05, 0.89),
         sersic=(1.0, 2.5),
-        bulge=(0.03, 0.16),
+        bulge=(0.02, 0.13),
         bulge_radius=(0.08, 0.16),
-        bar=(0.1, 0.28),
-        bar_length=(0.5, 1.0),
-        arms=(0.4, 2.0),
+        bar=(0.12, 0.32),
+        bar_length=(0.6, 1.1),
+        arms=(0.3, 1.6),
         arm_sharpness=(0.8, 2.5),
-        flocculence=(0.15, 0.7),
+        flocculence=(0.1, 0.5),
         pitch=(9, 30),
         arm_numbers=(2, 2, 2, 3),
-        ring=0.35,
-        clumps=(0.15, 0.5),
-        lopsided=(0.0, 0.25),
+        ring=0.25,
+        clumps=(0.02, 0.2),
+        lopsided=(0.0, 0.1),
         dust=(0.0, 0.4),
+        bar_ratio=(0.18, 0.36),
+        halo=(0.0, 0.08),
     ),
     ClassRanges(  # Unbarred Tight Spiral
         forms=(("disc", 1.0),),
-        radius=(3.4, 5.2),
-        axis_ratio=(0.66, 1.0),
-        mu=(20.1, 21.4),
-        old=(0.95, 1.22),
-        young=(0.3, 0.65),
-        young_share=(0.2, 0.6),
+        radius=(3.68, 8.2),
+        axis_ratio=(0.5, 0.95),
+        mu=(20.67, 22.51),
+        old=(0.63, 1.33),
+        young=(0.23, 0.68),
+        young_share=(0.07, 0.8),
         sersic=(1.0, 3.5),
-        bulge=(0.1, 0.4),
+        bulge=(0.04, 0.31),
         bulge_radius=(0.1, 0.25),
-        arms=(0.6, 2.2),
+        arms=(0.5, 2.0),
         arm_sharpness=(0.6, 2.0),
-        flocculence=(0.15, 0.8),
+        flocculence=(0.1, 0.6),
         pitch=(7, 16),
         arm_numbers=(2, 2, 3, 4),
         ring=0.2,
-        clumps=(0.1, 0.4),
-        lopsided=(0.0, 0.15),
+        clumps=(0.04, 0.37),
+        lopsided=(0.18, 0.99),
         dust=(0.0, 0.4),
+        halo=(0.0, 0.08),
     ),
     ClassRanges(  # Unbarred Loose Spiral
         forms=(("disc", 0.92), ("irregular", 0.08)),
-        radius=(3.0, 10.0),
-        axis_ratio=(0.32, 0.95),
-        mu=(20.1, 22.0),
-        old=(0.75, 1.05),
-        young=(0.12, 0.46),
-        young_share=(0.3, 0.75),
+        radius=(2.85, 4.98),
+        axis_ratio=(0.46, 1.0),
+        mu=(20.66, 22.77),
+        old=(0.346, 1.344),
+        young=(0.1, 0.7),
+        young_share=(0.14, 0.87),
         sersic=(0.9, 2.5),
-        bulge=(0.02, 0.2),
+        bulge=(0.0, 0.29),
         bulge_radius=(0.08, 0.2),
-        arms=(0.8, 3.0),
+        arms=(0.4, 2.0),
         arm_sharpness=(1.0, 3.5),
-        flocculence=(0.2, 0.9),
+        flocculence=(0.1, 0.7),
         pitch=(18, 40),
         arm_numbers=(2, 2, 2, 1, 3),
-        clumps=(0.2, 0.7),
-        lopsided=(0.05, 0.5),
+        clumps=(0.02, 0.4),
+        lopsided=(0.18, 1.0),
         dust=(0.0, 0.3),
         tails=(0, 0, 0, 0, 1),
+        halo=(0.0, 0.08),
     ),
     ClassRanges(  # Edge-on without Bulge
         forms=(("edge-on", 1.0),),
-        radius=(8.2, 17.5),
-        axis_ratio=(0.08, 0.17),
-        mu=(18.7, 20.2),
-        old=(0.74, 1.05),
-        young=(0.25, 0.6),
-        young_share=(0.25, 0.7),
+        radius=(4.63, 17.64),
+        axis_ratio=(0.07, 0.32),
+        mu=(20.53, 22.02),
+        old=(0.21, 1.22),
+        young=(-0.26, 0.7),
+        young_share=(0.1, 0.65),
         sersic=(0.8, 1.8),
-        bulge=(0.0, 0.06),
+        bulge=(0.0, 0.08),
         bulge_radius=(0.08, 0.2),
-        clumps=(0.08, 0.45),
-        lopsided=(0.0, 0.25),
+        clumps=(0.16, 0.48),
+        lopsided=(0.03, 0.63),
         dust=(0.0, 1.2),
+        fading=0.3,
+        halo=(0.0, 0.06),
     ),
     ClassRanges(  # Edge-on with Bulge
         forms=(("edge-on", 1.0),),
-        radius=(3.0, 6.4),
-        axis_ratio=(0.05, 0.14),
-        mu=(18.8, 20.3),
-        old=(0.88, 1.17),
-        young=(0.4, 0.85),
-        young_share=(0.15, 0.5),
-        sersic=(1.2, 3.5),
-        bulge=(0.15, 0.5),
-        bulge_radius=(0.14, 0.35),
-        clumps=(0.05, 0.25),
-        lopsided=(0.0, 0.15),
+        radius=(1.84, 8.51),
+        axis_ratio=(0.1, 0.35),
+        mu=(19.05, 21.63),
+        old=(0.93, 1.28),
+        young=(0.23, 0.65),
+        young_share=(0.09, 0.62),
+        sersic=(1.5, 4.0),
+        bulge=(0.21, 0.61),
+        bulge_radius=(0.09, 0.26),
+        clumps=(0.15, 0.49),
+        lopsided=(0.0, 0.36),
         dust=(0.0, 1.2),
-        halo=(0.0, 0.15),
+        halo=(0.0, 0.12),
     ),
 )
 
 
 #: Volunteers disagree about some galaxies, so this share of each class is drawn from the ranges of another class and
 #: keeps its label. The share is a choice without a source.
-AMBIGUOUS_SHARE = 0.06
+AMBIGUOUS_SHARE = 0.02
 
 #: Classes that each class is confused with, each entry with equal probability. A choice without a source.
 CONFUSED_WITH = ((1, 7, 7), (0, 3, 7), (3, 6), (2, 4, 6), (3, 9), (6, 7), (5, 7, 2), (5, 6, 0), (9,), (8, 4))
@@ -399,48 +410,63 @@ class Survey:
     """Properties of the survey and of the objects around the central galaxy."""
 
     #: The two pixel scales of cutouts, arcsec/px. A cutout has the coarser one, as about 7% do, if the extent of its
-    #: galaxy (radius plus half the distance from the centre) exceeds `coarse_radius`, arcsec.
+    #: galaxy (see `galaxynb.standin.field.extent`) exceeds `coarse_radius`, arcsec.
     pixel_scales: tuple[float, float] = (0.262, 0.524)
-    coarse_radius: float = 12.5
+    coarse_radius: float = 7.2
     #: Seeing: median FWHM in g, r, z, arcsec (Dey et al.), standard deviations of its logarithm (common to all bands,
     #: and separate for each), and the beta of the Moffat profile.
-    fwhm: tuple[float, float, float] = (1.29, 1.18, 1.11)
+    fwhm: tuple[float, float, float] = (1.17, 1.07, 1.0)
     fwhm_scatter: tuple[float, float] = (0.1, 0.04)
     moffat_beta: float = 3.0
     #: Sky noise per pixel in g, r, z, nanomaggies, and standard deviations of its logarithm (common to all bands, and
     #: separate for each; measured).
-    noise: tuple[float, float, float] = (0.00235, 0.0041, 0.0066)
-    noise_scatter: tuple[float, float] = (0.2, 0.08)
+    noise: tuple[float, float, float] = (0.0021, 0.0036, 0.00735)
+    noise_scatter: tuple[float, float] = (0.26, 0.04)
     #: Resampling correlates the noise (all measured). The weights of neighbours 1 and 2 px away: the second is
-    #: negative, as in Lanczos resampling. The share of the noise common to all bands. In z, which has the brightest
-    #: sky, the mean share of smooth noise and its scale, px.
-    noise_near: tuple[float, float] = (0.12, 0.36)
-    noise_far: tuple[float, float] = (-0.14, -0.04)
-    noise_common: float = 0.1
-    noise_smooth: tuple[float, float] = (0.03, 2.5)
-    #: Sky left after the subtraction, in units of the noise: mean in g, r, z, and standard deviation (measured).
-    sky: tuple[float, float, float] = (-0.1, -0.1, -0.03)
-    sky_scatter: float = 0.1
-    #: Stars: mean number per frame of 67 x 67 arcsec, r magnitudes, slope of log N with magnitude, and g - r
-    #: (measured).
-    stars: float = 12.5
+    #: negative, as in Lanczos resampling. Part of the noise is smooth, because of sources too faint to detect: the
+    #: least share, the mean of the rest of the share in g, r and z, and the scale in px.
+    noise_near: tuple[float, float] = (0.06, 0.15)
+    noise_far: tuple[float, float] = (-0.095, -0.07)
+    noise_least: float = 0.033
+    noise_smooth: tuple[float, float, float] = (0.007, 0.003, 0.02)
+    noise_scale: float = 2.5
+    #: Deep frames have smoother noise: the correlation of the weights with the logarithm of the noise, with the sign
+    #: changed. They show more sources: the fall of ln(number) per standard deviation of that logarithm (measured).
+    noise_follows: float = 0.75
+    shallow_crowd: float = 0.14
+    #: Sky left after the subtraction, in units of the noise: mean in g, r, z, its rise per standard deviation of the
+    #: logarithm of the noise, and the standard deviation of the rest (measured).
+    sky: tuple[float, float, float] = (-0.08, -0.07, -0.02)
+    sky_follows: float = 0.035
+    sky_scatter: float = 0.02
+    #: Stars: mean number per frame of 67 x 67 arcsec, r magnitudes, and slope of log N with magnitude (measured).
+    stars: float = 10.0
     star_magnitudes: tuple[float, float] = (13.0, 24.3)
-    star_slope: float = 0.28
-    star_colours: tuple[float, float] = (0.2, 1.6)
-    #: Background galaxies: the same quantities, and half-light radii at r = 22, arcsec.
-    galaxies: float = 13.5
+    star_slope: float = 0.24
+    #: Colours of stars: g - r of all but M dwarfs, the share of M dwarfs, and their r - z, at a g - r of about 1.45
+    #: (measured).
+    star_colours: tuple[float, float] = (0.2, 1.3)
+    dwarfs: float = 0.4
+    dwarf_colours: tuple[float, float] = (0.7, 2.2)
+    #: Background galaxies: the same quantities, half-light radii at r = 22, arcsec, and g - r. Distant red galaxies are
+    #: redder in r - z than nearby ones with the same g - r, by up to `galaxy_reddest` (measured).
+    galaxies: float = 10.5
     galaxy_magnitudes: tuple[float, float] = (17.5, 23.8)
-    galaxy_slope: float = 0.35
+    galaxy_slope: float = 0.33
     galaxy_radius: tuple[float, float] = (0.3, 1.3)
+    galaxy_colours: tuple[float, float] = (0.3, 1.45)
+    galaxy_reddest: float = 0.9
     #: Shape of the gamma distribution by which both numbers vary between frames (measured).
-    crowding: float = 7.0
+    crowding: float = 9.0
     #: Surface brightness, nanomaggies per pixel in r, above which the core of a star is saturated and has an arbitrary
     #: colour.
     saturation: float = 0.45
     #: Probabilities of a satellite trail, of a chip edge where a band is missing, and of the glow of a bright star.
     trail: float = 0.006
     chip_edge: float = 0.01
-    glow: float = 0.03
+    glow: float = 0.008
+    #: Quality of the JPEG of the survey's viewer (measured, see `galaxynb.standin.viewer`).
+    jpeg_quality: int = 90
 
 
 #: The survey of the published cutouts, with the default of each field.

@@ -11,6 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from galaxynb.data.galaxy10 import CLASS_COUNTS, CLASS_NAMES
+from galaxynb.standin.field import extent
 from galaxynb.standin.galaxies import (
     Galaxy,
     _draw_one,
@@ -393,8 +394,8 @@ def test_the_surface_brightness_is_that_of_the_ranges():
 def test_one_frame_in_fourteen_is_coarse():
     rng = np.random.default_rng(0)
 
-    def is_coarse(members):
-        return max(math.hypot(one.x, one.y) * 0.5 + one.radius for one in members) > SURVEY.coarse_radius
-
-    shares = [np.mean([is_coarse(draw_galaxy(rng, ranges)) for _ in range(200)]) for ranges in CLASS_RANGES]
+    shares = [
+        np.mean([extent(draw_galaxy(rng, ranges)) > SURVEY.coarse_radius for _ in range(200)])
+        for ranges in CLASS_RANGES
+    ]
     assert 0.03 < np.average(shares, weights=CLASS_COUNTS) < 0.13

@@ -29,7 +29,7 @@ PLAIN = {"forms": (("disc", 1.0),), "radius": (2.0, 4.0), "axis_ratio": (0.3, 0.
 RANGES = [
     field.name
     for field in dataclasses.fields(ClassRanges)
-    if field.name not in ("forms", "ring", "shell", "arm_numbers", "tails")
+    if field.name not in ("fading", "forms", "ring", "shell", "arm_numbers", "tails")
 ]
 CLASSES = range(len(CLASS_NAMES))
 
@@ -70,6 +70,12 @@ def test_every_range_is_refused_where_it_is_upside_down_or_no_pair(name):
     ):
         with pytest.raises(ValueError, match=f"^{name} is {message}"):
             plain_ranges(**{name: value})
+
+
+@pytest.mark.parametrize("fading", [-0.1, 3.1, math.nan, None, "much"])
+def test_fading_is_refused_where_it_is_no_number_of_magnitudes(fading):
+    with pytest.raises(ValueError, match=r"^fading is .*, but a number of magnitudes is needed: give one from 0 to 3$"):
+        plain_ranges(fading=fading)
 
 
 FORMS = ("spheroid", "disc", "edge-on", "irregular", "pair")
