@@ -27,15 +27,15 @@ from galaxynb.standin.measure import (
 )
 
 __all__ = [
+    "CLOSE_BELOW",
     "JUDGED",
-    "LIMIT",
     "Closeness",
     "Sample",
     "choose_sample",
-    "close_pairs",
     "closeness_by_class",
     "closeness_verdict",
     "compare_sample",
+    "count_close_pairs",
     "distances_by_class",
     "draw_like",
     "measure_sample",
@@ -48,7 +48,7 @@ __all__ = [
 JUDGED = ("size", "axis_ratio", "brightness", "galaxy_rb", "n_sources")
 
 #: Two samples are close in a quantity if their Kolmogorov-Smirnov distance is below this.
-LIMIT = 0.2
+CLOSE_BELOW = 0.2
 
 
 _PUBLISHED_SIDE = BASE  # px: side of the published images
@@ -336,7 +336,7 @@ def distances_by_class(closeness):
     Examples
     --------
     >>> sample = Sample(draw_like([2, 8], size=64), np.array([2, 8]), np.array([0.1, 0.2]), "real")
-    >>> distances_by_class(compare_sample(sample, measure_sample(sample)))["Galaxy size (px)"].count()
+    >>> int(distances_by_class(compare_sample(sample, measure_sample(sample)))["Galaxy size (px)"].count())
     2
     """
     rows = closeness.table.set_index(["Quantity", "Class"])
@@ -348,7 +348,7 @@ def distances_by_class(closeness):
     return table
 
 
-def close_pairs(closeness):
+def count_close_pairs(closeness):
     """Count the pairs of a class and a quantity of `JUDGED` in which both sides are close.
 
     Parameters
@@ -358,24 +358,28 @@ def close_pairs(closeness):
     Returns
     -------
     pandas.DataFrame
-        One row for each quantity and a last one for ``all``: ``Quantity``; ``Pairs``, the number of classes that both
-        sides have; ``Close``, the number of those with a distance below `LIMIT`; and ``Expected``, the number that two
-        samples of the same distribution would reach on average with as many galaxies, by `same_within`.
+        One row for each quantity and a last one for ``all``, with these columns:
+
+        - ``Quantity``
+        - ``Pairs``: number of classes that both sides have.
+        - ``Close``: number of those with a distance below `CLOSE_BELOW`.
+        - ``Expected``: number that two samples of the same distribution would reach on average with as many galaxies,
+          by `same_within`.
 
     Examples
     --------
     >>> sample = Sample(draw_like([2, 8], size=64), np.array([2, 8]), np.array([0.1, 0.2]), "real")
-    >>> close_pairs(compare_sample(sample, measure_sample(sample)))["Pairs"].tolist()
+    >>> count_close_pairs(compare_sample(sample, measure_sample(sample)))["Pairs"].tolist()
     [2, 2, 2, 2, 2, 10]
     """
     rows = _judged(closeness).dropna(subset="KS distance")
     sizes = zip(rows["Number (stand-in)"], rows[f"Number ({closeness.other})"], strict=True)
-    chance = {pair: same_within(LIMIT, *pair) for pair in set(sizes)}
+    chance = {pair: same_within(CLOSE_BELOW, *pair) for pair in set(sizes)}
     pairs = []
     for title in [*(QUANTITIES[column] for column in JUDGED), "all"]:
         some = rows if title == "all" else rows[rows["Quantity"] == title]
         sizes = zip(some["Number (stand-in)"], some[f"Number ({closeness.other})"], strict=True)
-        close = int((some["KS distance"] < LIMIT - _ROUNDING).sum())
+        close = int((some["KS distance"] < CLOSE_BELOW - _ROUNDING).sum())
         pairs.append((title, len(some), close, sum(chance[pair] for pair in sizes)))
     return pd.DataFrame(pairs, columns=["Quantity", "Pairs", "Close", "Expected"])
 
@@ -399,7 +403,7 @@ def closeness_verdict(closeness):
     >>> closeness_verdict(compare_sample(sample, measure_sample(sample)))[0].partition(",")[0]
     'Of 5 pairs of a class and a quantity'
     """
-    *each, total = close_pairs(closeness).to_dict("records")
+    *each, total = count_close_pairs(closeness).to_dict("records")
     if not total["Pairs"]:
         return [
             "The closeness of the stand-in is unknown.",
@@ -410,8 +414,8 @@ def closeness_verdict(closeness):
     counts = [f"{re.split(r',| [(]', row['Quantity'])[0].lower()} {row['Close']} of {row['Pairs']}" for row in each]
     return [
         f"Of {total['Pairs']} pairs of a class and a quantity, {total['Close']} have a Kolmogorov-Smirnov distance "
-        f"below {LIMIT:.2f} between the stand-in ({ours} images per class) and {_NAMES[closeness.other]} ({theirs}); "
-        f"two samples of the same distribution would reach about {total['Expected']:.0f}.",
+        f"below {CLOSE_BELOW:.2f} between the stand-in ({ours} images per class) and {_NAMES[closeness.other]} "
+        f"({theirs}); two samples of the same distribution would reach about {total['Expected']:.0f}.",
         f"By quantity: {', '.join(counts)}.",
     ]
 

@@ -8,16 +8,16 @@ import pytest
 from galaxynb.data.catalog import load_catalog
 from galaxynb.data.galaxy10 import CLASS_NAMES
 from galaxynb.standin.closeness import (
+    CLOSE_BELOW,
     JUDGED,
-    LIMIT,
     Closeness,
     Sample,
     _short,
     choose_sample,
-    close_pairs,
     closeness_by_class,
     closeness_verdict,
     compare_sample,
+    count_close_pairs,
     distances_by_class,
     draw_like,
     measure_sample,
@@ -124,7 +124,7 @@ def test_a_real_file_is_compared_with_a_standin_of_its_size_and_classes(table, d
     known = close.table[np.isfinite(close.table["Median ratio"])]
     assert known["Median ratio"].to_numpy() == pytest.approx(1)
     assert close.table["KS distance"].dropna().eq(0).all()
-    pairs = close_pairs(close).set_index("Quantity")
+    pairs = count_close_pairs(close).set_index("Quantity")
     assert (pairs["Close"] == pairs["Pairs"]).all()
     first, second = closeness_verdict(close)
     assert first.startswith("Of 50 pairs of a class and a quantity, 50 have a Kolmogorov-Smirnov distance below 0.20")
@@ -145,12 +145,12 @@ def half():
 
 def test_two_halves_of_the_published_images_are_as_close_as_expected(half):
     """Neighbouring rows of one file are two samples of one distribution."""
-    *each, total = close_pairs(half).to_dict("records")
+    *each, total = count_close_pairs(half).to_dict("records")
     assert [row["Quantity"] for row in each] == [QUANTITIES[column] for column in JUDGED]
     assert (sum(row["Pairs"] for row in each), total["Pairs"]) == (50, 50)
     assert sum(row["Close"] for row in each) == total["Close"]
     assert sum(row["Expected"] for row in each) == pytest.approx(total["Expected"])
-    assert total["Expected"] == pytest.approx(50 * same_within(LIMIT, 25, 25), abs=2)
+    assert total["Expected"] == pytest.approx(50 * same_within(CLOSE_BELOW, 25, 25), abs=2)
     assert total["Close"] == pytest.approx(total["Expected"], abs=12)
 
 
@@ -163,21 +163,21 @@ def test_distances_by_class_are_those_of_the_table(half):
     for title in titles:
         assert distances[title].tolist() == [rows[title, name] for name in CLASS_NAMES]
     assert distances[["Stand-in", "Published"]].isin(range(23, 27)).all(axis=None)
-    below = (distances[titles] < LIMIT - 1e-9).sum()
-    assert close_pairs(half).set_index("Quantity")["Close"][titles].tolist() == below.tolist()
+    below = (distances[titles] < CLOSE_BELOW - 1e-9).sum()
+    assert count_close_pairs(half).set_index("Quantity")["Close"][titles].tolist() == below.tolist()
 
 
 def test_a_distance_at_the_limit_is_not_close(half):
     table = half.table.assign(**{"KS distance": 0.1 + 0.1})
-    assert close_pairs(half._replace(table=table))["Close"].tolist() == [0] * 6
+    assert count_close_pairs(half._replace(table=table))["Close"].tolist() == [0] * 6
     table = half.table.assign(**{"KS distance": 0.19})
-    assert close_pairs(half._replace(table=table))["Close"].tolist() == [10] * 5 + [50]
+    assert count_close_pairs(half._replace(table=table))["Close"].tolist() == [10] * 5 + [50]
 
 
 def test_a_class_that_one_side_lacks_makes_no_pair(half):
     lacking = half.table["Class"] == CLASS_NAMES[3]
     table = half.table.assign(**{"KS distance": half.table["KS distance"].mask(lacking)})
-    assert close_pairs(half._replace(table=table))["Pairs"].tolist() == [9] * 5 + [45]
+    assert count_close_pairs(half._replace(table=table))["Pairs"].tolist() == [9] * 5 + [45]
 
 
 def test_images_too_small_to_measure_are_not_and_say_so(tiny_galaxy10, tmp_path):

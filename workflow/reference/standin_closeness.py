@@ -47,11 +47,11 @@ from galaxynb.networks.training import Phase, fit, settings_digest
 from galaxynb.provenance import checkout_state
 from galaxynb.results.evaluation import Estimate, accuracy_interval
 from galaxynb.standin.closeness import (
-    LIMIT,
+    CLOSE_BELOW,
     Sample,
     choose_sample,
-    close_pairs,
     compare_sample,
+    count_close_pairs,
     distances_by_class,
     draw_like,
     measure_sample,
@@ -109,10 +109,10 @@ def distributions(options):
     overall = close.table[close.table["Class"] == "all"].set_index("Quantity")["KS distance"]
     return {
         "images": len(labels),
-        "limit": LIMIT,
+        "limit": CLOSE_BELOW,
         "distances": json.loads(distances_by_class(close).to_json(orient="records")),
         "overall": json.loads(overall.to_json()),
-        "pairs": close_pairs(close).to_dict("records"),
+        "pairs": count_close_pairs(close).to_dict("records"),
     }
 
 
@@ -374,10 +374,16 @@ def tables(parts, before=None):
     `parts` are the parts of the record, and `before` those of an earlier one, to which they are compared.
     """
     before = before or {}
-    now, then = summary(parts), summary(before)
+    then = summary(before)
     rows = [
-        {"What was measured": what, "Before": then[what][0], "Result": result, "95% interval": interval, "On": on}
-        for what, (result, interval, on) in now.items()
+        {
+            "What was measured": what,
+            "Before": then[what][0] + (f" ({then[what][2]})" if then[what][2] not in ("", on) else ""),
+            "Result": result,
+            "95% interval": interval,
+            "On": on,
+        }
+        for what, (result, interval, on) in summary(parts).items()
     ]
     recalls = {
         "One look": recall_texts(parts, "real", "real"),
@@ -410,7 +416,7 @@ def summary(parts):
     what = f"Accuracy of {NEIGHBOURS} nearest neighbours on {SIDE} by {SIDE} raw pixels"
     on = "{test images:,} stand-ins, {training images:,} neighbours; published images reach {published accuracy:.2f}"
     add(what, "hardness", "accuracy", None, on)
-    what = f"Pairs of a class and a quantity with a distance below {LIMIT:.2f}"
+    what = f"Pairs of a class and a quantity with a distance below {CLOSE_BELOW:.2f}"
     rows[what] = pairs_row(parts["distributions"]) if "distributions" in parts else (NOT_MEASURED, "", "")
     alone, other = "DenseNet121 trained on stand-ins alone", "DenseNet121 trained on the other real images"
     add(
