@@ -79,9 +79,10 @@ kernel: $(VENV)/ready ## register a Jupyter kernel: galaxynb, or galaxynb-jax wi
 	@$(RUN) kernel --user --name galaxynb$(patsubst %,-%,$(filter-out tensorflow,$(BACKEND)))
 
 # Measure the stand-in first: the last two programs change tracked files, and its records would then say "uncommitted
-# changes". The published images come before it, because it is compared with them: the same images give the same file.
+# changes". Measure a folder of published images before it, because it is compared with them. The same images give the
+# same file.
 reference: $(VENV)/ready ## repeat the measurements in book/reference/ (after make book; REAL=FOLDER for real images)
-	@$(if $(REAL),$(RUN) workflow/reference/published_cutouts.py "$(REAL)" galaxynb/standin/published_cutouts.csv)
+	@test ! -d "$(REAL)" || $(RUN) workflow/reference/published_cutouts.py "$(REAL)" galaxynb/standin/published_cutouts.csv
 	@$(RUN) workflow/reference/standin_closeness.py book/reference/standin_closeness.csv --work "$$RUNS/closeness" \
 		$(if $(REAL),--real "$(REAL)")
 	@$(RUN) workflow/reference/noise_calibration.py "$$RUNS/quick-standin" book/reference/noise_calibration.csv
