@@ -498,7 +498,8 @@ def _central(segments):
 def _correlations(plane, sky):
     """Return the correlation of sky pixels 1, 2 and 3 px apart, NaN if there are none or all are equal."""
     number = np.count_nonzero(sky)
-    values = np.where(sky, plane - (plane[sky].mean() if number else 0), 0).astype(np.float32)
+    # Not float32: BLAS adds in an order that depends on threads and memory, which would change the fourth digit.
+    values = np.where(sky, plane - (plane[sky].mean() if number else 0.0), 0.0)
     variance = np.square(values).sum() / max(number, 1)
     if variance == 0:
         return [np.nan] * 3
