@@ -78,9 +78,11 @@ kernel: $(VENV)/ready ## register a Jupyter kernel: galaxynb, or galaxynb-jax wi
 		f" $(VENV)/bin/python -m pip install {name}, then repeat the command.")'
 	@$(RUN) kernel --user --name galaxynb$(patsubst %,-%,$(filter-out tensorflow,$(BACKEND)))
 
-# Measure the stand-in first: the other two programs change tracked files, and its records would then say "uncommitted
-# changes".
-reference: $(VENV)/ready ## repeat the measurements in book/reference/ (after make book; REAL=file.h5 for real images)
+# Measure the stand-in first: the last two programs change tracked files, and its records would then say "uncommitted
+# changes". Measure a folder of published images before it, because it is compared with them. The same images give the
+# same file.
+reference: $(VENV)/ready ## repeat the measurements in book/reference/ (after make book; REAL=FOLDER for real images)
+	@test ! -d "$(REAL)" || $(RUN) workflow/reference/published_cutouts.py "$(REAL)" galaxynb/standin/published_cutouts.csv
 	@$(RUN) workflow/reference/standin_closeness.py book/reference/standin_closeness.csv --work "$$RUNS/closeness" \
 		$(if $(REAL),--real "$(REAL)")
 	@$(RUN) workflow/reference/noise_calibration.py "$$RUNS/quick-standin" book/reference/noise_calibration.csv

@@ -9,6 +9,7 @@ from paths import SHARED
 from galaxynb.data.galaxy10 import CLASS_COUNTS, IMAGES, LABELS, STANDIN_ATTRIBUTE, TRUTH
 
 REAL_SAMPLE = SHARED / "real_sample" / "galaxy10_sample.h5"
+REAL_IMAGES = SHARED / "real_images"
 REAL_COORDINATES = REAL_SAMPLE.with_name("Galaxy10_coord.csv")
 
 
@@ -57,6 +58,14 @@ def real_sample():
     if not REAL_SAMPLE.is_file():
         pytest.skip(f"needs 60 real images, which this repository does not hold: put them at {REAL_SAMPLE}")
     return REAL_SAMPLE
+
+
+@pytest.fixture(scope="session")
+def real_images():
+    """Return the folder of the genuine images that the package holds measurements of, or skip the test."""
+    if not REAL_IMAGES.is_dir():
+        pytest.skip(f"needs 499 real images, which this repository does not hold: put them at {REAL_IMAGES}")
+    return REAL_IMAGES
 
 
 @pytest.fixture(scope="session")

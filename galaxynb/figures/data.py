@@ -250,14 +250,14 @@ def side_by_side(standin, real, labels, *, real_labels=None, n=3, names=("Stand-
     return figure
 
 
-#: Quantities of the whole image that `standin_closeness` shows. Green stands for all three channels.
+#: Quantities of the whole image that `standin_closeness` shows. Green stands for all three channels. The correlation at
+#: 2 px is left out: its median in green is close to 0, so a ratio to it means nothing.
 _FRAME = (
     "Mean",
     "Standard deviation G (0 to 1)",
     "Sky G",
     "Sky noise G",
     "Sky correlation G, 1 px",
-    "Sky correlation G, 2 px",
     "Sky correlation G, 3 px",
     "Off-centre sources",
     "Bright off-centre sources",
@@ -269,15 +269,14 @@ _FRAME = (
 def standin_closeness(table):
     """Show how close a stand-in comes to published or real images: medians with ranges from 10% to 90%.
 
-    The upper panel has the quantities of the whole image, as a ratio to the median (or mean) of the other images. The
-    lower panels have the galaxies' size and axis ratio in each class.
+    The upper panel has the quantities of the whole image, as a ratio to the median of the other images. The lower
+    panels have the galaxies' size and axis ratio in each class.
 
     Parameters
     ----------
     table : pandas.DataFrame
         The ``table`` that `compare_sample` returns. Columns: ``Quantity``, ``Class``, and ``10% (name)``,
-        ``50% (name)`` and ``90% (name)`` of the stand-in and of the other images; if these have no median,
-        ``Mean (name)`` too. Unknown numbers (NaN) are not drawn.
+        ``50% (name)`` and ``90% (name)`` of the stand-in and of the other images. Unknown numbers (NaN) are not drawn.
 
     Returns
     -------
@@ -312,22 +311,22 @@ def standin_closeness(table):
     rows = [quantity for quantity in _FRAME if (quantity, "all") in values.index]
     for y, quantity in enumerate(rows):
         row = values.loc[(quantity, "all")]
-        unit = abs(_middle(row, other))
+        unit = abs(row[f"50% ({other})"])
         _interval(frame, y + 0.17, row, other, unit, ORANGE, "D")
-        _interval(frame, y - 0.17, row, "stand-in", unit, BLUE, "o", wanted=other)
+        _interval(frame, y - 0.17, row, "stand-in", unit, BLUE, "o")
     frame.axvline(1, color="0.6", linewidth=1, zorder=0)
     frame.set_yticks(range(len(rows)), [name.removesuffix(" (0 to 1)").removesuffix(" (px)") for name in rows])
     frame.set_ylim(len(rows) - 0.4, -0.6)
     low, high = frame.get_xlim()
     frame.set_xlim(max(low, -1), min(high, 4))
-    frame.set_xlabel(f"Ratio to the {'published value' if other == 'published' else 'median of ' + other}")
+    frame.set_xlabel(f"Ratio to the {'published median' if other == 'published' else 'median of ' + other}")
     sizes, ratios = bottom.subplots(1, 2, sharey=True)
     for ax, quantity, logarithmic in ((sizes, "Galaxy size (px)", True), (ratios, "Galaxy axis ratio", False)):
         for k, title in enumerate(CLASS_NAMES):
             if (quantity, title) in values.index:
                 row = values.loc[(quantity, title)]
                 _interval(ax, k + 0.17, row, other, 1, ORANGE, "D")
-                _interval(ax, k - 0.17, row, "stand-in", 1, BLUE, "o", wanted=other)
+                _interval(ax, k - 0.17, row, "stand-in", 1, BLUE, "o")
         ax.set_xlabel(quantity)
         if logarithmic and ax.lines:
             ax.set_xscale("log")
@@ -347,19 +346,10 @@ def standin_closeness(table):
     return figure
 
 
-def _middle(row, name):
-    """Return the median, or the mean if there is no median."""
-    median = row[f"50% ({name})"]
-    return median if np.isfinite(median) else row.get(f"Mean ({name})", np.nan)
-
-
-def _interval(ax, y, row, name, unit, colour, marker, wanted=None):
-    """Draw a median with its range from 10% to 90%; draw only the mean if `wanted` has no median."""
-    by_mean = not np.isfinite(row[f"50% ({wanted or name})"])
-    middle = row.get(f"Mean ({name})", np.nan) if by_mean else row[f"50% ({name})"]
+def _interval(ax, y, row, name, unit, colour, marker):
+    """Draw a median with its range from 10% to 90%."""
+    low, middle, high = (row[f"{at} ({name})"] for at in ("10%", "50%", "90%"))
     if not (np.isfinite(middle) and np.isfinite(unit) and unit > 0):
         return
-    low, high = row[f"10% ({name})"], row[f"90% ({name})"]
-    if np.isfinite([low, high]).all() and not by_mean:
-        ax.plot([low / unit, high / unit], [y, y], color=colour, linewidth=2.2, solid_capstyle="round")
+    ax.plot([low / unit, high / unit], [y, y], color=colour, linewidth=2.2, solid_capstyle="round")
     ax.plot(middle / unit, y, color=colour, marker=marker, markersize=6, markeredgecolor="white", markeredgewidth=0.6)

@@ -1,9 +1,9 @@
 """Measure how close a stand-in comes to real images.
 
-`compare_sample` compares a stand-in with the figures measured on published images. It compares a real file with a
-stand-in that it draws for this purpose, with the same size and classes. `galaxynb.standin.measure` defines what is
-measured. All images pass through the same JPEG compression first: the published figures were measured on JPEGs, and
-whether the images of a real file were ever compressed is unknown. This module draws no figure.
+`compare_sample` compares a stand-in with published images. It compares a real file with a stand-in that it draws for
+this purpose, with the same size and classes. `galaxynb.standin.measure` defines what is measured. All images pass
+through the same JPEG compression first: the published images were JPEGs, and whether the images of a real file were
+ever compressed is unknown. This module draws no figure.
 """
 
 import re
@@ -19,19 +19,24 @@ from galaxynb.standin.field import BASE, draw_cutout
 from galaxynb.standin.measure import (
     QUANTITIES,
     SMALLEST_MEASURED,
-    against_published,
     as_jpeg,
     compare_images,
     measure_cutouts,
+    published_measurements,
+    same_within,
 )
 
 __all__ = [
+    "CLOSE_BELOW",
+    "JUDGED",
     "Closeness",
     "Sample",
     "choose_sample",
     "closeness_by_class",
     "closeness_verdict",
     "compare_sample",
+    "count_close_pairs",
+    "distances_by_class",
     "draw_like",
     "measure_sample",
     "overall_closeness",
@@ -39,12 +44,14 @@ __all__ = [
 ]
 
 
-_PUBLISHED_SIDE = BASE  # px: side of the images behind the published figures
+#: Columns of `measure_cutouts` by which `closeness_verdict` judges each class.
+JUDGED = ("size", "axis_ratio", "brightness", "galaxy_rb", "n_sources")
+
+#: Two samples are close in a quantity if their Kolmogorov-Smirnov distance is below this.
+CLOSE_BELOW = 0.2
 
 
-_NEAR = 0.2  # medians are near if they differ by at most this share of the median, or of the range from 10% to 90%
-
-_BANDS = ("r", "g", "b")
+_PUBLISHED_SIDE = BASE  # px: side of the published images
 
 _OWN_STREAM = 2  # first spawn key of the random streams, which differ from those of stand-in files
 
@@ -71,15 +78,12 @@ class Sample(NamedTuple):
 
 
 class Closeness(NamedTuple):
-    """A comparison of a stand-in with the published figures, or with a real file.
+    """A comparison of a stand-in with published images, or with a real file.
 
     Attributes
     ----------
     table : pandas.DataFrame
-        One row for each quantity over all images, and one for each quantity of a class. The columns are ``Quantity``,
-        ``Class``, the quantiles ``10% (stand-in)``, ``50% (stand-in)`` and ``90% (stand-in)``, and the same quantiles
-        of `other`. A comparison with the published figures also has the means, ``Target`` and ``Met``. A comparison
-        with a file has ``Median ratio`` and ``Spread ratio``.
+        Result of `compare_images`. Instead of a and b, the names of its columns have ``stand-in`` and `other`.
     other : {"published", "this file"}
         The other side of the comparison.
     standin : ndarray of uint8, shape (M, H, H, 3), or None
@@ -136,7 +140,7 @@ def choose_sample(catalog, n, *, seed=0):
     return Sample(catalog.take(rows), catalog.labels[rows], catalog.redshift[rows], catalog.kind)
 
 
-def draw_like(labels, *, seed=0, size=_PUBLISHED_SIDE, shrunk=None, progress=False):
+def draw_like(labels, *, seed=0, size=_PUBLISHED_SIDE, shrunk=None, jpeg=False, progress=False):
     """Draw stand-in images of the given classes in memory.
 
     The images follow the same distribution as those of `make_standin`, but none of them is in any of its files.
@@ -151,6 +155,8 @@ def draw_like(labels, *, seed=0, size=_PUBLISHED_SIDE, shrunk=None, progress=Fal
         Side in pixels at which the images are drawn.
     shrunk : int, optional
         Side in pixels to which each image is then shrunk, by area averaging as in `prepare_cache`.
+    jpeg : bool, optional
+        Whether each image passes through `as_jpeg` before it is shrunk.
     progress : bool, optional
         Whether to show a progress bar.
 
@@ -164,6 +170,7 @@ def draw_like(labels, *, seed=0, size=_PUBLISHED_SIDE, shrunk=None, progress=Fal
     for k, label in enumerate(tqdm(labels, desc="drawing", unit="image", disable=not progress)):
         rng = np.random.Generator(np.random.SFC64(np.random.SeedSequence(seed, spawn_key=(_OWN_STREAM, k))))
         image = draw_cutout(rng, int(label), size=size)[0]
+        image = as_jpeg(image[np.newaxis])[0] if jpeg else image
         images[k] = image if side == size else cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
     return images
 
@@ -198,7 +205,7 @@ def measure_sample(sample, *, progress=False):
 
 
 def compare_sample(sample, table, *, seed=0, progress=False):
-    """Compare a stand-in with the published figures, or a real file with a stand-in drawn for it.
+    """Compare a stand-in with published images, or a real file with a stand-in drawn for it.
 
     Parameters
     ----------
@@ -207,7 +214,7 @@ def compare_sample(sample, table, *, seed=0, progress=False):
         Result of `measure_sample` for this sample.
     seed : int, optional
         Seed of a stand-in that this function draws: for a real file, and for a stand-in whose side is not the 256 px
-        of the published figures.
+        of the published images.
     progress : bool, optional
         Whether to show progress bars.
 
@@ -222,23 +229,19 @@ def compare_sample(sample, table, *, seed=0, progress=False):
     >>> closeness.other, closeness.standin.shape
     ('this file', (2, 64, 64, 3))
     """
-    side = sample.images.shape[1]
-    drawn = None
-    if sample.kind == "real" or side != _PUBLISHED_SIDE:
-        drawn = draw_like(
-            sample.labels, seed=seed, size=side if sample.kind == "real" else _PUBLISHED_SIDE, progress=progress
-        )
+    real, side = sample.kind == "real", sample.images.shape[1]
+    ours, drawn = table, None
+    if real or side != _PUBLISHED_SIDE:
+        drawn = draw_like(sample.labels, seed=seed, size=side if real else _PUBLISHED_SIDE, progress=progress)
         ours = _measure_or_nan(drawn, progress)
+    if real:
+        theirs, labels, other = table, sample.labels, "this file"
     else:
-        ours = table
-    if sample.kind == "real":
-        both = compare_images(ours, table, labels_a=sample.labels, labels_b=sample.labels)
-        names = {"(a)": "(stand-in)", "(b)": "(this file)"}
-        both.columns = [_renamed(column, names) for column in both.columns]
-        return Closeness(both, "this file", drawn)
-    judged = against_published(ours, labels=sample.labels)
-    plain = {column: f"{column} (stand-in)" for column in ("Mean", "10%", "50%", "90%")}
-    return Closeness(judged.rename(columns=plain), "published", None)
+        theirs = published_measurements()
+        labels, other, drawn = theirs["class"], "published", None
+    both = compare_images(ours, theirs, labels_a=sample.labels, labels_b=labels)
+    both.columns = [column.replace("(a)", "(stand-in)").replace("(b)", f"({other})") for column in both.columns]
+    return Closeness(both, other, drawn)
 
 
 def readable_closeness(closeness):
@@ -251,25 +254,16 @@ def readable_closeness(closeness):
     Returns
     -------
     pandas.DataFrame
-        One row per row of `closeness.table`, all text: ``Quantity``, ``Class``, and for both sides the median with
-        the range from 10% to 90%, or the mean where only the mean is known. ``Target`` and ``Met`` follow, or
-        ``Ratio of medians``.
+        One row per row of `closeness.table`, all text: ``Quantity``, ``Class``, for both sides the median with the
+        range from 10% to 90%, ``Ratio of medians`` and ``KS distance``.
     """
     table, other = closeness.table, closeness.other
-    rows = []
-    for row in table.to_dict("records"):
-        line = {
-            "Quantity": row["Quantity"],
-            "Class": row["Class"],
-            "Stand-in": _number_text(row, "stand-in", other),
-            other.capitalize(): _number_text(row, other, other),
-        }
-        if "Target" in row:
-            line |= {"Target": row["Target"], "Met": _met_text(row["Met"])}
-        else:
-            line |= {"Ratio of medians": _short(row["Median ratio"])}
-        rows.append(line)
-    return pd.DataFrame(rows)
+    texts = table[["Quantity", "Class"]].copy()
+    for title, whose in {"Stand-in": "stand-in", other.capitalize(): other}.items():
+        texts[title] = [_range_text(row, whose) for row in table.to_dict("records")]
+    texts["Ratio of medians"] = table["Median ratio"].map(_short)
+    texts["KS distance"] = table["KS distance"].map(_hundredths)
+    return texts
 
 
 def overall_closeness(closeness):
@@ -295,7 +289,7 @@ def overall_closeness(closeness):
 
 
 def closeness_by_class(closeness):
-    """Return size, axis ratio and colours of the central galaxies of each class as text.
+    """Return size, axis ratio, brightness and colour of the central galaxies of each class as text.
 
     Parameters
     ----------
@@ -304,29 +298,90 @@ def closeness_by_class(closeness):
     Returns
     -------
     pandas.DataFrame
-        One row per class, all text: ``Class``, then size, axis ratio and the median red, green and blue of the
-        centre, each for both sides.
+        One row per class, all text: ``Class``, then the median of each quantity for both sides. Size and axis ratio
+        also have the range from 10% to 90%.
 
     Examples
     --------
-    >>> sample = Sample(draw_like([2], size=64), np.array([2]), np.array([0.1]), "real")
+    >>> sample = Sample(draw_like([2, 8], size=64), np.array([2, 8]), np.array([0.1, 0.2]), "real")
     >>> closeness_by_class(compare_sample(sample, measure_sample(sample)))["Class"][2]
     'Round Smooth'
     """
     table, other = closeness.table.set_index(["Quantity", "Class"]), closeness.other
-    rows = []
-    for name in CLASS_NAMES:
-        row = {"Class": name}
-        for title, column in {"Size, px": "size", "Axis ratio": "axis_ratio"}.items():
-            for whose in ("stand-in", other):
-                record = table.loc[(QUANTITIES[column], name)]
-                row[f"{title}: {whose}"] = _number_text(record, whose, other, "–")
+    texts = pd.DataFrame({"Class": CLASS_NAMES})
+    titles = {"Size, px": "size", "Axis ratio": "axis_ratio", "Brightness": "brightness", "ln(R/B)": "galaxy_rb"}
+    for title, column in titles.items():
         for whose in ("stand-in", other):
-            medians = [table.loc[(QUANTITIES[f"centre_{band}"], name), f"50% ({whose})"] for band in _BANDS]
-            known = np.isfinite(medians).all()
-            row[f"Centre R, G, B: {whose}"] = ", ".join(f"{value:.0f}" for value in medians) if known else ""
-        rows.append(row)
-    return pd.DataFrame(rows)
+            rows = [table.loc[QUANTITIES[column], name] for name in CLASS_NAMES]
+            ranged = column in ("size", "axis_ratio")
+            texts[f"{title}: {whose}"] = [
+                _range_text(row, whose) if ranged else _short(row[f"50% ({whose})"]) for row in rows
+            ]
+    return texts
+
+
+def distances_by_class(closeness):
+    """Return the Kolmogorov-Smirnov distance of each quantity in `JUDGED` for each class.
+
+    Parameters
+    ----------
+    closeness : Closeness
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per class: ``Class``, one column per quantity, and ``Stand-in`` and ``Published`` or ``This file``
+        with the number of galaxies measured. A distance is NaN if one side has no galaxy of the class.
+
+    Examples
+    --------
+    >>> sample = Sample(draw_like([2, 8], size=64), np.array([2, 8]), np.array([0.1, 0.2]), "real")
+    >>> int(distances_by_class(compare_sample(sample, measure_sample(sample)))["Galaxy size (px)"].count())
+    2
+    """
+    rows = closeness.table.set_index(["Quantity", "Class"])
+    table = pd.DataFrame({"Class": CLASS_NAMES})
+    for column in JUDGED:
+        table[QUANTITIES[column]] = rows.loc[QUANTITIES[column]].loc[[*CLASS_NAMES], "KS distance"].to_numpy()
+    for whose in ("stand-in", closeness.other):
+        table[whose.capitalize()] = rows.loc[QUANTITIES["size"]].loc[[*CLASS_NAMES], f"Number ({whose})"].to_numpy()
+    return table
+
+
+def count_close_pairs(closeness):
+    """Count the pairs of a class and a quantity of `JUDGED` in which both sides are close.
+
+    Parameters
+    ----------
+    closeness : Closeness
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row for each quantity and a last one for ``all``, with these columns:
+
+        - ``Quantity``
+        - ``Pairs``: number of classes that both sides have.
+        - ``Close``: number of those with a distance below `CLOSE_BELOW`.
+        - ``Expected``: number that two samples of the same distribution would reach on average with as many galaxies,
+          by `same_within`.
+
+    Examples
+    --------
+    >>> sample = Sample(draw_like([2, 8], size=64), np.array([2, 8]), np.array([0.1, 0.2]), "real")
+    >>> count_close_pairs(compare_sample(sample, measure_sample(sample)))["Pairs"].tolist()
+    [2, 2, 2, 2, 2, 10]
+    """
+    rows = _judged(closeness).dropna(subset="KS distance")
+    sizes = zip(rows["Number (stand-in)"], rows[f"Number ({closeness.other})"], strict=True)
+    chance = {pair: same_within(CLOSE_BELOW, *pair) for pair in set(sizes)}
+    pairs = []
+    for title in [*(QUANTITIES[column] for column in JUDGED), "all"]:
+        some = rows if title == "all" else rows[rows["Quantity"] == title]
+        sizes = zip(some["Number (stand-in)"], some[f"Number ({closeness.other})"], strict=True)
+        close = int((some["KS distance"] < CLOSE_BELOW - _ROUNDING).sum())
+        pairs.append((title, len(some), close, sum(chance[pair] for pair in sizes)))
+    return pd.DataFrame(pairs, columns=["Quantity", "Pairs", "Close", "Expected"])
 
 
 def closeness_verdict(closeness):
@@ -339,38 +394,48 @@ def closeness_verdict(closeness):
     Returns
     -------
     list of str
-        The first sentence gives the number of quantities that agree. The second lists the quantities over all images
-        that do not.
+        The first sentence counts the close pairs of a class and a quantity, and says how many two samples of the same
+        distribution would reach. The second counts them for each quantity.
 
     Examples
     --------
     >>> sample = Sample(draw_like([2], size=64), np.array([2]), np.array([0.1]), "real")
-    >>> closeness_verdict(compare_sample(sample, measure_sample(sample)))[1]
-    'All quantities over all images agree.'
+    >>> closeness_verdict(compare_sample(sample, measure_sample(sample)))[0].partition(",")[0]
+    'Of 5 pairs of a class and a quantity'
     """
-    table = closeness.table
-    if "Met" in table:
-        compared = table[table["Met"].notna()]
-        near = compared["Met"].astype(bool)
-        statement = "meets {} of the {} targets from the published figures"
-    else:
-        compared = table[np.isfinite(table["50% (stand-in)"]) & np.isfinite(table[f"50% ({closeness.other})"])]
-        off = abs(compared["50% (stand-in)"] - compared[f"50% ({closeness.other})"])
-        spread = compared[f"90% ({closeness.other})"] - compared[f"10% ({closeness.other})"]
-        # A quantity such as asymmetry can be 0, where a ratio means nothing: the range is then the scale.
-        near = off <= _NEAR * np.maximum(abs(compared[f"50% ({closeness.other})"]), spread)
-        target = f"that of {closeness.other}, within {_NEAR:.0%} of the median or of the range"
-        statement = f"has a median near {target}, in {{}} of {{}} quantities"
-    if compared.empty:
+    *each, total = count_close_pairs(closeness).to_dict("records")
+    if not total["Pairs"]:
         return [
             "The closeness of the stand-in is unknown.",
             f"Images of under {SMALLEST_MEASURED} px are too small to measure.",
         ]
-    first = f"The stand-in {statement.format(int(near.sum()), len(compared))}."
-    missed = compared.loc[~near & (compared["Class"] == "all"), "Quantity"].tolist()
-    if not missed:
-        return [first, "All quantities over all images agree."]
-    return [first, f"Over all images, these quantities do not agree: {', '.join(_joined(missed))}."]
+    rows = _judged(closeness).dropna(subset="KS distance")
+    ours, theirs = (_span(rows[f"Number ({whose})"]) for whose in ("stand-in", closeness.other))
+    counts = [f"{re.split(r',| [(]', row['Quantity'])[0].lower()} {row['Close']} of {row['Pairs']}" for row in each]
+    return [
+        f"Of {total['Pairs']} pairs of a class and a quantity, {total['Close']} have a Kolmogorov-Smirnov distance "
+        f"below {CLOSE_BELOW:.2f} between the stand-in ({ours} images per class) and {_NAMES[closeness.other]} "
+        f"({theirs}); two samples of the same distribution would reach about {total['Expected']:.0f}.",
+        f"By quantity: {', '.join(counts)}.",
+    ]
+
+
+_NAMES = {"published": "the published images", "this file": "this file"}
+
+_ROUNDING = 1e-9  # two distances that differ by less are equal
+
+
+def _judged(closeness):
+    """Return the rows of the table for the quantities of `JUDGED` in each class."""
+    table = closeness.table
+    titles = [QUANTITIES[column] for column in JUDGED]
+    return table[table["Quantity"].isin(titles) & (table["Class"] != "all")]
+
+
+def _span(numbers):
+    """Return the smallest and the largest number as text."""
+    low, high = numbers.min(), numbers.max()
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def _measure_or_nan(images, progress=False):
@@ -382,20 +447,10 @@ def _measure_or_nan(images, progress=False):
     return none
 
 
-def _renamed(column, names):
-    for old, new in names.items():
-        column = column.replace(old, new)
-    return column
-
-
-def _number_text(row, whose, other, to=" to "):
-    """Return a median with its range, or a mean if the other side has only a mean."""
-    if not np.isfinite(row[f"50% ({other})"]) and np.isfinite(row.get(f"Mean ({other})", np.nan)):
-        return f"mean {_short(row[f'Mean ({whose})'])}"
+def _range_text(row, whose):
+    """Return a median with its range as text, or an empty text if it is unknown."""
     low, median, high = (row[f"{at} ({whose})"] for at in ("10%", "50%", "90%"))
-    if not np.isfinite(median):
-        return ""
-    return f"{_short(median)} ({_short(low)}{to}{_short(high)})" if np.isfinite([low, high]).all() else _short(median)
+    return f"{_short(median)} ({_short(low)} to {_short(high)})" if np.isfinite(median) else ""
 
 
 def _short(value):
@@ -407,15 +462,5 @@ def _short(value):
     return f"{value:.2g}" if abs(value) < 0.1 else f"{value:.3g}"
 
 
-def _met_text(met):
-    return "" if pd.isna(met) else "yes" if met else "no"
-
-
-def _joined(names):
-    """Join the names that differ only in the band: "Sky R" and "Sky B" become "Sky R/B"."""
-    bands = {}
-    for name in names:
-        band = re.search(r"\b[RGB]\b", name)
-        key = name if band is None else f"{name[: band.start()]}*{name[band.end() :]}"
-        bands.setdefault(key, []).append(band and band[0])
-    return [key.replace("*", "/".join(filter(None, found))) for key, found in bands.items()]
+def _hundredths(value):
+    return f"{value:.2f}" if np.isfinite(value) else ""

@@ -16,6 +16,7 @@ import warnings
 import cv2
 import numpy as np
 import pandas as pd
+from scipy.stats import ks_2samp
 from tqdm import tqdm
 
 from galaxynb.data.galaxy10 import CLASS_NAMES
@@ -23,13 +24,13 @@ from galaxynb.data.galaxy10 import CLASS_NAMES
 __all__ = [
     "QUANTITIES",
     "SMALLEST_MEASURED",
-    "against_published",
     "as_jpeg",
     "compare_images",
     "find_sources",
     "measure_cutouts",
     "neighbour_accuracy",
-    "published_figures",
+    "published_measurements",
+    "same_within",
 ]
 
 
@@ -52,11 +53,28 @@ QUANTITIES = (
         "axis_ratio": "Galaxy axis ratio",
     }
     | {f"centre_{band}": f"Galaxy centre {band.upper()}" for band in _BANDS}
-    | {"brightness": "Galaxy brightness", "concentration": "Galaxy concentration", "asymmetry": "Galaxy asymmetry"}
+    | {
+        "brightness": "Galaxy brightness",
+        "galaxy_rb": "Galaxy colour, ln(R/B)",
+        "concentration": "Galaxy concentration",
+        "asymmetry": "Galaxy asymmetry",
+    }
 )
 
 
-_OF_THE_GALAXY = ("size", "axis_ratio", "centre_r", "centre_g", "centre_b", "brightness", "concentration", "asymmetry")
+#: Columns that `compare_images` also compares for each class.
+_BY_CLASS = (
+    "n_sources",
+    "size",
+    "axis_ratio",
+    "centre_r",
+    "centre_g",
+    "centre_b",
+    "brightness",
+    "galaxy_rb",
+    "concentration",
+    "asymmetry",
+)
 
 _QUANTILES = {"10%": 0.1, "50%": 0.5, "90%": 0.9}
 
@@ -82,6 +100,8 @@ _COMPANION = 0.2  # least share of the flux of the central segment that makes a 
 _MARGIN = 15  # px: side of the square that dilates sources before the sky around them is measured
 
 _ROUND, _COMPACT = 0.6, 8.0  # least axis ratio and largest FWHM (px) of a compact source
+
+_ROUNDING = 1e-9  # two distances that differ by less are equal
 
 _QUIET = 0.5  # counts: least sky noise for thresholds, about the error of rounding to whole counts
 
@@ -120,6 +140,8 @@ def measure_cutouts(images, *, progress=False):
         - ``size``: rms of the light along the major axis (from second moments), px.
         - ``axis_ratio``: minor over major axis from second moments, 0 to 1.
         - ``brightness``: sum above sky of the mean of R, G and B, in units of 255.
+        - ``galaxy_rb``: natural logarithm of the sum above sky of R over that of B. It is the colour of the whole
+          galaxy, of which a saturated centre is only a small part.
         - ``concentration``: 5 log10(r80 / r20), where circles of these radii hold 80% and 20% of the light.
         - ``asymmetry``: absolute difference from the image rotated by 180 degrees, divided by the light, at the
           centre with the lowest value, minus the value of sky noise alone. The stretch of the survey reduces noise
@@ -185,8 +207,8 @@ def compare_images(images_a, images_b, *, labels_a=None, labels_b=None):
     images_a, images_b : ndarray of uint8, shape (N, H, W, 3), or pandas.DataFrame
         RGB images, or the result of `measure_cutouts` for them.
     labels_a, labels_b : array_like of int, shape (N,), optional
-        Classes, 0 to 9: both or neither. With them, the table also has the quantities of the central galaxy for each
-        class.
+        Classes, 0 to 9: both or neither. With them, the table also has the quantities of the central galaxy and the
+        number of off-centre sources for each class.
 
     Returns
     -------
@@ -199,6 +221,9 @@ def compare_images(images_a, images_b, *, labels_a=None, labels_b=None):
         - ``10% (a)``, ``50% (a)``, ``90% (a)``, and the same for b: quantiles.
         - ``Median ratio``: the median of b over that of a, and 1 if both are equal, also at 0.
         - ``Spread ratio``: the distance from 10% to 90% of b over that of a, likewise.
+        - ``KS distance``: the Kolmogorov-Smirnov distance, the largest difference between the two cumulative
+          distributions. It is 0 for equal samples and 1 for samples that do not overlap. NaN if a sample is empty.
+        - ``Number (a)``, ``Number (b)``: number of values behind the row.
 
     Raises
     ------
@@ -206,92 +231,106 @@ def compare_images(images_a, images_b, *, labels_a=None, labels_b=None):
         If images are neither uint8 nor a DataFrame.
     ValueError
         If shapes or lengths disagree, labels are not classes, or a DataFrame is not from `measure_cutouts`.
+
+    Examples
+    --------
+    >>> measured = published_measurements()
+    >>> table = compare_images(measured, measured.assign(size=measured["size"] + 1000))
+    >>> table.set_index("Quantity").loc[["Mean", "Galaxy size (px)"], "KS distance"].tolist()
+    [0.0, 1.0]
     """
     if (labels_a is None) != (labels_b is None):
         missing = "labels_a" if labels_a is None else "labels_b"
         raise ValueError(f"{missing} is missing, but labels of both sets or of neither are needed: give or omit both")
     a, b = _measured("images_a", images_a), _measured("images_b", images_b)
-    a, b = _quantiles(a, "labels_a", labels_a), _quantiles(b, "labels_b", labels_b)
-    table = a[["Quantity", "Class"]].copy()
-    for name, quantiles in {"a": a, "b": b}.items():
-        for title in _QUANTILES:
-            table[f"{title} ({name})"] = quantiles[title]
-    table["Median ratio"] = _ratio(b["50%"], a["50%"])
-    table["Spread ratio"] = _ratio(b["90%"] - b["10%"], a["90%"] - a["10%"])
+    a, b = _values(a, "labels_a", labels_a), _values(b, "labels_b", labels_b)
+    table = pd.DataFrame(a.keys(), columns=["Quantity", "Class"])
+    for name, samples in {"a": a, "b": b}.items():
+        for title, at in _QUANTILES.items():
+            table[f"{title} ({name})"] = [np.quantile(some, at) if len(some) else np.nan for some in samples.values()]
+    table["Median ratio"] = _ratio(table["50% (b)"], table["50% (a)"])
+    table["Spread ratio"] = _ratio(table["90% (b)"] - table["10% (b)"], table["90% (a)"] - table["10% (a)"])
+    table["KS distance"] = [_ks_distance(a[row], b[row]) for row in a]
+    for name, samples in {"a": a, "b": b}.items():
+        table[f"Number ({name})"] = [len(some) for some in samples.values()]
     return table
 
 
-def published_figures():
-    """Return the quantities measured on published images.
+def same_within(limit, n_a, n_b, *, repeats=2000, seed=0):
+    """Return how often two samples of the same distribution have a Kolmogorov-Smirnov distance below a limit.
 
-    They were measured on 110 images of Galaxy10 DECaLS at 256 px, compressed as JPEG of quality 75. The chroma blur of
-    JPEG raises the correlation of the sky (see `as_jpeg`). One sky correlation was measured for all channels.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns ``Quantity``, ``Class``, ``Mean``, ``10%``, ``50%`` and ``90%``, NaN where a number is unknown.
-        Brightness and contrast of the image are known as means over images, all other quantities as quantiles.
-    """
-    source = importlib.resources.files("galaxynb.standin") / "published_cutouts.csv"
-    with source.open(encoding="utf-8") as lines:
-        table = pd.read_csv(lines, comment="#")
-    names = {str(k): name for k, name in enumerate(CLASS_NAMES)} | {"all": "all"}
-    return pd.DataFrame(
-        {"Quantity": table["quantity"].map(QUANTITIES), "Class": table["class"].map(names), "Mean": table["mean"]}
-        | {title: table[title].astype(float) for title in _QUANTILES}
-    )
-
-
-def against_published(measured, *, labels=None):
-    """Compare the quantities of a stand-in with the published ones, and judge each by a target.
-
-    The targets are:
-
-    - Brightness and contrast of the image: mean within 5%.
-    - Sky and sky noise: median within 10%, and between the published 10% and 90% where these are known.
-    - Sky correlation, which is known to one digit: median within 10%, or within half of that digit.
-    - Sources: each quantile within 25%.
-    - Galaxies of a class: median within 20%, and the distance from 10% to 90% within a factor of 1.5 where it is
-      known.
+    Small samples of one distribution differ by chance. This probability is what a perfect stand-in would reach. It
+    does not depend on the distribution, as long as no two values are equal. For whole numbers such as counts of
+    sources, the true probability is higher.
 
     Parameters
     ----------
-    measured : pandas.DataFrame
-        Result of `measure_cutouts` for images that passed through `as_jpeg`.
-    labels : array_like of int, shape (N,), optional
-        Classes of the images, 0 to 9. Without them, the rows of classes stay empty.
+    limit : float
+        Limit of the distance, 0 to 1.
+    n_a, n_b : int
+        Sizes of the two samples, at least 1.
+    repeats : int, optional
+        Number of simulated pairs of samples.
+    seed : int, optional
+        Seed of the simulation.
 
     Returns
     -------
-    pandas.DataFrame
-        The rows of `published_figures` with the numbers in ``Mean (published)``, ``10% (published)``,
-        ``50% (published)`` and ``90% (published)``. The other columns are ``Mean``, ``10%``, ``50%`` and ``90%`` of the
-        stand-in, ``Target`` in words, and ``Met``: True, False, or missing where the quantity was not measured.
+    float
+        Probability, 0 to 1.
 
     Raises
     ------
     ValueError
-        If `measured` is not from `measure_cutouts`, or `labels` does not match it.
+        If a sample is empty.
+
+    Examples
+    --------
+    >>> same_within(0.2, 10, 10) < same_within(0.2, 100, 100) < same_within(0.2, 1000, 1000)
+    True
     """
-    table = published_figures()
-    ours = _quantiles(_measured("measured", measured), "labels", labels).set_index(["Quantity", "Class"])
-    ours = ours.reindex(pd.MultiIndex.from_frame(table[["Quantity", "Class"]])).reset_index(drop=True)
-    columns = ["Mean", *_QUANTILES]
-    pairs = zip(table.to_dict("records"), ours.to_dict("records"), strict=True)
-    judged = [_judge(theirs, mine) for theirs, mine in pairs]
-    table = table.rename(columns={title: f"{title} (published)" for title in columns})
-    table[columns] = ours[columns]
-    table["Target"] = [target for target, _ in judged]
-    table["Met"] = pd.array([met for _, met in judged], dtype="boolean")
-    return table
+    if min(n_a, n_b) < 1:
+        raise ValueError(f"the samples have {n_a} and {n_b} values, but 1 or more is needed: give larger ones")
+    rng = np.random.default_rng([seed, n_a, n_b])
+    # Only the order of the values counts: each order of n_a steps up and n_b steps down is equally likely.
+    steps = np.repeat([1 / n_a, -1 / n_b], [n_a, n_b])
+    below = [abs(rng.permutation(steps).cumsum()).max() < limit - _ROUNDING for _ in range(repeats)]
+    return float(np.mean(below))
+
+
+def published_measurements():
+    """Return the measurements of published images, to which stand-ins are compared.
+
+    ``workflow/reference/published_cutouts.py`` measured images of Galaxy10 DECaLS at 256 px, about 50 of each class,
+    after `as_jpeg`. They are among the first hundred rows of each class: mostly southern sky, not a random sample of
+    the published file.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per image: ``class`` (0 to 9), ``row`` (row in the published file, missing where unknown), then the
+        columns of `measure_cutouts`, rounded to four digits.
+
+    Examples
+    --------
+    >>> published_measurements()["class"].nunique()
+    10
+    """
+    source = importlib.resources.files("galaxynb.standin") / "published_cutouts.csv"
+    with source.open(encoding="utf-8") as lines:
+        return pd.read_csv(lines, dtype={"row": "Int64"}, converters={"source_fwhms": _numbers})
+
+
+def _numbers(text):
+    """Return the numbers in a cell of ``source_fwhms``."""
+    return tuple(float(number) for number in text.split())
 
 
 def as_jpeg(images, *, quality=75):
     """Compress images as JPEG with chroma at half the resolution (4:2:0), and decompress them.
 
-    The figures of `published_figures` were measured on such images. JPEG blurs colours, which raises the correlation of
-    neighbouring sky pixels, so compress a stand-in before comparing it with them.
+    The images behind `published_measurements` are of this kind. JPEG blurs colours, which raises the correlation of
+    neighbouring sky pixels and between the channels, so compress a stand-in before comparing it with them.
 
     Parameters
     ----------
@@ -395,7 +434,7 @@ def _measure(image):
     row["n_sources"], row["n_bright"] = len(found), int((found["peak"] > _BRIGHT).sum())
     row["source_fwhm"], row["source_fwhms"] = fwhms.median(), tuple(fwhms.tolist())
     row |= {f"centre_{band}": value for band, value in zip(_BANDS, _box(image).mean(axis=(0, 1)), strict=True)}
-    return row | _galaxy(light, noise, segments)
+    return row | _galaxy(image, light, noise, segments)
 
 
 def _clipped(counts):
@@ -459,7 +498,8 @@ def _central(segments):
 def _correlations(plane, sky):
     """Return the correlation of sky pixels 1, 2 and 3 px apart, NaN if there are none or all are equal."""
     number = np.count_nonzero(sky)
-    values = np.where(sky, plane - (plane[sky].mean() if number else 0), 0).astype(np.float32)
+    # Not float32: BLAS adds in an order that depends on threads and memory, which would change the fourth digit.
+    values = np.where(sky, plane - (plane[sky].mean() if number else 0.0), 0.0)
     variance = np.square(values).sum() / max(number, 1)
     if variance == 0:
         return [np.nan] * 3
@@ -494,10 +534,10 @@ def _sources(light, smooth, noise):
     return table.sort_values("peak", ascending=False, ignore_index=True).astype(dict.fromkeys(names[:-1], float))
 
 
-def _galaxy(light, noise, segments):
-    """Return all columns of the central galaxy except its colour."""
+def _galaxy(image, light, noise, segments):
+    """Return all columns of the central galaxy except those of its centre."""
     label = _central(segments)
-    names = ("size", "axis_ratio", "brightness", "concentration", "asymmetry")
+    names = ("size", "axis_ratio", "brightness", "galaxy_rb", "concentration", "asymmetry")
     if label == 0:
         return dict.fromkeys(names, np.nan)
     segment = _without_companions(light, segments == label)
@@ -511,6 +551,7 @@ def _galaxy(light, noise, segments):
         major,
         minor / major,
         flux / 255,
+        _colour(image, segment),
         _concentration(light, segment, centre),
         _asymmetry(light, segment, centre, noise),
     )
@@ -531,6 +572,12 @@ def _without_companions(light, segment):
             progress_bar=False,
         ).data
     return parts == _central(parts)
+
+
+def _colour(image, segment):
+    """Return ln(R/B) of the light of a segment above sky, NaN if R or B has none."""
+    red, blue = (image[..., k][segment].sum() - segment.sum() * _clipped(image[..., k])[0] for k in (0, 2))
+    return float(np.log(red / blue)) if red > 0 and blue > 0 else np.nan
 
 
 def _concentration(light, segment, centre):
@@ -578,24 +625,28 @@ def _plain(values):
     return np.asarray(getattr(values, "value", values), dtype=float)
 
 
-def _quantiles(measured, name, labels):
-    """Return mean and quantiles of each quantity as rows, over all images and for each class."""
+def _values(measured, name, labels):
+    """Return the finite values of each quantity, over all images and for each class, by quantity and class."""
     classes = None if labels is None else _classes(name, labels, len(measured))
-    rows = []
+    samples = {}
     for column, quantity in QUANTITIES.items():
-        groups = [("all", measured[column])]
-        if classes is not None and column in _OF_THE_GALAXY:
-            groups += [(title, measured[column][classes == k]) for k, title in enumerate(CLASS_NAMES)]
-        for title, values in groups:
+        groups = {"all": measured[column]}
+        if classes is not None and column in _BY_CLASS:
+            groups |= {title: measured[column][classes == k] for k, title in enumerate(CLASS_NAMES)}
+        for title, values in groups.items():
             if column == "source_fwhms":
                 values = [fwhm for frame in values for fwhm in frame]
             values = np.asarray(values, dtype=float)
-            values = values[np.isfinite(values)]
-            row = {"Quantity": quantity, "Class": title, "Mean": values.mean() if len(values) else np.nan}
-            rows.append(
-                row | {key: np.quantile(values, at) if len(values) else np.nan for key, at in _QUANTILES.items()}
-            )
-    return pd.DataFrame(rows)
+            samples[quantity, title] = values[np.isfinite(values)]
+    return samples
+
+
+def _ks_distance(a, b):
+    if not (len(a) and len(b)):
+        return np.nan
+    # Only the p-value, which is not used, depends on the method. "asymp" is fast, but divides by 0 for tiny samples.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(ks_2samp(a, b, method="asymp").statistic)
 
 
 def _ratio(above, below):
@@ -603,34 +654,6 @@ def _ratio(above, below):
     above, below = above.to_numpy(), below.to_numpy()
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(above == below, 1.0, above / below)
-
-
-def _judge(theirs, ours):
-    """Return the target of a row of `published_figures` in words, and whether `ours` meets it (None if unknown)."""
-
-    def within(key, share):
-        return abs(ours[key] - theirs[key]) <= share * abs(theirs[key]) + 1e-12
-
-    spread = theirs["90%"] - theirs["10%"]
-    if np.isfinite(theirs["Mean"]):
-        target, met = "mean within 5%", within("Mean", 0.05)
-    elif theirs["Class"] != "all":
-        target, met = "median within 20%", within("50%", 0.2)
-        if np.isfinite(spread):
-            target += ", spread within a factor of 1.5"
-            met &= spread / 1.5 <= ours["90%"] - ours["10%"] <= spread * 1.5
-    elif theirs["Quantity"].startswith("Sky"):
-        target, met = "median within 10%", within("50%", 0.1)
-        if theirs["Quantity"].startswith("Sky correlation"):
-            half = 0.5 * 10 ** np.floor(np.log10(theirs["50%"]))
-            target += f" or {half:g}"
-            met |= abs(ours["50%"] - theirs["50%"]) <= half
-        if np.isfinite(spread):
-            target += f" and from {theirs['10%']:g} to {theirs['90%']:g}"
-            met &= theirs["10%"] <= ours["50%"] <= theirs["90%"]
-    else:
-        target, met = "10%, 50% and 90% within 25%", all(within(key, 0.25) for key in _QUANTILES)
-    return target, bool(met) if np.isfinite(ours["50%"]) else None
 
 
 def _checked(name, images, smallest=SMALLEST_MEASURED):

@@ -46,7 +46,7 @@ def test_class_distributions_show_each_known_value_and_say_where_there_is_none()
     assert [bar.get_x() for bar in figure.axes[2].patches] == [300, 400]
 
 
-def test_closeness_is_a_ratio_to_the_other_median_or_mean():
+def test_closeness_is_a_ratio_to_the_other_median():
     figure = standin_closeness(compared())
     frame, sizes, _ = figure.axes
     for marker, expected in (("o", [0.8, 1, 1]), ("D", [1, 1, 1])):

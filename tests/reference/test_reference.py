@@ -11,17 +11,22 @@ import pandas as pd
 import pytest
 import yaml
 from paths import REFERENCE, ROOT
+from PIL import Image
 
 from galaxynb import __version__
-from galaxynb.data.galaxy10 import CLASS_COUNTS
+from galaxynb.data.catalog import load_catalog
+from galaxynb.data.galaxy10 import CLASS_COUNTS, CLASS_NAMES
 from galaxynb.files import write_json
+from galaxynb.images import to_float
+from galaxynb.networks.models import load_model, predict_classes
 from galaxynb.noise import NoiseModel
 from galaxynb.provenance import load_records
 from galaxynb.results.evaluation import Estimate
 from galaxynb.results.paper import paper_summary
 from galaxynb.results.sweeps import read_sweep, sweep_provenance
 from galaxynb.stages import SECTIONS
-from galaxynb.standin.measure import measure_cutouts
+from galaxynb.standin.closeness import draw_like
+from galaxynb.standin.measure import as_jpeg, measure_cutouts
 from galaxynb.standin.ranges import ranges_digest
 
 
@@ -59,23 +64,29 @@ def test_drop_is_what_the_accuracy_lost(record, grid):
 
 # How close the stand-in comes
 
-PARTS = ("hardness", "published", "real", "discriminator")
-ENDINGS = ("", "_missed", "_classes", "_features")
+PARTS = ("hardness", "distributions", "real", "few", "discriminator")
+ENDINGS = ("", "_distances", "_classes", "_features")
+
+
+def kept(ending=""):
+    return json.loads((REFERENCE / f"standin_closeness{ending}.json").read_text())
 
 
 @pytest.fixture
 def parts():
-    return json.loads((REFERENCE / "standin_closeness.json").read_text())["parts"]
+    return kept()["parts"]
 
 
-def test_what_was_measured_of_the_standin_says_of_which_one_and_by_which_commit(parts):
+@pytest.mark.parametrize("ending", ["", "_before"])
+def test_what_was_measured_of_the_standin_says_of_which_one_and_by_which_commit(ending):
+    parts = kept(ending)["parts"]
     assert set(parts) <= set(PARTS)
-    assert {"hardness", "published"} <= set(parts)
+    assert {"hardness", "distributions"} <= set(parts)
     for name, part in parts.items():
         assert part["data"] == f"galaxynb {__version__}, seed {part['seed']}", name
         assert re.fullmatch("[0-9a-f]{40}", part["commit"]), name
         assert part["dirty"] is False, name
-    for source in [parts[name]["real file"] for name in ("real", "discriminator") if name in parts]:
+    for source in [parts[name]["real file"] for name in ("real", "few", "discriminator") if name in parts]:
         assert source["kind"] == "real"
         assert source["images"] > 0
         assert re.fullmatch("[0-9a-f]{64}", source["sha256"])
@@ -86,6 +97,23 @@ def test_what_was_measured_of_the_standin_is_of_its_present_ranges(parts):
     """If this fails after a change of `galaxynb.standin.ranges`, run `make reference`."""
     stale = [name for name, part in parts.items() if part["ranges"] != ranges_digest()]
     assert stale == []
+
+
+def test_the_earlier_record_is_of_one_standin_and_names_its_commit():
+    before = kept("_before")
+    assert re.fullmatch("[0-9a-f]{40}", before["standin"])
+    assert len({part["ranges"] for part in before["parts"].values()}) == 1
+
+
+def test_the_distances_count_as_the_record_says(parts):
+    for record in (parts["distributions"], kept("_before")["parts"]["distributions"]):
+        *each, total = record["pairs"]
+        assert (len(record["distances"]), len(each), total["Pairs"]) == (10, 5, 50)
+        for row in each:
+            values = [by_class[row["Quantity"]] for by_class in record["distances"]]
+            assert sum(value < record["limit"] - 1e-9 for value in values) == row["Close"]
+        assert min(by_class["Stand-in"] for by_class in record["distances"]) >= 140
+        assert 0.8 * total["Pairs"] < total["Expected"] < total["Pairs"]
 
 
 def test_the_standin_is_about_as_hard_as_the_published_images(parts):
@@ -99,13 +127,117 @@ def program():
 
 
 def test_tables_for_reading_are_those_of_the_record(parts, program):
-    tables = program.tables(parts)
+    tables = program.tables(parts, kept("_before")["parts"])
     assert set(tables) == set(ENDINGS)
     for ending, table in tables.items():
-        kept = (REFERENCE / f"standin_closeness{ending}.csv").read_text(encoding="utf-8")
-        assert kept == table.to_csv(index=False, lineterminator="\n")
+        text = (REFERENCE / f"standin_closeness{ending}.csv").read_text(encoding="utf-8")
+        assert text == table.to_csv(index=False, lineterminator="\n")
         assert len(table) > 0
-    assert tables[""]["Result"].eq("not measured").sum() == len(PARTS) - len(parts)
+    rows = {"hardness": 1, "distributions": 1, "real": 7, "few": 4, "discriminator": 2}
+    measured = tables[""]["Result"].ne("not measured").sum()
+    assert measured == sum(rows[name] for name in parts)
+
+
+def test_tables_without_any_record_say_that_nothing_was_measured(program):
+    tables = program.tables({})
+    assert tables[""][["Before", "Result"]].eq("not measured").all(axis=None)
+    for ending in ("_distances", "_features"):
+        assert tables[ending].iloc[0, 0] == "not measured"
+    assert tables["_classes"].drop(columns="Class").eq("not measured").all(axis=None)
+
+
+def test_tables_show_before_and_after_side_by_side(program):
+    parts = kept("_before")["parts"]
+    changed = json.loads(json.dumps(parts))
+    changed["distributions"]["distances"][3]["Galaxy size (px)"] = 0.123
+    changed["distributions"]["pairs"][0]["Close"] = 7
+    changed["hardness"]["accuracy"]["value"] = 0.987
+    tables = program.tables(changed, parts)
+    before = parts["distributions"]
+    shown = tables["_distances"].set_index("Class")["Galaxy size (px)"]
+    assert shown.iloc[3] == f"0.12 ({before['distances'][3]['Galaxy size (px)']:.2f})"
+    assert shown["Classes below 0.20"] == f"7 ({before['pairs'][0]['Close']})"
+    row = tables[""].iloc[0]
+    assert (row["Result"], row["Before"]) == ("0.987", f"{parts['hardness']['accuracy']['value']:.3f}")
+    fewer = changed | {"real": changed["real"] | {"images": dict.fromkeys(changed["real"]["images"], 7)}}
+    said = program.tables(fewer, parts)[""].set_index("What was measured").filter(like="on real images", axis=0)
+    assert said["Before"].iloc[0].endswith("(60 images)")
+    assert said["On"].iloc[0] == "7 images"
+
+
+def test_mean_recall_weighs_classes_and_not_images(program):
+    right, labels = np.array([True] * 90 + [False] * 10), np.array([0] * 90 + [4] * 10)
+    assert program.mean_recall(right, labels) == Estimate(0.5, 0.5, 0.5)
+    right[[0, 1, 95, 96]] = [False, False, True, True]
+    value, low, high = program.mean_recall(right, labels)
+    assert value == pytest.approx((88 / 90 + 2 / 10) / 2)
+    assert low < value < high
+
+
+def test_scores_are_those_of_the_probabilities(program):
+    labels = np.arange(20) % 10
+    probability = np.eye(10)[np.where(labels == 3, 4, labels)]
+    scores = program.scores({"real": (probability, labels)}, seed=0)
+    assert scores["accuracy"]["real"]["value"] == scores["mean recall"]["real"]["value"] == 0.9
+    assert [row["right"] for row in scores["recalls"]["real"]] == [2, 2, 2, 0, 2, 2, 2, 2, 2, 2]
+    assert scores["images"] == {"real": 20}
+
+
+def test_networks_are_trained_on_standins_and_on_a_folder_and_go_on_where_they_were(program, tmp_path, capsys):
+    for k, image in enumerate(program.draw_like(np.repeat(np.arange(10), 2), seed=1, size=64)):
+        path = tmp_path / "some images" / CLASS_NAMES[k // 2] / f"{k}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    arguments = [str(tmp_path / "out.csv"), "--real", str(tmp_path / "some images"), "--only", "real,few"]
+    arguments += ["--size", "32", "--epochs", "1", "--few-epochs", "1", "--images", "30", "--run-eagerly"]
+    arguments += ["--work", str(tmp_path / "work")]
+    program.main(arguments)
+    first = json.loads((tmp_path / "out.json").read_text())["parts"]
+    assert len(re.findall("epoch +1/1", capsys.readouterr().out)) == 3
+    for name, part in first.items():
+        assert part["real file"]["file"] == "some images"
+        assert part["real file"]["sha256"] == load_catalog(tmp_path / "some images").digest()
+        assert part["images"]["real"] == 20
+        for test, accuracy in part["accuracy"].items():
+            right, images = (sum(row[key] for row in part["recalls"][test]) for key in ("right", "images"))
+            assert accuracy["value"] == pytest.approx(right / images), name
+    assert first["few"]["training"]["folds"] == 2
+    # The network that is kept is the one that was tested.
+    images = program.shrunk_images(load_catalog(tmp_path / "some images").take(np.arange(20)), 32)
+    predicted = predict_classes(
+        load_model(tmp_path / "work" / "standin_classifier.keras", made_by="the test"), to_float(images)
+    )
+    right = predicted == np.repeat(np.arange(10), 2)
+    assert right.mean() == pytest.approx(first["real"]["accuracy"]["real"]["value"])
+    program.main(arguments)
+    assert "epoch   1/1" not in capsys.readouterr().out
+    again = json.loads((tmp_path / "out.json").read_text())["parts"]
+    for name in ("real", "few"):
+        assert again[name]["recalls"] == first[name]["recalls"]
+
+
+def test_published_cutouts_are_measured_with_class_and_row(tmp_path):
+    cutouts = importlib.import_module("published_cutouts")
+    names = {(0, "row00012"): 12, (3, "row04567"): 4567, (3, "lossless_image_2"): ""}
+    for (label, name), image in zip(names, draw_like([0, 3, 3], seed=1), strict=True):
+        path = tmp_path / "some" / CLASS_NAMES[label] / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    cutouts.main([str(tmp_path / "some"), str(tmp_path / "out.csv")])
+    table = pd.read_csv(tmp_path / "out.csv", dtype=str, keep_default_na=False)
+    assert table["class"].tolist() == ["0", "3", "3"]
+    assert table["row"].tolist() == ["12", "", "4567"]
+    assert table.columns[:2].tolist() + list(measure_cutouts(np.zeros((0, 64, 64, 3), np.uint8))) == [*table.columns]
+    numbers = table.drop(columns=["row", "source_fwhms"]).apply(pd.to_numeric)
+    seen = measure_cutouts(as_jpeg(load_catalog(tmp_path / "some").take([0, 1, 2])))
+    for column in numbers.columns[1:]:
+        np.testing.assert_allclose(numbers[column], seen[column].astype(float), rtol=6e-4)
+    assert set("".join(table.to_numpy().ravel())) <= set("0123456789.-+e ")
+    shrunk = tmp_path / "small" / CLASS_NAMES[0] / "1.png"
+    shrunk.parent.mkdir(parents=True)
+    Image.fromarray(draw_like([0], size=64)[0]).save(shrunk)
+    with pytest.raises(ValueError, match=r"has images of 64 px, but 256 px is needed"):
+        cutouts.main([str(tmp_path / "small"), str(tmp_path / "out.csv")])
 
 
 def test_what_is_the_same_cannot_be_told_apart_and_what_differs_is_named(program, monkeypatch):
@@ -139,10 +271,10 @@ def test_parts_that_need_real_images_are_skipped_or_refused_without(program, tmp
     monkeypatch.setattr(program, "PARTS", program.NEED_REAL)
     out = str(tmp_path / "out.csv")
     program.main([out])
-    assert "need a file of real images" in capsys.readouterr().out
+    assert "need real images" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         program.main([out, "--only", "real"])
-    assert "give --real FILE" in capsys.readouterr().err
+    assert "give --real FOLDER" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         program.main([out, "--only", "realest"])
     assert list(tmp_path.iterdir()) == []
@@ -150,10 +282,10 @@ def test_parts_that_need_real_images_are_skipped_or_refused_without(program, tmp
 
 def test_a_part_measured_alone_leaves_the_others_as_they_were(program, tmp_path, parts):
     out = tmp_path / "out.csv"
-    write_json(tmp_path / "out.json", {"parts": {"published": parts["published"]}})
+    write_json(tmp_path / "out.json", {"parts": {"distributions": parts["distributions"]}})
     program.main([str(out), "--only", "hardness", "--neighbours", "40", "--seed", "3"])
     record = json.loads((tmp_path / "out.json").read_text())["parts"]
-    assert record["published"] == parts["published"]
+    assert record["distributions"] == parts["distributions"]
     assert (record["hardness"]["training images"], record["hardness"]["seed"]) == (40, 3)
     assert sorted(path.name for path in tmp_path.glob("*.csv")) == sorted(f"out{ending}.csv" for ending in ENDINGS)
 

@@ -1,25 +1,38 @@
 """Closeness: samples are even over classes, images depend on the seed, and both kinds of comparison are right."""
 
+import cv2
 import numpy as np
+import pandas as pd
 import pytest
 
 from galaxynb.data.catalog import load_catalog
 from galaxynb.data.galaxy10 import CLASS_NAMES
 from galaxynb.standin.closeness import (
+    CLOSE_BELOW,
+    JUDGED,
+    Closeness,
     Sample,
-    _joined,
     _short,
     choose_sample,
     closeness_by_class,
     closeness_verdict,
     compare_sample,
+    count_close_pairs,
+    distances_by_class,
     draw_like,
     measure_sample,
     overall_closeness,
     readable_closeness,
 )
 from galaxynb.standin.field import BASE
-from galaxynb.standin.measure import against_published, as_jpeg, measure_cutouts
+from galaxynb.standin.measure import (
+    QUANTITIES,
+    as_jpeg,
+    compare_images,
+    measure_cutouts,
+    published_measurements,
+    same_within,
+)
 
 
 @pytest.fixture
@@ -69,6 +82,13 @@ def test_draw_depends_on_seed_place_and_class():
     assert draw_like([2], seed=[5, 1], size=64, shrunk=32).shape == (1, 32, 32, 3)
 
 
+def test_drawn_images_pass_through_jpeg_before_they_are_shrunk():
+    plain = draw_like([2, 8], seed=5, size=64)
+    assert (draw_like([2, 8], seed=5, size=64, jpeg=True) == as_jpeg(plain)).all()
+    shrunk = draw_like([2, 8], seed=5, size=64, shrunk=32, jpeg=True)
+    assert (shrunk == [cv2.resize(image, (32, 32), interpolation=cv2.INTER_AREA) for image in as_jpeg(plain)]).all()
+
+
 def test_measured_holds_class_colour_and_redshift(table, drawn):
     assert (table["label"] == drawn.labels).all()
     assert table["colour"].to_numpy() == pytest.approx((table["centre_r"] / table["centre_b"]).to_numpy())
@@ -77,17 +97,15 @@ def test_measured_holds_class_colour_and_redshift(table, drawn):
     assert table["sky_std_b"].to_numpy()[:2] == pytest.approx(jpeg["sky_std_b"].to_numpy())
 
 
-def test_a_standin_is_compared_with_the_published_figures(table, drawn):
+def test_a_standin_is_compared_with_the_published_images(table, drawn):
     close = compare_sample(drawn, table)
     assert (close.other, close.standin) == ("published", None)
-    judged = against_published(table, labels=drawn.labels)
-    assert (close.table["Met"] == judged["Met"]).all()
-    assert close.table["50% (stand-in)"].equals(judged["50%"].rename("50% (stand-in)"))
-    first, second = closeness_verdict(close)
-    met = int(judged["Met"].sum())
-    assert first == f"The stand-in meets {met} of the {len(judged)} targets from the published figures."
-    missed = judged.loc[~judged["Met"].astype(bool) & (judged["Class"] == "all"), "Quantity"]
-    assert ("Sky G" in second) == ("Sky G" in set(missed))
+    theirs = published_measurements()
+    expected = compare_images(table, theirs, labels_a=drawn.labels, labels_b=theirs["class"])
+    pd.testing.assert_frame_equal(close.table.set_axis(expected.columns, axis=1), expected)
+    assert close.table.columns[-2:].tolist() == ["Number (stand-in)", "Number (published)"]
+    first, _ = closeness_verdict(close)
+    assert "the stand-in (2 images per class) and the published images (48 to 51);" in first
 
 
 def test_a_standin_of_another_size_is_drawn_anew_at_the_published_one(catalog):
@@ -95,7 +113,7 @@ def test_a_standin_of_another_size_is_drawn_anew_at_the_published_one(catalog):
     close = compare_sample(sample, measure_sample(sample), seed=2)
     seen = measure_cutouts(as_jpeg(draw_like(sample.labels, seed=2, size=BASE)))
     row = close.table.set_index(["Quantity", "Class"]).loc[("Mean", "all")]
-    assert row["Mean (stand-in)"] == pytest.approx(seen["mean"].mean())
+    assert row["50% (stand-in)"] == pytest.approx(seen["mean"].median())
 
 
 def test_a_real_file_is_compared_with_a_standin_of_its_size_and_classes(table, drawn):
@@ -105,18 +123,61 @@ def test_a_real_file_is_compared_with_a_standin_of_its_size_and_classes(table, d
     assert (close.standin == drawn.images).all()
     known = close.table[np.isfinite(close.table["Median ratio"])]
     assert known["Median ratio"].to_numpy() == pytest.approx(1)
+    assert close.table["KS distance"].dropna().eq(0).all()
+    pairs = count_close_pairs(close).set_index("Quantity")
+    assert (pairs["Close"] == pairs["Pairs"]).all()
     first, second = closeness_verdict(close)
-    assert first.startswith("The stand-in has a median near that of this file")
-    assert first.endswith(f"in {len(known)} of {len(known)} quantities.")
-    assert second == "All quantities over all images agree."
+    assert first.startswith("Of 50 pairs of a class and a quantity, 50 have a Kolmogorov-Smirnov distance below 0.20")
+    assert "and this file (2);" in first
+    assert second.startswith("By quantity: galaxy size 10 of 10, galaxy axis ratio 10 of 10,")
 
 
-def test_a_median_that_is_off_is_named(table, drawn):
-    off = table.assign(sky_g=table["sky_g"] + 30, asymmetry=table["asymmetry"] + 0.001)
-    first, second = closeness_verdict(compare_sample(drawn._replace(kind="real"), off, seed=3))
-    assert second == "Over all images, these quantities do not agree: Sky G."
-    found, asked = (int(number) for number in first.removesuffix(" quantities.").split(" in ")[-1].split(" of "))
-    assert found == asked - 1
+@pytest.fixture(scope="module")
+def half():
+    """Return the comparison of half of the published images with the other half, as if those were a stand-in."""
+    theirs = published_measurements()
+    even = np.arange(len(theirs)) % 2 == 0
+    labels = theirs["class"]
+    table = compare_images(theirs[even], theirs[~even], labels_a=labels[even], labels_b=labels[~even])
+    table.columns = table.columns.str.replace("(a)", "(stand-in)").str.replace("(b)", "(published)")
+    return Closeness(table, "published", None)
+
+
+def test_two_halves_of_the_published_images_are_as_close_as_expected(half):
+    """Neighbouring rows of one file are two samples of one distribution."""
+    *each, total = count_close_pairs(half).to_dict("records")
+    assert [row["Quantity"] for row in each] == [QUANTITIES[column] for column in JUDGED]
+    assert (sum(row["Pairs"] for row in each), total["Pairs"]) == (50, 50)
+    assert sum(row["Close"] for row in each) == total["Close"]
+    assert sum(row["Expected"] for row in each) == pytest.approx(total["Expected"])
+    assert total["Expected"] == pytest.approx(50 * same_within(CLOSE_BELOW, 25, 25), abs=2)
+    assert total["Close"] == pytest.approx(total["Expected"], abs=12)
+
+
+def test_distances_by_class_are_those_of_the_table(half):
+    distances = distances_by_class(half)
+    assert distances["Class"].tolist() == list(CLASS_NAMES)
+    rows = half.table.set_index(["Quantity", "Class"])["KS distance"]
+    titles = [QUANTITIES[column] for column in JUDGED]
+    assert distances.columns.tolist() == ["Class", *titles, "Stand-in", "Published"]
+    for title in titles:
+        assert distances[title].tolist() == [rows[title, name] for name in CLASS_NAMES]
+    assert distances[["Stand-in", "Published"]].isin(range(23, 27)).all(axis=None)
+    below = (distances[titles] < CLOSE_BELOW - 1e-9).sum()
+    assert count_close_pairs(half).set_index("Quantity")["Close"][titles].tolist() == below.tolist()
+
+
+def test_a_distance_at_the_limit_is_not_close(half):
+    table = half.table.assign(**{"KS distance": 0.1 + 0.1})
+    assert count_close_pairs(half._replace(table=table))["Close"].tolist() == [0] * 6
+    table = half.table.assign(**{"KS distance": 0.19})
+    assert count_close_pairs(half._replace(table=table))["Close"].tolist() == [10] * 5 + [50]
+
+
+def test_a_class_that_one_side_lacks_makes_no_pair(half):
+    lacking = half.table["Class"] == CLASS_NAMES[3]
+    table = half.table.assign(**{"KS distance": half.table["KS distance"].mask(lacking)})
+    assert count_close_pairs(half._replace(table=table))["Pairs"].tolist() == [9] * 5 + [45]
 
 
 def test_images_too_small_to_measure_are_not_and_say_so(tiny_galaxy10, tmp_path):
@@ -126,24 +187,22 @@ def test_images_too_small_to_measure_are_not_and_say_so(tiny_galaxy10, tmp_path)
     close = compare_sample(sample, table)
     assert closeness_verdict(close)[1] == "Images of under 64 px are too small to measure."
     assert (overall_closeness(close)["Stand-in"] == "").all()
+    assert distances_by_class(close)["Galaxy size (px)"].isna().all()
 
 
 def test_tables_for_reading_are_text_of_median_and_range(table, drawn):
     close = compare_sample(drawn, table)
     overall, classes = overall_closeness(close).set_index("Quantity"), closeness_by_class(close)
-    assert overall.loc["Mean", "Published"] == "mean 40.8"
-    assert overall.loc["Mean", "Stand-in"].startswith("mean ")
-    assert overall.loc["Sky noise R", "Published"] == "11.7 (8 to 15)"
-    assert set(overall["Met"]) <= {"yes", "no"}
+    median, low, high = published_measurements()["sky_std_r"].quantile([0.5, 0.1, 0.9])
+    assert overall.loc["Sky noise R", "Published"] == f"{median:.3g} ({low:.3g} to {high:.3g})"
+    distance = close.table.set_index(["Quantity", "Class"]).loc[("Sky noise R", "all"), "KS distance"]
+    assert overall.loc["Sky noise R", "KS distance"] == f"{distance:.2f}"
     assert classes["Class"].tolist() == list(CLASS_NAMES)
-    assert classes.loc[2, "Size, px: published"] == "10 (8–13)"
-    assert classes.loc[0, "Centre R, G, B: published"] == "226, 218, 209"
+    rounds = published_measurements().query("`class` == 2")
+    assert classes.loc[2, "Axis ratio: published"].startswith(f"{rounds['axis_ratio'].median():.3g} (")
+    assert classes.loc[2, "ln(R/B): published"] == f"{rounds['galaxy_rb'].median():.3g}"
     assert len(readable_closeness(close)) == len(close.table)
-
-
-def test_bands_of_a_quantity_are_named_together():
-    names = ["Sky R", "Sky B", "Sky correlation G, 2 px", "Off-centre sources"]
-    assert _joined(names) == ["Sky R/B", "Sky correlation G, 2 px", "Off-centre sources"]
+    assert all(pd.api.types.is_string_dtype(readable_closeness(close)[name]) for name in ("Published", "KS distance"))
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,21 @@
 """Measure how close stand-ins come to real images of the sky. The book shows the record.
 
-Usage: python workflow/reference/standin_closeness.py book/reference/standin_closeness.csv --real galaxy10.h5
+Usage: python workflow/reference/standin_closeness.py book/reference/standin_closeness.csv --real FOLDER
 
-There are four parts. `--only` runs some of them, and the record keeps the other parts unchanged:
+There are five parts. `--only` runs some of them, and the record keeps the other parts unchanged:
 
 hardness       accuracy of nearest neighbours on raw pixels
-published      measurements of `galaxynb.standin.measure` on stand-ins, compared with published figures
+distributions  Kolmogorov-Smirnov distances between stand-ins and the published images whose measurements the package
+               holds, for each class and quantity
 real           accuracy on real images of a classifier trained on stand-ins alone (needs --real; hours on a CPU)
+few            accuracy on real images of a classifier trained on the other real images, in folds (needs --real; an hour
+               on a CPU)
 discriminator  accuracy of a classifier that separates real images from stand-ins, and the quantities that it uses
                (needs --real)
 
-The program writes the record, OUT.json, and four tables for reading: OUT.csv, OUT_missed.csv, OUT_classes.csv and
-OUT_features.csv. An interrupted training continues from its last checkpoint.
+The program writes the record, OUT.json, and four tables for reading: OUT.csv, OUT_distances.csv, OUT_classes.csv and
+OUT_features.csv. They also show an earlier record, OUT_before.json, if there is one. An interrupted training continues
+from its last checkpoint. The classifier of the part real is kept as standin_classifier.keras in the folder `--work`.
 """
 
 import argparse
@@ -22,9 +26,12 @@ import time
 from pathlib import Path
 
 import cv2
+import keras
 import numpy as np
 import pandas as pd
-import pooch
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.metrics import balanced_accuracy_score
+from sklearn.model_selection import StratifiedKFold
 from tqdm import tqdm
 
 from galaxynb import __version__
@@ -35,26 +42,28 @@ from galaxynb.fingerprints import code_digest
 from galaxynb.images import to_float, turn
 from galaxynb.networks.batches import ClassifierBatches
 from galaxynb.networks.classifier import build_classifier
-from galaxynb.networks.models import compile_model
+from galaxynb.networks.models import compile_model, save_model
 from galaxynb.networks.training import Phase, fit, settings_digest
 from galaxynb.provenance import checkout_state
 from galaxynb.results.evaluation import Estimate, accuracy_interval
 from galaxynb.standin.closeness import (
+    CLOSE_BELOW,
     Sample,
     choose_sample,
     compare_sample,
+    count_close_pairs,
+    distances_by_class,
     draw_like,
     measure_sample,
-    readable_closeness,
 )
 from galaxynb.standin.make import counts_per_class
-from galaxynb.standin.measure import QUANTITIES, neighbour_accuracy
+from galaxynb.standin.measure import QUANTITIES, as_jpeg, neighbour_accuracy
 from galaxynb.standin.ranges import ranges_digest
 
-PARTS = ("hardness", "published", "real", "discriminator")
-NEED_REAL = ("real", "discriminator")
+PARTS = ("hardness", "distributions", "real", "few", "discriminator")
+NEED_REAL = ("real", "few", "discriminator")
 NOT_MEASURED = "not measured"
-BATCH_SIZE, BN_MOMENTUM, LEARNING_RATE = 32, 0.9, 0.001
+BATCH_SIZE, FEW_BATCH_SIZE, BN_MOMENTUM, LEARNING_RATE = 32, 16, 0.9, 0.001
 NEIGHBOURS, SIDE = 20, 32
 FOLDS, TREES, SHUFFLES, RESAMPLES = 5, 200, 5, 2000
 _TRAIN, _UNSEEN, _NEIGHBOURS, _MEASURED, _DISCRIMINATED = range(5)  # each set of stand-ins has its own seed
@@ -91,34 +100,28 @@ def hardness(options):
     }
 
 
-def published(options):
-    """Count the published targets that stand-ins meet, and list the targets that they miss."""
+def distributions(options):
+    """Compare the distributions of measured quantities in stand-ins and in published images, class by class."""
     labels = evenly(options.measured)
     images = draw_like(labels, seed=[options.seed, _MEASURED], progress=True)
     sample = Sample(images, labels, np.full(len(labels), np.nan), "standin")
     close = compare_sample(sample, measure_sample(sample, progress=True))
-    table = readable_closeness(close)
+    overall = close.table[close.table["Class"] == "all"].set_index("Quantity")["KS distance"]
     return {
         "images": len(labels),
-        "targets": int((table["Met"] != "").sum()),
-        "met": int((table["Met"] == "yes").sum()),
-        "missed": table[table["Met"] == "no"].drop(columns="Met").to_dict("records"),
+        "limit": CLOSE_BELOW,
+        "distances": json.loads(distances_by_class(close).to_json(orient="records")),
+        "overall": json.loads(overall.to_json()),
+        "pairs": count_close_pairs(close).to_dict("records"),
     }
 
 
 def real(options):
     """Train DenseNet121 on stand-ins alone, and test it on unseen stand-ins and on real images."""
-
     labels = in_proportion(options.images), in_proportion(min(1000, options.images))
     images = [
         drawn(options.work, some, [options.seed, part], options.size)
         for part, some in zip((_TRAIN, _UNSEEN), labels, strict=True)
-    ]
-    batches = [
-        ClassifierBatches(
-            some, their, np.arange(len(some)), batch_size=BATCH_SIZE, seed=options.seed, training=part == _TRAIN
-        )
-        for part, (some, their) in enumerate(zip(images, labels, strict=True))
     ]
     settings = {
         "batch_size": BATCH_SIZE,
@@ -128,48 +131,116 @@ def real(options):
         "learning_rate": LEARNING_RATE,
         "side": options.size,
     }
-    model = build_classifier(options.size, bn_momentum=BN_MOMENTUM, seed=options.seed)
-    compile_model(
-        model,
-        "sparse_categorical_crossentropy",
-        learning_rate=LEARNING_RATE,
-        decay_steps=len(batches[0]) * options.epochs,
-        metrics=["accuracy"],
-        run_eagerly=options.run_eagerly,
-    )
     digest = settings_digest("classifier", settings=settings, seed=options.seed, drawn_by=drawn_by())
-    phase = Phase("stand-in", options.epochs, batches[0], validation=batches[1])
-    model, history = fit(model, [phase], options.work / "checkpoints", digest=digest)
+    model, history = trained(
+        options, (images[0], labels[0]), (images[1], labels[1]), settings, options.work / "checkpoints", digest
+    )
+    save_model(model, options.work / "standin_classifier.keras")
     sample, source = real_images(options)
-    shrunk = np.stack([cv2.resize(i, (options.size,) * 2, interpolation=cv2.INTER_AREA) for i in sample.images])
-
-    def right(some, their, turns, prior=1.0):
-        probability = np.mean([model.predict(turned(some, k), batch_size=64, verbose=0) for k in range(turns)], axis=0)
-        return (probability / prior).argmax(axis=1) == their
-
+    shrunk = shrunk_images(sample.images, options.size)
+    # The training images have the published proportions of the classes, the real sample has about equal ones. Bayes'
+    # rule: divide the probabilities by the proportions in training.
+    prior = np.bincount(labels[0], minlength=len(CLASS_NAMES)) / len(labels[0])
+    looks = probabilities(model, shrunk)
     tests = {
-        "unseen stand-ins": right(images[1], labels[1], 1),
-        "real": right(shrunk, sample.labels, 1),
-        "real, eight turns": right(shrunk, sample.labels, 8),
-        # The training images have the published proportions of the classes, the real sample has equal ones. Bayes'
-        # rule: divide the probabilities by the proportions in training.
-        "real, eight turns, even classes": right(shrunk, sample.labels, 8, np.bincount(labels[0]) / len(labels[0])),
+        "unseen stand-ins": (probabilities(model, images[1], turns=1)[0], labels[1]),
+        "real": (looks[0], sample.labels),
+        "real, eight turns": (looks.mean(axis=0), sample.labels),
+        "real, eight turns, even classes": (looks.mean(axis=0) / prior, sample.labels),
     }
-    classes = [
-        {"Class": name, "Real images": int((sample.labels == k).sum())}
-        | {
-            f"Right{title}": int(tests[test][sample.labels == k].sum())
-            for title, test in {"": "real", ", eight turns": "real, eight turns"}.items()
-        }
-        for k, name in enumerate(CLASS_NAMES)
-    ]
-    return {
-        "accuracy": {name: accuracy_interval(correct).asdict() for name, correct in tests.items()},
-        "images": {name: len(correct) for name, correct in tests.items()},
-        "classes": classes,
+    return scores(tests, options.seed) | {
         "real file": source,
         "training": settings | {"final loss": float(history["loss"].iloc[-1])},
     }
+
+
+def few(options):
+    """Train DenseNet121 on the real images of all folds but one, and test it on that one, for each fold."""
+    sample, source = real_images(options)
+    images, labels = shrunk_images(sample.images, options.size), sample.labels.astype(int)
+    settings = {
+        "batch_size": FEW_BATCH_SIZE,
+        "bn_momentum": BN_MOMENTUM,
+        "epochs": options.few_epochs,
+        "folds": folds_for(labels),
+        "learning_rate": LEARNING_RATE,
+        "side": options.size,
+    }
+    looks = np.zeros((8, len(labels), len(CLASS_NAMES)))
+    folds = StratifiedKFold(settings["folds"], shuffle=True, random_state=options.seed)
+    for number, (train, test) in enumerate(folds.split(images, labels)):
+        digest = settings_digest(
+            "classifier", settings=settings, seed=options.seed, fold=number, images=source["sha256"]
+        )
+        # The images of the fold are also the validation images. The history shows their loss, but nothing is chosen
+        # by it: the training always runs to its end.
+        parts = [(images[rows], labels[rows]) for rows in (train, test)]
+        model, _ = trained(options, *parts, settings, options.work / f"few-{number}", digest)
+        looks[:, test] = probabilities(model, images[test])
+        keras.backend.clear_session()
+    tests = {"real": (looks[0], labels), "real, eight turns": (looks.mean(axis=0), labels)}
+    return scores(tests, options.seed) | {"real file": source, "training": settings}
+
+
+def trained(options, training, validation, settings, folder, digest):
+    """Return DenseNet121 after a training on rotated and mirrored images that resumes in `folder`, and its history."""
+    batches = [
+        ClassifierBatches(
+            images,
+            labels,
+            np.arange(len(images)),
+            batch_size=settings["batch_size"],
+            seed=options.seed,
+            training=part == 0,
+        )
+        for part, (images, labels) in enumerate((training, validation))
+    ]
+    model = build_classifier(options.size, bn_momentum=settings["bn_momentum"], seed=options.seed)
+    compile_model(
+        model,
+        "sparse_categorical_crossentropy",
+        learning_rate=settings["learning_rate"],
+        decay_steps=len(batches[0]) * settings["epochs"],
+        metrics=["accuracy"],
+        run_eagerly=options.run_eagerly,
+    )
+    phase = Phase("classify", settings["epochs"], batches[0], validation=batches[1])
+    return fit(model, [phase], folder, digest=digest)
+
+
+def probabilities(model, images, turns=8):
+    """Return the network's probabilities for each of the first orientations: shape (turns, N, 10)."""
+    return np.stack([model.predict(turned(images, k), batch_size=64, verbose=0) for k in range(turns)])
+
+
+def scores(tests, seed):
+    """Return accuracies, means of the classes' recalls, and recalls, from the probabilities and classes of tests."""
+    result = {"accuracy": {}, "mean recall": {}, "images": {}, "recalls": {}}
+    for name, (probability, labels) in tests.items():
+        right = probability.argmax(axis=1) == labels
+        result["accuracy"][name] = accuracy_interval(right).asdict()
+        result["mean recall"][name] = mean_recall(right, labels, seed).asdict()
+        result["images"][name] = len(right)
+        result["recalls"][name] = [
+            {"images": int((labels == k).sum()), "right": int(right[labels == k].sum())}
+            for k in range(len(CLASS_NAMES))
+        ]
+    return result
+
+
+def mean_recall(right, labels, seed=0):
+    """Return the mean of the recalls of the classes present, and its bootstrap interval within classes."""
+    rng = np.random.default_rng(seed)
+    classes = [right[labels == k] for k in np.unique(labels)]
+    # The number of right answers among images that are redrawn with replacement is binomial.
+    resampled = np.mean([rng.binomial(len(c), c.mean(), RESAMPLES) / len(c) for c in classes], axis=0)
+    low, high = (float(end) for end in np.quantile(resampled, [0.025, 0.975]))
+    return Estimate(float(np.mean([c.mean() for c in classes])), low, high)
+
+
+def shrunk_images(images, size):
+    """Return real images after the JPEG and the shrinking that the stand-ins of the part real also pass through."""
+    return np.stack([cv2.resize(i, (size, size), interpolation=cv2.INTER_AREA) for i in as_jpeg(images)])
 
 
 def discriminator(options):
@@ -206,10 +277,6 @@ def discriminator(options):
 
 def told_apart(theirs, ours, labels, groups, seed):
     """Return a random forest's cross-validated balanced accuracy, and the loss from shuffling each group of columns."""
-    from sklearn.ensemble import RandomForestClassifier
-    from sklearn.metrics import balanced_accuracy_score
-    from sklearn.model_selection import StratifiedKFold
-
     columns = [column for group in groups.values() for column in group]
     rng = np.random.default_rng([seed, _DISCRIMINATED])
     is_real = np.repeat([1, 0], len(labels))
@@ -274,13 +341,13 @@ def turned(images, k):
 
 
 def real_images(options):
-    """Return a sample of the real file, with about equally many images per class, and a description of the file."""
+    """Return a sample of the real images, with about equally many per class, and a description of their source."""
     catalog = load_catalog(options.real)
     sample = choose_sample(catalog, options.real_images, seed=options.seed)
     source = {
-        "file": options.real.name,
+        "file": options.real.resolve().name,
         "images": len(sample.labels),
-        "sha256": pooch.file_hash(str(options.real)),
+        "sha256": catalog.digest(),
         "kind": catalog.kind,
     }
     return sample, source
@@ -292,72 +359,139 @@ def drawn_by():
 
 
 def drawn(work, labels, seed, size):
-    """Draw stand-ins, or read them from the folder `work` if an earlier call drew them."""
-    name = hashlib.sha256(json.dumps([drawn_by(), seed, size, len(labels)]).encode()).hexdigest()
+    """Draw stand-ins as JPEG, or read them from the folder `work` if an earlier call drew them."""
+    name = hashlib.sha256(json.dumps([drawn_by(), "jpeg", seed, size, len(labels)]).encode()).hexdigest()
     path = work / f"drawn-{name[:16]}.npy"
     if not path.is_file():
         with written_aside(path) as temporary:
-            np.save(temporary, draw_like(labels, seed=seed, shrunk=size, progress=True))
+            np.save(temporary, draw_like(labels, seed=seed, shrunk=size, jpeg=True, progress=True))
     return np.load(path)
 
 
-def tables(parts):
-    """Return the tables for reading, by the ending of their files' names, from the parts of the record."""
-    rows = []
+def tables(parts, before=None):
+    """Return the tables for reading, by the ending of their files' names.
 
-    def add(what, result=NOT_MEASURED, interval="", on=""):
-        rows.append({"What was measured": what, "Result": result, "95% interval": interval, "On": on})
-
-    def add_accuracy(what, accuracy, on):
-        add(what, f"{accuracy['value']:.3f}", f"{accuracy['low']:.2f} to {accuracy['high']:.2f}", on)
-
-    names = ("hardness", "published", "real", "discriminator")
-    easy, targets, trained, separated = (parts.get(name) for name in names)
-    what = f"Accuracy of {NEIGHBOURS} nearest neighbours on {SIDE} by {SIDE} raw pixels"
-    if easy:
-        on = f"{easy['test images']:,} stand-ins, {easy['training images']:,} neighbours"
-        add_accuracy(what, easy["accuracy"], f"{on}; published images reach {easy['published accuracy']:.2f}")
-    else:
-        add(what)
-    what = "Targets met that the published figures set"
-    if targets:
-        add(what, f"{targets['met']} of {targets['targets']}", "", f"{targets['images']:,} stand-ins as JPEG")
-    else:
-        add(what)
-    what = "Accuracy of DenseNet121 trained on stand-ins alone"
-    if trained:
-        shown = {
-            "unseen stand-ins": "unseen stand-ins",
-            "real": "real images",
-            "real, eight turns": "real images, averaged over eight turns",
-            "real, eight turns, even classes": "real images, averaged and with even odds for all classes",
+    `parts` are the parts of the record, and `before` those of an earlier one, to which they are compared.
+    """
+    before = before or {}
+    then = summary(before)
+    rows = [
+        {
+            "What was measured": what,
+            "Before": then[what][0] + (f" ({then[what][2]})" if then[what][2] not in ("", on) else ""),
+            "Result": result,
+            "95% interval": interval,
+            "On": on,
         }
-        for name, title in shown.items():
-            add_accuracy(f"{what}, on {title}", trained["accuracy"][name], f"{trained['images'][name]:,} images")
-    else:
-        add(f"{what}, on real images")
-    what = "Accuracy of telling real images from stand-ins, where 0.5 is chance"
-    if separated:
-        on = f"{separated['real file']['images']:,} real images and as many stand-ins"
-        accuracy = separated["balanced accuracy"]
-        add_accuracy(what, accuracy["by all"], on)
-        add_accuracy(f"{what}, without the sky's correlation", accuracy["but the sky's correlation"], on)
-    else:
-        add(what)
+        for what, (result, interval, on) in summary(parts).items()
+    ]
+    recalls = {
+        "One look": recall_texts(parts, "real", "real"),
+        "Eight turns": recall_texts(parts, "real", "real, eight turns"),
+        "Even odds": recall_texts(parts, "real", "real, eight turns, even classes"),
+        "Eight turns, before": recall_texts(before, "real", "real, eight turns"),
+        "Trained on real images": recall_texts(parts, "few", "real, eight turns"),
+    }
     return {
         "": pd.DataFrame(rows),
-        "_missed": listed(targets and targets["missed"], "Quantity", "Class", "Stand-in", "Published", "Target"),
-        "_classes": listed(trained and trained["classes"], "Class", "Real images", "Right", "Right, eight turns"),
-        "_features": listed(separated and separated["features"][:8], "Quantity", "Accuracy lost", "Stand-in", "Real"),
+        "_distances": distance_table(parts.get("distributions"), before.get("distributions")),
+        "_classes": pd.DataFrame({"Class": CLASS_NAMES} | recalls),
+        "_features": feature_table(parts.get("discriminator")),
     }
 
 
-def listed(rows, first, *others):
-    """Return a part's rows as a table with three significant digits, or a table that says that there are none."""
-    if not rows:
-        return pd.DataFrame([{first: NOT_MEASURED if rows is None else "none"} | dict.fromkeys(others, "")])
-    table = pd.DataFrame(rows)[[first, *others]]
+def summary(parts):
+    """Return the result, the interval and the images of each row of the first table, by what was measured."""
+    rows = {}
+
+    def add(what, part, key, test, on):
+        estimate = parts.get(part, {}).get(key, {})
+        estimate = estimate.get(test) if test else estimate
+        if estimate:
+            interval = f"{estimate['low']:.2f} to {estimate['high']:.2f}"
+            rows[what] = (f"{estimate['value']:.3f}", interval, on.format_map(parts[part]))
+        else:
+            rows[what] = (NOT_MEASURED, "", "")
+
+    what = f"Accuracy of {NEIGHBOURS} nearest neighbours on {SIDE} by {SIDE} raw pixels"
+    on = "{test images:,} stand-ins, {training images:,} neighbours; published images reach {published accuracy:.2f}"
+    add(what, "hardness", "accuracy", None, on)
+    what = f"Pairs of a class and a quantity with a distance below {CLOSE_BELOW:.2f}"
+    rows[what] = pairs_row(parts["distributions"]) if "distributions" in parts else (NOT_MEASURED, "", "")
+    alone, other = "DenseNet121 trained on stand-ins alone", "DenseNet121 trained on the other real images"
+    add(
+        f"{alone}, on unseen stand-ins: accuracy",
+        "real",
+        "accuracy",
+        "unseen stand-ins",
+        "{images[unseen stand-ins]:,} images",
+    )
+    for part, network, tests in (("real", alone, LOOKS), ("few", other, dict(list(LOOKS.items())[:2]))):
+        for test, how in tests.items():
+            for key in ("accuracy", "mean recall"):
+                add(f"{network}, on real images{how}: {key}", part, key, test, f"{{images[{test}]:,}} images")
+    what, on = (
+        "Accuracy of telling real images from stand-ins, where 0.5 is chance",
+        "{real file[images]:,} real images and as many stand-ins",
+    )
+    add(what, "discriminator", "balanced accuracy", "by all", on)
+    add(f"{what}, without the sky's correlation", "discriminator", "balanced accuracy", "but the sky's correlation", on)
+    return rows
+
+
+LOOKS = {
+    "real": "",
+    "real, eight turns": ", eight turns",
+    "real, eight turns, even classes": ", eight turns, even odds",
+}
+
+
+def pairs_row(part):
+    """Return the row of the first table for the part distributions."""
+    total = part["pairs"][-1]
+    on = f"{part['images']:,} stand-ins; two samples of the same distribution reach about {total['Expected']:.0f}"
+    return f"{total['Close']} of {total['Pairs']}", "", on
+
+
+def recall_texts(parts, part, test):
+    """Return the recall of each class with the number of images, as text."""
+    counts = parts.get(part, {}).get("recalls", {}).get(test)
+    if counts is None:
+        return [NOT_MEASURED] * len(CLASS_NAMES)
+    return [
+        f"{count['right'] / count['images']:.2f} of {count['images']}" if count["images"] else "" for count in counts
+    ]
+
+
+def distance_table(part, before):
+    """Return the distances as text, with those of an earlier record in brackets, and their summary in the last rows."""
+    if part is None:
+        return pd.DataFrame([{"Class": NOT_MEASURED}])
+    table, pairs = pd.DataFrame(part["distances"]), pd.DataFrame(part["pairs"]).set_index("Quantity")
+    titles = pairs.index.drop("all")
+    texts = table[["Class", *titles, "Stand-in", "Published"]].astype(object)
+    texts[titles] = table[titles].map(lambda value: f"{value:.2f}")
+    close = pairs["Close"].map(str)
+    if before is not None:
+        texts[titles] += pd.DataFrame(before["distances"])[titles].map(lambda value: f" ({value:.2f})")
+        close += [f" ({row['Close']})" for row in before["pairs"]]
+    last = {"Class": [f"Classes below {part['limit']:.2f}", "Expected of the same distribution"]}
+    last |= {title: [close[title], f"{pairs['Expected'][title]:.1f}"] for title in titles}
+    return pd.concat([texts, pd.DataFrame(last)], ignore_index=True).fillna("")
+
+
+def feature_table(part):
+    """Return the quantities by which real images and stand-ins are told apart, as text of three digits."""
+    columns = ["Quantity", "Accuracy lost", "Stand-in", "Real"]
+    if part is None:
+        return pd.DataFrame([[NOT_MEASURED, "", "", ""]], columns=columns)
+    table = pd.DataFrame(part["features"][:8])[columns]
     return table.map(lambda value: f"{value:.3g}" if isinstance(value, float) else value)
+
+
+def parts_in(path):
+    """Return the parts in the record at a path, none if there is no record."""
+    return json.loads(path.read_text(encoding="utf-8"))["parts"] if path.is_file() else {}
 
 
 def main(arguments=None):
@@ -365,11 +499,12 @@ def main(arguments=None):
     parser.add_argument(
         "out", type=Path, help="the CSV file to write; the record and further tables go to the same folder"
     )
-    parser.add_argument("--real", type=Path, help="a file of real images in the Galaxy10 DECaLS layout")
+    parser.add_argument("--real", type=Path, help="real images: a folder, or any other data source of the study")
     parser.add_argument("--only", help=f"parts to measure, separated by commas: {','.join(PARTS)}")
     parser.add_argument("--images", type=int, default=11350, help="number of stand-ins to train on (part real)")
-    parser.add_argument("--size", type=int, default=64, help="side of their images in pixels (part real)")
+    parser.add_argument("--size", type=int, default=64, help="side of their images in pixels (parts real and few)")
     parser.add_argument("--epochs", type=int, default=12, help="number of training epochs (part real)")
+    parser.add_argument("--few-epochs", type=int, default=60, help="number of training epochs per fold (part few)")
     parser.add_argument("--seed", type=int, default=0, help="seed of stand-ins and trainings")
     parser.add_argument(
         "--neighbours",
@@ -377,7 +512,9 @@ def main(arguments=None):
         default=2000,
         help="number of neighbours; half as many stand-ins are tested (part hardness)",
     )
-    parser.add_argument("--measured", type=int, default=1000, help="number of stand-ins to measure (part published)")
+    parser.add_argument(
+        "--measured", type=int, default=1500, help="number of stand-ins to measure (part distributions)"
+    )
     parser.add_argument(
         "--real-images", type=int, default=1000, help="largest number of real images, equally many per class"
     )
@@ -397,7 +534,7 @@ def main(arguments=None):
         parser.error(f"--only has {', '.join(sorted(unknown))}, but a part is needed: choose from {', '.join(PARTS)}")
     if options.real is None:
         if lacking := [part for part in wanted if part in NEED_REAL]:
-            message = f"{' and '.join(lacking)} need a file of real images: give --real FILE (make reference REAL=FILE)"
+            message = f"{' and '.join(lacking)} need real images: give --real FOLDER (make reference REAL=FOLDER)"
             if options.only:
                 parser.error(message)
             print(f"{message}; skipped")
@@ -405,7 +542,13 @@ def main(arguments=None):
     record_path = options.out.with_suffix(".json")
     # Read the state first: the first result changes tracked files, and later parts would record uncommitted changes.
     commit, dirty = checkout_state()
-    measures = {"hardness": hardness, "published": published, "real": real, "discriminator": discriminator}
+    measures = {
+        "hardness": hardness,
+        "distributions": distributions,
+        "real": real,
+        "few": few,
+        "discriminator": discriminator,
+    }
     for name in tqdm(wanted, desc="parts", disable=len(wanted) < 2):
         print(f"measuring the part {name}", flush=True)
         start = time.perf_counter()
@@ -418,10 +561,10 @@ def main(arguments=None):
             "seconds": round(time.perf_counter() - start),
             "seed": options.seed,
         }
-        parts = json.loads(record_path.read_text(encoding="utf-8"))["parts"] if record_path.is_file() else {}
-        parts[name] = result
+        parts = parts_in(record_path) | {name: result}
         write_json(record_path, {"parts": parts})
-        for ending, table in tables(parts).items():
+        before = parts_in(record_path.with_stem(f"{record_path.stem}_before"))
+        for ending, table in tables(parts, before).items():
             with written_aside(options.out.with_stem(options.out.stem + ending)) as temporary:
                 table.to_csv(temporary, index=False, lineterminator="\n")
 
