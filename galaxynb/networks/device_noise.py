@@ -88,11 +88,10 @@ class DeviceNoise:
             )
         images = ops.cast(images, "float32")
         if self.most:
-            images = images + self.render(self.stars(ops.shape(images)[0], generator))
-        if self.model.sigma > 0:
-            images = images + keras.random.normal(
-                ops.shape(images), stddev=self.model.sigma, dtype="float32", seed=generator
-            )
+            images = images + self.model.strength * self.render(self.stars(ops.shape(images)[0], generator))
+        sigma = self.model.strength * self.model.sigma
+        if sigma > 0:
+            images = images + keras.random.normal(ops.shape(images), stddev=sigma, dtype="float32", seed=generator)
         return ops.clip(images, 0.0, 1.0)
 
     def stars(self, n_images, generator):
@@ -143,7 +142,7 @@ class DeviceNoise:
         Returns
         -------
         tensor of float32, shape (N, side, side, 3)
-            Brightness in units of the image's range [0, 1], not clipped.
+            Brightness at strength 1 in units of the image's range [0, 1], not clipped.
         """
         row, row_phase = _on_grid(stars["y"])
         column, column_phase = _on_grid(stars["x"])
