@@ -21,7 +21,17 @@ import numpy as np
 from galaxynb.files import write_json
 from galaxynb.images import to_float
 
-__all__ = ["CALIBRATE", "STAR_COLOURS", "STAR_DTYPE", "SUBPIXEL_BITS", "NoiseModel", "draw_layers", "star_disks"]
+__all__ = [
+    "CALIBRATE",
+    "STAR_COLOURS",
+    "STAR_DTYPE",
+    "SUBPIXEL_BITS",
+    "WIDE_KERNEL",
+    "NoiseModel",
+    "blur_layer",
+    "draw_layers",
+    "star_disks",
+]
 
 
 #: Value of the parameter ``strength`` for a strength that is found on a run's own validation images.
@@ -45,6 +55,10 @@ STAR_DTYPE = np.dtype(
         ("colour", np.int8),
     ]
 )
+
+
+#: Blur kernels of this side and wider, in pixels, are applied in floating point.
+WIDE_KERNEL = 21
 
 
 #: Binary digits after the point in the fixed-point positions that `cv2.circle` takes, here in units of 1/16 px.
@@ -101,11 +115,11 @@ class NoiseModel:
     """
 
     strength: float = 1.0
-    sigma: float = 0.02
-    n_stars: tuple[int, int] = (4, 16)
+    sigma: float = 0.0072
+    n_stars: tuple[int, int] = (7, 29)
     radius: tuple[float, float] = (0.05, 0.1)
     brightness: tuple[float, float] = (0.5, 1.0)
-    blur: tuple[float, float] = (0.1, 0.2)
+    blur: tuple[float, float] = (0.27, 0.54)
     white: tuple = ((0.9, 1.0), (0.9, 1.0), (0.9, 1.0))
     blue: tuple = ((0.45, 0.7), (0.6, 0.85), (0.9, 1.0))
     red: tuple = ((0.9, 1.0), (0.5, 0.75), (0.3, 0.55))
@@ -137,6 +151,44 @@ class NoiseModel:
             raise ValueError(
                 f"proportions is {self.proportions}, but three numbers >= 0, not all 0, are needed: change it"
             )
+
+    @classmethod
+    def from_profile(cls, values):
+        """Return the noise model of a profile's section ``noise``, and whether its strength is to be calibrated.
+
+        Parameters
+        ----------
+        values : dict
+            Any of ``strength`` (a number, or `CALIBRATE`, which is the default), ``sigma``, ``fewest_stars`` and
+            ``most_stars`` (the two ends of ``n_stars``), ``radius``, ``brightness`` and ``blur`` (lists of two
+            numbers). What is missing has the default of this class.
+
+        Returns
+        -------
+        model : NoiseModel
+            The model. Its strength is 1 if it is to be calibrated.
+        calibrate : bool
+            Whether the strength is to be calibrated.
+
+        Raises
+        ------
+        ValueError
+            If a value is out of its range, or `values` has another key.
+
+        Examples
+        --------
+        >>> model, calibrate = NoiseModel.from_profile({"sigma": 0.1, "fewest_stars": 2, "blur": [0.1, 0.3]})
+        >>> model.n_stars == (2, NoiseModel().n_stars[1]), model.blur, calibrate
+        (True, (0.1, 0.3), True)
+        """
+        known = ("strength", "sigma", "fewest_stars", "most_stars", "radius", "brightness", "blur")
+        if unknown := sorted(values.keys() - {*known}):
+            raise ValueError(f"{unknown[0]} is no parameter of the noise, but one of {', '.join(known)} is needed")
+        changes = {name: _as_tuples(value) for name, value in values.items() if not name.endswith("_stars")}
+        ends = (values.get("fewest_stars"), values.get("most_stars"))
+        changes["n_stars"] = tuple(d if end is None else end for end, d in zip(ends, cls().n_stars, strict=True))
+        calibrate = changes.setdefault("strength", CALIBRATE) == CALIBRATE
+        return cls(**changes | ({"strength": 1.0} if calibrate else {})), calibrate
 
     def apply(self, images, seed, indices, *, epoch=0, return_stars=False, out=None):
         """Add stars, then Gaussian noise, to a batch of images.
@@ -410,9 +462,42 @@ def draw_layers(disks, side):
     return dict(sorted(layers.items()))
 
 
+def blur_layer(layer, kernel, *, out=None):
+    """Blur a layer of stars.
+
+    Parameters
+    ----------
+    layer : ndarray of uint8, shape (side, side, 3)
+        Layer from `draw_layers`.
+    kernel : int
+        Side of the blur kernel in pixels, an odd number. OpenCV derives the standard deviation from it.
+    out : ndarray of float32, shape (side, side, 3), or None
+        Array that receives the blurred layer. None makes a new array.
+
+    Returns
+    -------
+    ndarray of float32, shape (side, side, 3)
+        Blurred layer, with values from 0 to 255. Small kernels round it to whole numbers. This is `out` if it is given.
+
+    Examples
+    --------
+    >>> layer = np.zeros((64, 64, 3), np.uint8)
+    >>> layer[32, 32] = 255
+    >>> [round(float(blur_layer(layer, kernel).max()), 1) for kernel in (3, 31)]
+    [64.0, 1.6]
+    """
+    blurred = np.empty(layer.shape, np.float32) if out is None else out
+    if kernel < WIDE_KERNEL:
+        blurred[:] = cv2.GaussianBlur(layer, (kernel, kernel), 0)
+        return blurred
+    # For 8-bit images, GaussianBlur computes in fixed point, which is slow and coarse for wide kernels.
+    profile = cv2.getGaussianKernel(kernel, 0, cv2.CV_32F)
+    return cv2.sepFilter2D(layer, cv2.CV_32F, profile, profile, dst=blurred)
+
+
 def _add_stars(image, disks, added, *, strength):
     """Draw and blur stars, add `strength` times their light to a float32 image in place; `added` is overwritten."""
     # The blur is linear, so all stars with the same kernel size share one layer and one blur.
     for kernel, layer in draw_layers(disks, image.shape[0]).items():
-        added[:] = cv2.GaussianBlur(layer, (kernel, kernel), 0)
+        blur_layer(layer, kernel, out=added)
         cv2.scaleAdd(added, strength / 255, image, dst=image)

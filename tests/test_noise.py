@@ -15,7 +15,16 @@ from noise_samples import SMALL_STARS, small_stars
 from scipy import stats
 
 from galaxynb.images import to_float
-from galaxynb.noise import CALIBRATE, STAR_COLOURS, STAR_DTYPE, NoiseModel
+from galaxynb.noise import (
+    CALIBRATE,
+    STAR_COLOURS,
+    STAR_DTYPE,
+    WIDE_KERNEL,
+    NoiseModel,
+    blur_layer,
+    draw_layers,
+    star_disks,
+)
 
 MODEL = SMALL_STARS
 STARS_ONLY = small_stars(sigma=0)
@@ -173,6 +182,22 @@ def test_bright_stars_saturate_at_a_strength_above_one():
     whole, strong = (replace(STARS_ONLY, strength=s).apply(black, 0, np.arange(20)) for s in (1, 3))
     np.testing.assert_allclose(strong, np.minimum(3 * whole, 1), atol=1e-5)
     assert np.mean(strong == 1) > np.mean(whole == 1)
+
+
+@pytest.mark.parametrize("kernel", [WIDE_KERNEL - 2, WIDE_KERNEL, 35, 69])
+def test_small_and_wide_kernels_blur_alike(kernel):
+    layer = draw_layers(star_disks(stars_of(STARS_ONLY, side=64)[1][0]), 64)
+    layer = np.max(list(layer.values()), axis=0)
+    exact = cv2.GaussianBlur(layer.astype(np.float64), (kernel, kernel), 0)
+    blurred = blur_layer(layer, kernel)
+    assert blurred.dtype == np.float32
+    # Fixed point has weights of 8 bits.
+    np.testing.assert_allclose(blurred, exact, atol=1e-3 if kernel >= WIDE_KERNEL else 5)
+    if kernel < WIDE_KERNEL:
+        np.testing.assert_array_equal(blurred, cv2.GaussianBlur(layer, (kernel, kernel), 0))
+    out = np.empty(layer.shape, np.float32)
+    assert blur_layer(layer, kernel, out=out) is out
+    np.testing.assert_array_equal(out, blurred)
 
 
 def test_an_empty_batch_stays_empty():
@@ -399,6 +424,20 @@ def test_a_strength_to_be_calibrated_is_read_as_such_alone(tmp_path):
     assert NoiseModel.read_uncalibrated(path) == (replace(model, strength=1), True)
     with pytest.raises(ValueError, match=r"strength in .*noise\.json is 'calibrate', but a number is needed: read"):
         NoiseModel.read(path)
+
+
+def test_a_profile_gives_the_model_and_what_it_leaves_out_is_the_default():
+    assert NoiseModel.from_profile({}) == (NoiseModel(), True)
+    model, calibrate = NoiseModel.from_profile({"strength": 2, "most_stars": 30, "radius": [0.1, 0.2]})
+    expected = NoiseModel(strength=2, n_stars=(NoiseModel().n_stars[0], 30), radius=(0.1, 0.2))
+    assert (model, calibrate) == (expected, False)
+    assert hash(model) == hash(expected)
+    with pytest.raises(
+        ValueError, match=r"sgima is no parameter of the noise, but one of strength, sigma, .* is needed"
+    ):
+        NoiseModel.from_profile({"sgima": 1})
+    with pytest.raises(ValueError, match="strength is -1"):
+        NoiseModel.from_profile({"strength": -1})
 
 
 def test_a_missing_model_names_the_notebook(tmp_path):

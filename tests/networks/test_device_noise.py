@@ -16,7 +16,7 @@ from scipy import stats
 
 from galaxynb.networks import device_noise
 from galaxynb.networks.device_noise import DeviceNoise
-from galaxynb.noise import STAR_COLOURS, STAR_DTYPE, draw_layers, star_disks
+from galaxynb.noise import STAR_COLOURS, STAR_DTYPE, NoiseModel, blur_layer, draw_layers, star_disks
 
 MODEL = SMALL_STARS
 STARS_ONLY = small_stars(sigma=0)
@@ -96,7 +96,7 @@ def reference_layers(stars, side, cut=False):
         for kernel in map(int, np.unique(array["kernel"])):
             layer = draw_layers(star_disks(moved[array["kernel"] == kernel]), side + 2 * margin)[kernel]
             layer = layer[margin : margin + side, margin : margin + side].copy()
-            image += cv2.GaussianBlur(layer, (kernel, kernel), 0)
+            image += blur_layer(layer, kernel)
     return total
 
 
@@ -445,6 +445,31 @@ def test_large_soft_spots_are_drawn_as_opencv_draws_them_and_have_its_moments(si
     assert moments_pvalue(DeviceNoise(equal, side), 128, reference, seed=9) > LEVEL
     weaker = DeviceNoise(replace(equal, strength=1), side)
     assert moments_pvalue(weaker, 128, reference, seed=9) < LEVEL / 10
+
+
+@pytest.mark.parametrize(("scale", "most_off", "most_rms"), [(8, 12, 1), (4, 25, 2)])
+def test_tables_too_large_take_coarser_steps_and_change_no_moments(scale, most_off, most_rms, monkeypatch):
+    spots = replace(LARGE_SPOTS, sigma=0, n_stars=(10, 10))
+    fine = DeviceNoise(spots, 64)
+    assert fine._scale == 16
+    monkeypatch.setattr(device_noise, "_MOST_BYTES", fine._stamps.nbytes * (scale / 16) ** 3 * 1.5)
+    coarse = DeviceNoise(spots, 64)
+    assert coarse._scale == scale
+    assert coarse._stamps.nbytes < 1.2 * fine._stamps.nbytes * (scale / 16) ** 3
+    stars = reference_stars(spots, 16, 64, seed=1)
+    greatest, rms = off(rendered(coarse, stars), reference_layers(stars, 64))
+    assert greatest < most_off
+    assert rms < most_rms
+    reference = moments(spots.apply(np.zeros((128, 64, 64, 3), np.uint8), 0, np.arange(128)))
+    assert moments_pvalue(coarse, 128, reference, seed=9) > LEVEL
+
+
+@pytest.mark.parametrize(("model", "side", "scale"), [(NoiseModel(), 128, 16), (LARGE_SPOTS, 128, 16)])
+def test_usual_noise_at_the_papers_size_has_the_finest_steps(model, side, scale):
+    noise = DeviceNoise(model, side)
+    assert noise._scale == scale
+    assert noise._stamps.nbytes < 2**27
+    assert DeviceNoise(replace(model, radius=(0.1, 0.25)), side)._scale < 16
 
 
 def test_the_generators_state_decides_the_bits():
