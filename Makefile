@@ -80,10 +80,10 @@ kernel: $(VENV)/ready ## register a Jupyter kernel: galaxynb, or galaxynb-jax wi
 
 # Measure the stand-in first: the other two programs change tracked files, and its records would then say "uncommitted
 # changes".
-reference: $(VENV)/ready ## repeat the measurements in book/reference/ (after make book; REAL=file.h5 for real images)
+reference: $(VENV)/ready ## repeat the measurements in book/reference/ (after make book, also with PROFILE=half; REAL=file.h5 for real images)
 	@$(RUN) workflow/reference/standin_closeness.py book/reference/standin_closeness.csv --work "$$RUNS/closeness" \
 		$(if $(REAL),--real "$(REAL)")
-	@$(RUN) workflow/reference/noise_calibration.py "$$RUNS/quick-standin" book/reference/noise_calibration.csv
+	@$(RUN) workflow/reference/noise_fit.py "$$RUNS/half-standin" book/reference/noise_fit.csv
 	@$(RUN) workflow/reference/autoencoder_trials.py "$$RUNS/quick-standin" book/reference/autoencoder_trials.csv
 
 # Kept results name the commit that made them, so the checkout must have no uncommitted changes.

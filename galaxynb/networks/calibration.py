@@ -263,8 +263,9 @@ def calibrate_strength(
     >>> images = np.full((200, 16, 16, 3), 50, np.uint8)
     >>> def predict(images):
     ...     return np.where(images.mean(axis=(1, 2, 3)) < 0.25, 1, 0)
+    >>> noise = NoiseModel(n_stars=(2, 8), radius=(0.05, 0.1), blur=(0.1, 0.2))
     >>> found = calibrate_strength(
-    ...     NoiseModel(), predict, images, labels=np.ones(200, int), indices=np.arange(200), seed=0, kept_share=0.5
+    ...     noise, predict, images, labels=np.ones(200, int), indices=np.arange(200), seed=0, kept_share=0.5
     ... )
     >>> found.reached, abs(found.noisy - 0.5) <= 0.005
     (True, True)

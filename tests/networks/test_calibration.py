@@ -18,7 +18,7 @@ from galaxynb.networks.calibration import (
 )
 from galaxynb.noise import NoiseModel
 
-NOISE = NoiseModel(sigma=0.02, n_stars=(2, 8))
+NOISE = NoiseModel(sigma=0.02, n_stars=(2, 8), radius=(0.05, 0.1), brightness=(0.5, 1), blur=(0.1, 0.2))
 IMAGES = np.full((150, 16, 16, 3), 40, np.uint8)
 LABELS = np.ones(150, int)
 ROWS = np.arange(0, 150, 2)
@@ -54,7 +54,7 @@ def test_a_classifier_that_falls_with_brightness_is_met_at_its_target(limit, kep
     # The accuracy of this classifier falls with the strength, so the bisection ends within one step of the target.
     if not found.reached and accuracies.min() < found.target:
         above, below = strengths[accuracies > found.target].max(), strengths[accuracies < found.target].min()
-        assert below - above < 0.02
+        assert below - above < 0.07
 
 
 def test_the_same_call_gives_the_same_and_another_seed_another_result():
