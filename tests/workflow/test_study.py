@@ -244,8 +244,9 @@ def test_prose_of_notebooks_and_pages_makes_the_book_alone_again(study):
 
 
 @pytest.mark.parametrize(
-    ("key", "expected"), [("n_resamples", {"evaluation"}), ("most_stars", {"noise", "autoencoder", "evaluation"})]
+    ("key", "value", "expected"),
+    [("n_resamples", "899", {"evaluation"}), ("strength", "0.8", {"noise", "autoencoder", "evaluation"})],
 )
-def test_a_parameter_makes_its_stage_and_all_after_it_again(study, key, expected):
-    edited = planned_after(study, lambda text: re.sub(rf"({key}: )\d", r"\g<1>8", text), "config/smoke.yaml")
+def test_a_parameter_makes_its_stage_and_all_after_it_again(study, key, value, expected):
+    edited = planned_after(study, lambda text: re.sub(rf"({key}: )\w+", rf"\g<1>{value}", text), "config/smoke.yaml")
     assert edited == expected | {"book"}
