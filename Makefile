@@ -81,11 +81,11 @@ kernel: $(VENV)/ready ## register a Jupyter kernel: galaxynb, or galaxynb-jax wi
 # Measure the stand-in first: the last two programs change tracked files, and its records would then say "uncommitted
 # changes". Measure a folder of published images before it, because it is compared with them. The same images give the
 # same file.
-reference: $(VENV)/ready ## repeat the measurements in book/reference/ (after make book; REAL=FOLDER for real images)
+reference: $(VENV)/ready ## repeat the measurements in book/reference/ (after make book, also with PROFILE=half; REAL=FOLDER for real images)
 	@test ! -d "$(REAL)" || $(RUN) workflow/reference/published_cutouts.py "$(REAL)" galaxynb/standin/published_cutouts.csv
 	@$(RUN) workflow/reference/standin_closeness.py book/reference/standin_closeness.csv --work "$$RUNS/closeness" \
 		$(if $(REAL),--real "$(REAL)")
-	@$(RUN) workflow/reference/noise_calibration.py "$$RUNS/quick-standin" book/reference/noise_calibration.csv
+	@$(RUN) workflow/reference/noise_fit.py "$$RUNS/half-standin" book/reference/noise_fit.csv
 	@$(RUN) workflow/reference/autoencoder_trials.py "$$RUNS/quick-standin" book/reference/autoencoder_trials.csv
 
 # Kept results name the commit that made them, so the checkout must have no uncommitted changes.

@@ -10,6 +10,8 @@ It saves each network as one file, because the next stage loads it.
 
 import sys
 import time
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -122,6 +124,20 @@ def autoencoder(settings, images, _, split, noise, out):
     model.save(out / "autoencoder.keras")
 
 
+def calibrated(settings, images, labels, split, noise, out):
+    """Return the noise of the strength that costs the paper's share of the accuracy, and write it to a file."""
+    from galaxynb.networks.calibration import calibrate_strength
+    from galaxynb.networks.models import predict_classes
+    from galaxynb.results.paper import paper_summary
+
+    network, paper = keras.models.load_model(out / "classifier.keras"), paper_summary()
+    options = {"labels": labels, "indices": split.validation, "seed": settings["seed"]}
+    options["kept_share"] = paper["noisy"] / paper["clean"]
+    found = calibrate_strength(noise, partial(predict_classes, network), images, **options).noise
+    found.write(out / "calibrated_noise.json")
+    return found
+
+
 def evaluation(settings, images, _, split, noise, out):
     from galaxynb.networks.models import in_float32
 
@@ -131,8 +147,8 @@ def evaluation(settings, images, _, split, noise, out):
     noisy = noise.apply(clean, settings["seed"], test)
     versions = [clean, noisy]
     versions += [networks["autoencoder"].predict(version, batch_size=64, verbose=0) for version in (noisy, clean)]
-    versions += [type(noise)(sigma=0, n_stars=noise.n_stars).apply(clean, settings["seed"], test)]
-    versions += [type(noise)(sigma=noise.sigma, n_stars=(0, 0)).apply(clean, settings["seed"], test)]
+    steps = (replace(noise, sigma=0), replace(noise, n_stars=(0, 0)))
+    versions += [step.apply(clean, settings["seed"], test) for step in steps]
     for version in versions:
         networks["classifier"].predict(version, batch_size=64, verbose=0)
 
@@ -148,10 +164,14 @@ def main(stage, profile, cache, out):
     out.mkdir(parents=True, exist_ok=True)
     images = np.load(cache / "images.npy") / np.float32(255)
     labels = np.load(cache / "labels.npy")
-    chosen = settings["noise"]
-    noise = NoiseModel(sigma=chosen["sigma"], n_stars=(chosen["fewest_stars"], chosen["most_stars"]))
+    split = paper_split(labels)
+    noise, calibrate = NoiseModel.from_profile(settings["noise"])
+    if calibrate and stage == "autoencoder":
+        noise = calibrated(settings, images, labels, split, noise, out)
+    elif calibrate and stage == "evaluation":
+        noise = NoiseModel.read(out / "calibrated_noise.json")
     stages = {"classifier": classifier, "autoencoder": autoencoder, "evaluation": evaluation}
-    stages[stage](settings, images, labels, paper_split(labels), noise, out)
+    stages[stage](settings, images, labels, split, noise, out)
 
 
 if __name__ == "__main__":

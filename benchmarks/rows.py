@@ -21,6 +21,7 @@ import h5py
 import keras
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import paper_recipe
 import yaml
 from delivery import Clock, Sink, delivered
@@ -35,6 +36,7 @@ from galaxynb.data.splits import paper_split
 from galaxynb.images import to_float
 from galaxynb.networks.autoencoder import build_autoencoder
 from galaxynb.networks.batches import ClassifierBatches, DenoisingBatches
+from galaxynb.networks.calibration import Calibration
 from galaxynb.networks.checkpoints import save_variables
 from galaxynb.networks.classifier import build_classifier
 from galaxynb.networks.models import compile_model
@@ -341,12 +343,13 @@ def code_cells(notebook):
 
 
 def run_folder(sample, number, side):
-    """Make the run folder that notebooks 01 and 02 would leave: prepared images and noise model."""
+    """Make what notebook 05 reads, except for the networks: prepared images and a noise of known strength."""
     run = sample.folder / "run"
     path = sample.file("run", number, side, truth=True)
     prepare_cache(path, run / "data" / "cache", image_size=side, progress=False)
     path.unlink()
-    NoiseModel().write(run / "noise.json")
+    evaluations = pd.DataFrame({"strength": [0.0, 1.0], "accuracy": [0.74, 0.33]})
+    Calibration(NoiseModel(), True, 0.74, 0.33, 0.33, True, evaluations).write(run / "calibrated_noise.json")
     return run
 
 

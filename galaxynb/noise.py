@@ -1,8 +1,9 @@
 """The paper's two noise steps: injected stars, then Gaussian RGB noise.
 
 OpenCV draws and blurs the stars, which are added to the cutout. Gaussian noise is added next, and the sum is clipped to
-[0, 1]. The noise on an image depends only on the seed, the epoch and the image's index in its file. It does not depend
-on the batch, on the order of the batches or on the thread that computes it.
+[0, 1]. One factor, the strength, multiplies everything that is added. The noise on an image depends only on the seed,
+the epoch and the image's index in its file. It does not depend on the batch, on the order of the batches or on the
+thread that computes it.
 
 This module does not model the sky noise or the point spread function of a survey. Those are part of the images
 themselves (see `galaxynb.standin.make`).
@@ -20,7 +21,21 @@ import numpy as np
 from galaxynb.files import write_json
 from galaxynb.images import to_float
 
-__all__ = ["STAR_COLOURS", "STAR_DTYPE", "SUBPIXEL_BITS", "NoiseModel", "draw_layers", "star_disks"]
+__all__ = [
+    "CALIBRATE",
+    "STAR_COLOURS",
+    "STAR_DTYPE",
+    "SUBPIXEL_BITS",
+    "WIDE_KERNEL",
+    "NoiseModel",
+    "blur_layer",
+    "draw_layers",
+    "star_disks",
+]
+
+
+#: Value of the parameter ``strength`` for a strength that is found on a run's own validation images.
+CALIBRATE = "calibrate"
 
 
 #: Colour classes of injected stars. The field ``colour`` of `STAR_DTYPE` is an index into this tuple.
@@ -42,6 +57,10 @@ STAR_DTYPE = np.dtype(
 )
 
 
+#: Blur kernels of this side and wider, in pixels, are applied in floating point.
+WIDE_KERNEL = 21
+
+
 #: Binary digits after the point in the fixed-point positions that `cv2.circle` takes, here in units of 1/16 px.
 SUBPIXEL_BITS = 4
 
@@ -57,8 +76,11 @@ class NoiseModel:
 
     Attributes
     ----------
+    strength : float
+        Factor on everything that is added, >= 0: the noisy image is image + strength * (stars + Gaussian noise),
+        clipped to [0, 1]. Above 1, bright stars can saturate.
     sigma : float
-        Standard deviation of the Gaussian RGB noise in units of the image's range [0, 1], >= 0.
+        Standard deviation of the Gaussian RGB noise at strength 1, in units of the image's range [0, 1], >= 0.
     n_stars : tuple of int
         Number of stars per image, both ends included.
     radius : tuple of float
@@ -76,7 +98,8 @@ class NoiseModel:
     Raises
     ------
     ValueError
-        If `sigma` or a proportion is negative, or a range is empty or leaves [0, 1] (`n_stars`: is negative).
+        If `strength`, `sigma` or a proportion is negative, or a range is empty or leaves [0, 1] (`n_stars`: is
+        negative).
 
     Examples
     --------
@@ -91,11 +114,12 @@ class NoiseModel:
     (True, False)
     """
 
-    sigma: float = 0.15
-    n_stars: tuple[int, int] = (14, 56)
-    radius: tuple[float, float] = (0.014, 0.033)
+    strength: float = 1.0
+    sigma: float = 0.005
+    n_stars: tuple[int, int] = (5, 18)
+    radius: tuple[float, float] = (0.054, 0.11)
     brightness: tuple[float, float] = (0.5, 1.0)
-    blur: tuple[float, float] = (0.02, 0.07)
+    blur: tuple[float, float] = (0.24, 0.48)
     white: tuple = ((0.9, 1.0), (0.9, 1.0), (0.9, 1.0))
     blue: tuple = ((0.45, 0.7), (0.6, 0.85), (0.9, 1.0))
     red: tuple = ((0.9, 1.0), (0.5, 0.75), (0.3, 0.55))
@@ -103,6 +127,8 @@ class NoiseModel:
 
     def __post_init__(self):
         """Raise an error that names the first impossible range."""
+        if not (np.isfinite(self.strength) and self.strength >= 0):
+            raise ValueError(f"strength is {self.strength}, but a finite number >= 0 is needed: change it")
         if not (np.isfinite(self.sigma) and self.sigma >= 0):
             raise ValueError(f"sigma is {self.sigma}, but 0 or more is needed for a standard deviation: change it")
         unit = {"radius": self.radius, "brightness": self.brightness, "blur": self.blur}
@@ -125,6 +151,44 @@ class NoiseModel:
             raise ValueError(
                 f"proportions is {self.proportions}, but three numbers >= 0, not all 0, are needed: change it"
             )
+
+    @classmethod
+    def from_profile(cls, values):
+        """Return the noise model of a profile's section ``noise``, and whether its strength is to be calibrated.
+
+        Parameters
+        ----------
+        values : dict
+            Any of ``strength`` (a number, or `CALIBRATE`, which is the default), ``sigma``, ``fewest_stars`` and
+            ``most_stars`` (the two ends of ``n_stars``), ``radius``, ``brightness`` and ``blur`` (lists of two
+            numbers). What is missing has the default of this class.
+
+        Returns
+        -------
+        model : NoiseModel
+            The model. Its strength is 1 if it is to be calibrated.
+        calibrate : bool
+            Whether the strength is to be calibrated.
+
+        Raises
+        ------
+        ValueError
+            If a value is out of its range, or `values` has another key.
+
+        Examples
+        --------
+        >>> model, calibrate = NoiseModel.from_profile({"sigma": 0.1, "fewest_stars": 2, "blur": [0.1, 0.3]})
+        >>> model.n_stars == (2, NoiseModel().n_stars[1]), model.blur, calibrate
+        (True, (0.1, 0.3), True)
+        """
+        known = ("strength", "sigma", "fewest_stars", "most_stars", "radius", "brightness", "blur")
+        if unknown := sorted(values.keys() - {*known}):
+            raise ValueError(f"{unknown[0]} is no parameter of the noise, but one of {', '.join(known)} is needed")
+        changes = {name: _as_tuples(value) for name, value in values.items() if not name.endswith("_stars")}
+        ends = (values.get("fewest_stars"), values.get("most_stars"))
+        changes["n_stars"] = tuple(d if end is None else end for end, d in zip(ends, cls().n_stars, strict=True))
+        calibrate = changes.setdefault("strength", CALIBRATE) == CALIBRATE
+        return cls(**changes | ({"strength": 1.0} if calibrate else {})), calibrate
 
     def apply(self, images, seed, indices, *, epoch=0, return_stars=False, out=None):
         """Add stars, then Gaussian noise, to a batch of images.
@@ -197,18 +261,21 @@ class NoiseModel:
         # Reuse one array for everything that is added: for a new one, the system would clear memory each time.
         added = np.empty(noisy.shape[1:], np.float32)
         for image, own, rng in zip(noisy, stars, generators, strict=True):
-            _add_stars(image, islice(disks, len(own)), added)
+            _add_stars(image, islice(disks, len(own)), added, strength=self.strength)
             self._add_gaussian(image, rng, added)
             np.clip(image, 0, 1, out=image)
         return (noisy, stars) if return_stars else noisy
 
-    def write(self, path):
+    def write(self, path, *, calibrate=False):
         """Write the model to a JSON file, which later stages read with `read`.
 
         Parameters
         ----------
         path : str or os.PathLike
             Path of the file.
+        calibrate : bool
+            Whether the strength is yet to be found. The file then holds `CALIBRATE` in place of the strength. `read`
+            refuses such a file, and `read_uncalibrated` accepts it.
 
         Examples
         --------
@@ -218,11 +285,13 @@ class NoiseModel:
         ...     NoiseModel.read(Path(folder) / "noise.json").sigma
         0.1
         """
-        write_json(path, asdict(self))
+        write_json(path, asdict(self) | ({"strength": CALIBRATE} if calibrate else {}))
 
     @classmethod
     def read(cls, path):
-        """Read a model from a file that `write` wrote.
+        """Read a model of known strength from a file that `write` wrote.
+
+        Further entries of the file are ignored.
 
         Parameters
         ----------
@@ -239,13 +308,56 @@ class NoiseModel:
         FileNotFoundError
             If there is no such file.
         ValueError
+            If the file does not hold a noise model, or its strength is yet to be calibrated.
+        """
+        model, calibrate = cls.read_uncalibrated(path)
+        if calibrate:
+            raise ValueError(
+                f"strength in {path} is {CALIBRATE!r}, but a number is needed: read the file that"
+                " notebooks/04_autoencoder.ipynb writes"
+            )
+        return model
+
+    @classmethod
+    def read_uncalibrated(cls, path):
+        """Read a model, and whether its strength is yet to be calibrated, from a file that `write` wrote.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+            Path of the file.
+
+        Returns
+        -------
+        model : NoiseModel
+            The model. Its strength is 1 if it is yet to be calibrated.
+        calibrate : bool
+            Whether the strength is yet to be calibrated.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
             If the file does not hold a noise model.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     NoiseModel(sigma=0.1).write(Path(folder) / "noise.json", calibrate=True)
+        ...     model, calibrate = NoiseModel.read_uncalibrated(Path(folder) / "noise.json")
+        >>> model.strength, calibrate
+        (1.0, True)
         """
         try:
             values = json.loads(Path(path).read_text(encoding="utf-8"))
             # Look up each range by name: a file that lacks one is then refused instead of completed with a default.
             values = {field.name: values[field.name] for field in fields(cls)}
-            return cls(**{name: _as_tuples(value) for name, value in values.items()})
+            calibrate = values["strength"] == CALIBRATE
+            if calibrate:
+                values["strength"] = 1.0
+            return cls(**{name: _as_tuples(value) for name, value in values.items()}), calibrate
         except FileNotFoundError:
             raise FileNotFoundError(
                 f"{path} is missing, but a noise model is needed: run notebooks/02_noise.ipynb or `make book`"
@@ -278,11 +390,12 @@ class NoiseModel:
 
     def _add_gaussian(self, image, rng, added):
         """Add Gaussian noise to a float32 image in place; the noise overwrites `added`."""
-        if self.sigma > 0:
+        sigma = self.strength * self.sigma
+        if sigma > 0:
             # OpenCV's generator is several times faster than NumPy's, and each thread has its own. Draw seeds of both
             # signs, because the first number that OpenCV draws has the sign of the seed.
             cv2.setRNGSeed(int(rng.integers(-(2**31), 2**31)))
-            cv2.add(image, cv2.randn(added, (0, 0, 0), (self.sigma,) * 3), dst=image)
+            cv2.add(image, cv2.randn(added, (0, 0, 0), (sigma,) * 3), dst=image)
 
 
 def _generator(seed, epoch, index):
@@ -349,9 +462,42 @@ def draw_layers(disks, side):
     return dict(sorted(layers.items()))
 
 
-def _add_stars(image, disks, added):
-    """Draw and blur stars and add them to a float32 image in place; the last layer overwrites `added`."""
+def blur_layer(layer, kernel, *, out=None):
+    """Blur a layer of stars.
+
+    Parameters
+    ----------
+    layer : ndarray of uint8, shape (side, side, 3)
+        Layer from `draw_layers`.
+    kernel : int
+        Side of the blur kernel in pixels, an odd number. OpenCV derives the standard deviation from it.
+    out : ndarray of float32, shape (side, side, 3), or None
+        Array that receives the blurred layer. None makes a new array.
+
+    Returns
+    -------
+    ndarray of float32, shape (side, side, 3)
+        Blurred layer, with values from 0 to 255. Small kernels round it to whole numbers. This is `out` if it is given.
+
+    Examples
+    --------
+    >>> layer = np.zeros((64, 64, 3), np.uint8)
+    >>> layer[32, 32] = 255
+    >>> [round(float(blur_layer(layer, kernel).max()), 1) for kernel in (3, 31)]
+    [64.0, 1.6]
+    """
+    blurred = np.empty(layer.shape, np.float32) if out is None else out
+    if kernel < WIDE_KERNEL:
+        blurred[:] = cv2.GaussianBlur(layer, (kernel, kernel), 0)
+        return blurred
+    # For 8-bit images, GaussianBlur computes in fixed point, which is slow and coarse for wide kernels.
+    profile = cv2.getGaussianKernel(kernel, 0, cv2.CV_32F)
+    return cv2.sepFilter2D(layer, cv2.CV_32F, profile, profile, dst=blurred)
+
+
+def _add_stars(image, disks, added, *, strength):
+    """Draw and blur stars, add `strength` times their light to a float32 image in place; `added` is overwritten."""
     # The blur is linear, so all stars with the same kernel size share one layer and one blur.
     for kernel, layer in draw_layers(disks, image.shape[0]).items():
-        added[:] = cv2.GaussianBlur(layer, (kernel, kernel), 0)
-        cv2.scaleAdd(added, 1 / 255, image, dst=image)
+        blur_layer(layer, kernel, out=added)
+        cv2.scaleAdd(added, strength / 255, image, dst=image)

@@ -31,17 +31,17 @@ STAGES = {
         ("01_data",),
         "noise.json",
         ("noise.json",),
-        ("book/reference/noise_calibration.csv", "book/reference/noise_calibration.json"),
+        ("book/reference/noise_fit.csv", "book/reference/noise_fit.json"),
     ),
     "03_classifier": Stage(
         "training the classifier", "classifier", ("01_data",), "models/classifier.keras", ("models/classifier.keras",)
     ),
     "04_autoencoder": Stage(
-        "training the autoencoder",
+        "calibrating the noise, training the autoencoder",
         "autoencoder",
-        ("01_data", "02_noise"),
+        ("01_data", "02_noise", "03_classifier"),
         "models/autoencoder.keras",
-        ("models/autoencoder.keras",),
+        ("models/autoencoder.keras", "calibrated_noise.json"),
         ("book/reference/autoencoder_trials.csv", "book/reference/autoencoder_trials.json"),
     ),
     "05_evaluation": Stage(

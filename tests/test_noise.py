@@ -3,7 +3,7 @@
 import itertools
 import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import FrozenInstanceError, asdict
+from dataclasses import FrozenInstanceError, asdict, replace
 
 import cv2
 import numpy as np
@@ -11,13 +11,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from noise_samples import SMALL_STARS, small_stars
 from scipy import stats
 
 from galaxynb.images import to_float
-from galaxynb.noise import STAR_COLOURS, STAR_DTYPE, NoiseModel
+from galaxynb.noise import (
+    CALIBRATE,
+    STAR_COLOURS,
+    STAR_DTYPE,
+    WIDE_KERNEL,
+    NoiseModel,
+    blur_layer,
+    draw_layers,
+    star_disks,
+)
 
-MODEL = NoiseModel()
-STARS_ONLY = NoiseModel(sigma=0)
+MODEL = SMALL_STARS
+STARS_ONLY = small_stars(sigma=0)
 
 
 def random_images(n=6, side=32, seed=0):
@@ -76,7 +86,7 @@ def test_noise_differs_by_seed_epoch_and_index():
 
 def test_the_two_steps_can_be_told_apart():
     """The Gaussian noise comes on top of the stars: either alone is what the other leaves out."""
-    models = (NoiseModel(sigma=sigma, n_stars=(3, 3), brightness=(0.1, 0.2)) for sigma in (0.01, 0))
+    models = (small_stars(sigma=sigma, n_stars=(3, 3), brightness=(0.1, 0.2)) for sigma in (0.01, 0))
     (both, (stars,)), (only_stars, (same_stars,)) = (
         model.apply(grey(1, 64, 64, value=0.3), 5, [7], return_stars=True) for model in models
     )
@@ -95,7 +105,7 @@ def test_the_two_steps_can_be_told_apart():
     number=st.integers(0, 6),
 )
 def test_noisy_images_are_float32_in_range_and_the_input_is_untouched(images, seed, epoch, first, sigma, number):
-    model = NoiseModel(sigma=sigma, n_stars=(0, number))
+    model = small_stars(sigma=sigma, n_stars=(0, number))
     indices = first + np.arange(len(images))
     before = images.copy()
     noisy = model.apply(images, seed, indices, epoch=epoch)
@@ -121,7 +131,7 @@ def test_the_input_is_untouched_and_noisy_images_go_where_they_are_told_to(dtype
 
 
 def test_no_noise_leaves_the_image_as_it_was():
-    nothing, images = NoiseModel(sigma=0, n_stars=(0, 0)), random_images(2)
+    nothing, images = small_stars(sigma=0, n_stars=(0, 0)), random_images(2)
     np.testing.assert_array_equal(nothing.apply(images, 0, [0, 1]), to_float(images))
 
 
@@ -140,6 +150,54 @@ def test_memory_layout_does_not_matter(view, dtype):
     images = random_images(2) if dtype == np.uint8 else to_float(random_images(2))
     seen = view(images)
     np.testing.assert_array_equal(MODEL.apply(seen, 0, [0, 1]), MODEL.apply(np.ascontiguousarray(seen), 0, [0, 1]))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 2**40),
+    strength=st.floats(0, 1),
+    sigma=st.floats(0, 0.01),
+    number=st.integers(0, 3),
+    brightness=st.floats(0, 0.1),
+)
+def test_noise_is_linear_in_its_strength_away_from_clipping(seed, strength, sigma, number, brightness):
+    model = small_stars(sigma=sigma, n_stars=(0, number), brightness=(0, brightness))
+    images = grey(2, 32, 32)
+    added = model.apply(images, seed, [0, 1]) - images
+    scaled = replace(model, strength=strength).apply(images, seed, [0, 1]) - images
+    np.testing.assert_allclose(scaled, strength * added, atol=1e-6)
+
+
+@given(images=arrays(np.uint8, (2, 8, 8, 3)), seed=st.integers(0, 2**40))
+@settings(max_examples=20, deadline=None)
+def test_no_strength_leaves_the_image_as_it_was_and_strength_one_is_the_default(images, seed):
+    np.testing.assert_array_equal(small_stars(strength=0).apply(images, seed, [3, 4]), to_float(images))
+    np.testing.assert_array_equal(
+        small_stars(strength=1).apply(images, seed, [3, 4]), MODEL.apply(images, seed, [3, 4])
+    )
+
+
+def test_bright_stars_saturate_at_a_strength_above_one():
+    black = np.zeros((20, 64, 64, 3), np.uint8)
+    whole, strong = (replace(STARS_ONLY, strength=s).apply(black, 0, np.arange(20)) for s in (1, 3))
+    np.testing.assert_allclose(strong, np.minimum(3 * whole, 1), atol=1e-5)
+    assert np.mean(strong == 1) > np.mean(whole == 1)
+
+
+@pytest.mark.parametrize("kernel", [WIDE_KERNEL - 2, WIDE_KERNEL, 35, 69])
+def test_small_and_wide_kernels_blur_alike(kernel):
+    layer = draw_layers(star_disks(stars_of(STARS_ONLY, side=64)[1][0]), 64)
+    layer = np.max(list(layer.values()), axis=0)
+    exact = cv2.GaussianBlur(layer.astype(np.float64), (kernel, kernel), 0)
+    blurred = blur_layer(layer, kernel)
+    assert blurred.dtype == np.float32
+    # Fixed point has weights of 8 bits.
+    np.testing.assert_allclose(blurred, exact, atol=1e-3 if kernel >= WIDE_KERNEL else 5)
+    if kernel < WIDE_KERNEL:
+        np.testing.assert_array_equal(blurred, cv2.GaussianBlur(layer, (kernel, kernel), 0))
+    out = np.empty(layer.shape, np.float32)
+    assert blur_layer(layer, kernel, out=out) is out
+    np.testing.assert_array_equal(out, blurred)
 
 
 def test_an_empty_batch_stays_empty():
@@ -166,7 +224,7 @@ def test_returned_stars_match_the_pixels():
 
 
 def test_a_star_is_centred_on_its_position_and_shows_its_colour():
-    model = NoiseModel(sigma=0, n_stars=(1, 1), radius=(0.03, 0.05), blur=(0.03, 0.05))
+    model = small_stars(sigma=0, n_stars=(1, 1), radius=(0.03, 0.05), blur=(0.03, 0.05))
     noisy, stars = stars_of(model, n=60, side=128)
     grid = np.arange(128)
     checked = 0
@@ -183,7 +241,7 @@ def test_a_star_is_centred_on_its_position_and_shows_its_colour():
 
 
 def test_numbers_of_stars_stay_in_their_range_and_reach_its_ends():
-    _, stars = stars_of(NoiseModel(sigma=0, n_stars=(2, 5)), n=200, side=32)
+    _, stars = stars_of(small_stars(sigma=0, n_stars=(2, 5)), n=200, side=32)
     assert {len(drawn) for drawn in stars} == {2, 3, 4, 5}
 
 
@@ -211,7 +269,7 @@ def test_every_drawn_value_stays_in_its_range():
 
 
 def test_a_star_does_not_change_with_the_stars_after_it():
-    (few,), (many,) = (stars_of(NoiseModel(n_stars=(n, n)))[1] for n in (3, 9))
+    (few,), (many,) = (stars_of(small_stars(n_stars=(n, n)))[1] for n in (3, 9))
     np.testing.assert_array_equal(few, many[:3])
 
 
@@ -231,7 +289,7 @@ def test_colours_come_at_two_to_one_to_one():
 @pytest.mark.parametrize("colour", range(3))
 def test_proportions_may_leave_colours_out(colour):
     proportions = tuple(float(i == colour) for i in range(3))
-    _, stars = stars_of(NoiseModel(proportions=proportions), n=20, side=32)
+    _, stars = stars_of(small_stars(proportions=proportions), n=20, side=32)
     assert set(np.concatenate(stars)["colour"]) == {colour}
 
 
@@ -253,7 +311,7 @@ def test_lengths_scale_with_the_image():
 
 @pytest.mark.parametrize("sigma", [0.02, 0.1])
 def test_gaussian_noise_has_its_sigma_on_mid_grey(sigma):
-    residual = NoiseModel(sigma=sigma, n_stars=(0, 0)).apply(grey(20, 64, 64), 0, np.arange(20)) - 0.5
+    residual = small_stars(sigma=sigma, n_stars=(0, 0)).apply(grey(20, 64, 64), 0, np.arange(20)) - 0.5
     n = residual.size
     # Limits are five standard errors, of a mean and of a standard deviation.
     assert abs(residual.mean()) < 5 * sigma / np.sqrt(n)
@@ -267,7 +325,7 @@ def test_gaussian_noise_has_its_sigma_on_mid_grey(sigma):
 
 def test_the_first_pixel_is_as_random_as_any():
     """A generator seeded anew for each image must not show its seeds in the first numbers."""
-    first = NoiseModel(n_stars=(0, 0)).apply(grey(2000, 2, 2), 0, np.arange(2000))[:, 0, 0, 0] - 0.5
+    first = small_stars(n_stars=(0, 0)).apply(grey(2000, 2, 2), 0, np.arange(2000))[:, 0, 0, 0] - 0.5
     assert stats.kstest(first / MODEL.sigma, "norm").pvalue > 0.001
     assert abs(np.corrcoef(first[1:], first[:-1])[0, 1]) < 5 / np.sqrt(len(first))
 
@@ -275,6 +333,9 @@ def test_the_first_pixel_is_as_random_as_any():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
+        ({"strength": -1}, "strength is -1, but a finite number >= 0 is needed"),
+        ({"strength": float("nan")}, "strength is nan"),
+        ({"strength": float("inf")}, "strength is inf"),
         ({"sigma": -0.1}, r"sigma is -0\.1"),
         ({"sigma": float("nan")}, "sigma is nan"),
         ({"sigma": float("inf")}, "sigma is inf"),
@@ -346,11 +407,37 @@ def test_a_model_is_frozen():
 
 
 def test_a_model_written_is_read_back_the_same(tmp_path):
-    model = NoiseModel(sigma=0.03, n_stars=(1, 4), red=((0.8, 0.9), (0.1, 0.2), (0, 0)))
+    model = small_stars(sigma=0.03, n_stars=(1, 4), red=((0.8, 0.9), (0.1, 0.2), (0, 0)))
     model.write(tmp_path / "noise.json")
     assert NoiseModel.read(tmp_path / "noise.json") == model
     assert hash(NoiseModel.read(tmp_path / "noise.json")) == hash(model)  # tuples again, not lists
     assert [path.name for path in tmp_path.iterdir()] == ["noise.json"]
+
+
+def test_a_strength_to_be_calibrated_is_read_as_such_alone(tmp_path):
+    path = tmp_path / "noise.json"
+    model = small_stars(strength=2.5, sigma=0.03)
+    model.write(path)
+    assert NoiseModel.read_uncalibrated(path) == (model, False)
+    model.write(path, calibrate=True)
+    assert json.loads(path.read_text())["strength"] == CALIBRATE
+    assert NoiseModel.read_uncalibrated(path) == (replace(model, strength=1), True)
+    with pytest.raises(ValueError, match=r"strength in .*noise\.json is 'calibrate', but a number is needed: read"):
+        NoiseModel.read(path)
+
+
+def test_a_profile_gives_the_model_and_what_it_leaves_out_is_the_default():
+    assert NoiseModel.from_profile({}) == (NoiseModel(), True)
+    model, calibrate = NoiseModel.from_profile({"strength": 2, "most_stars": 30, "radius": [0.1, 0.2]})
+    expected = NoiseModel(strength=2, n_stars=(NoiseModel().n_stars[0], 30), radius=(0.1, 0.2))
+    assert (model, calibrate) == (expected, False)
+    assert hash(model) == hash(expected)
+    with pytest.raises(
+        ValueError, match=r"sgima is no parameter of the noise, but one of strength, sigma, .* is needed"
+    ):
+        NoiseModel.from_profile({"sgima": 1})
+    with pytest.raises(ValueError, match="strength is -1"):
+        NoiseModel.from_profile({"strength": -1})
 
 
 def test_a_missing_model_names_the_notebook(tmp_path):
@@ -369,6 +456,8 @@ def test_a_missing_model_names_the_notebook(tmp_path):
         b'{"sgima": 0.1}',
         b'{"sigma": "much"}',
         json.dumps(asdict(MODEL) | {"sigma": -1}).encode(),
+        json.dumps(asdict(MODEL) | {"strength": "strong"}).encode(),
+        json.dumps({name: value for name, value in asdict(MODEL).items() if name != "strength"}).encode(),
     ],
 )
 def test_a_file_that_is_no_model_is_refused(tmp_path, content):

@@ -13,6 +13,7 @@ from papermill import inspect_notebook
 from paths import ROOT
 
 from galaxynb.files import run_path
+from galaxynb.noise import NoiseModel
 from galaxynb.stages import SECTIONS, STAGES
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -71,7 +72,15 @@ def test_defaults_are_those_of_the_quick_profile_on_the_standin(notebook, sectio
     assert defaults == expected
 
 
-WRITES = ("save_figure(", "save_table(", "save_model(", "write_json(", "model.write(", "write_record(")
+WRITES = (
+    "save_figure(",
+    "save_table(",
+    "save_model(",
+    "write_json(",
+    "model.write(",
+    "calibration.write(",
+    "write_record(",
+)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -114,3 +123,22 @@ def test_a_notebook_in_another_working_folder_says_so_and_writes_nothing(tmp_pat
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["checkout", "notebooks", "out.ipynb"]
     (error,) = [cell for cell in nbformat.read(out, as_version=4).cells if cell.get("outputs")][-1].outputs
     assert error.ename == "FileNotFoundError"
+
+
+def test_default_shape_of_the_noise_is_the_models():
+    """The noise model holds the shape. Notebook 02 and the schema repeat it, for their readers."""
+    model, calibrate = NoiseModel.from_profile({})
+    assert (model, calibrate) == (NoiseModel(), True)
+    parameters = inspect_notebook(str(ROOT / "notebooks" / "02_noise.ipynb")).items()
+    defaults = {name: ast.literal_eval(parameter["default"]) for name, parameter in parameters}
+    shape = {name: defaults[name] for name in profile("schema")["properties"]["noise"]["properties"]}
+    assert set(shape) == {"strength", "sigma", "fewest_stars", "most_stars", "radius", "brightness", "blur"}
+    assert NoiseModel.from_profile(shape) == (NoiseModel(), True)
+
+
+def test_only_the_evaluation_and_the_pictures_of_the_noise_see_test_images():
+    """Trainings and the calibration of the noise must not choose anything by the test images."""
+    users = [path.stem for path in NOTEBOOKS if any("split.test" in cell.source for cell in code_cells(path))]
+    assert set(users) <= {"01_data", "02_noise", "05_evaluation"}
+    (calibration,) = [cell.source for cell in code_cells(NOTEBOOKS[3]) if "remembered(" in cell.source]
+    assert '"indices": split.validation' in calibration

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from paths import REFERENCE, ROOT
 
+from galaxynb.noise import NoiseModel
 from galaxynb.results.evaluation import Estimate
 from galaxynb.results.paper import paper_summary
 
@@ -95,6 +96,7 @@ def test_the_example_denoises_an_image(tmp_path, monkeypatch):
     network = keras.Sequential([keras.Input((64, 64, 3)), keras.layers.Rescaling(0.5)])
     Path("runs/quick-standin/models").mkdir(parents=True)
     network.save("runs/quick-standin/models/autoencoder.keras")
+    NoiseModel(sigma=0.1, n_stars=(3, 3)).write("runs/quick-standin/calibrated_noise.json")
     exec(compile(example, "README.md", "exec"), {})
     strip = cv2.imread("denoised.png").astype(float)
     noisy, denoised = np.split(strip, 2, axis=1)

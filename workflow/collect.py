@@ -38,6 +38,9 @@ def metrics(folder):
     for row in whole["image quality"]:
         for name in ("psnr_mean", "ssim_mean"):
             found[f"quality/{row['Images']} against {row['Against']}/{name.partition('_')[0]}"] = {"value": row[name]}
+    for name in ("strength", "clean accuracy", "noisy accuracy"):
+        if "noise" in whole:  # runs before the calibration lack it
+            found[f"noise/{name}"] = {"value": whole["noise"][name]}
     for name in _TABLES:
         for row in json.loads(Path(folder, "tables", f"{name}.json").read_text(encoding="utf-8")):
             for column in ("Precision", "Recall", "F1-score", "Support"):

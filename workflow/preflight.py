@@ -42,7 +42,7 @@ def check_settings(settings, *, name, folder, label=""):
     check(settings, name=name, folder=folder, label=label)
     noise, side = settings["noise"], settings["data"]["image_size"]
     try:
-        NoiseModel(sigma=noise["sigma"], n_stars=(noise["fewest_stars"], noise["most_stars"]))
+        NoiseModel.from_profile(noise)
         check_halvings(side, settings["autoencoder"]["filters"])
         weights = settings["classifier"]["weights"]
         # The notebooks run in their folder, so a path there is relative to it.

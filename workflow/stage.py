@@ -28,7 +28,7 @@ from galaxynb.files import write_json, written_aside
 from galaxynb.stages import STAGES
 
 #: Files and folders that later stages may read. `data` is large, so it is linked as a whole.
-_PASSED_ON = ("data", "noise.json", "models", "tables", "figures", "notebooks", "provenance")
+_PASSED_ON = ("data", "noise.json", "calibrated_noise.json", "models", "tables", "figures", "notebooks", "provenance")
 
 
 def link(origin, folder):

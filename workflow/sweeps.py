@@ -10,7 +10,7 @@ import itertools
 import json
 from pathlib import Path
 
-from configuration import ConfigurationError, read_keys, read_profile
+from configuration import ConfigurationError, read_keys, read_profile, with_defaults
 from failures import schema_faults
 from launch import data_path
 
@@ -37,7 +37,7 @@ def points(sweep, profile, schema):
     sweep, profile : dict
         As config/sweep.schema.yaml and config/schema.yaml describe them.
     schema : dict
-        Content of config/schema.yaml, for the names of parameters. `preflight` checks the values.
+        Content of config/schema.yaml, for the names and defaults of parameters. `preflight` checks the values.
 
     Raises
     ------
@@ -55,6 +55,9 @@ def points(sweep, profile, schema):
     combined = zip(*axes.values(), strict=True) if sweep.get("combine") == "zip" else itertools.product(*axes.values())
     chosen = [dict(zip(axes, values, strict=True)) for values in combined] if axes else []
     chosen += [{name: (value, {name: value}) for name, value in point.items()} for point in sweep.get("points", [])]
+    # The table lists all parameters of a point. Top-level defaults are settings of make, not of a point.
+    sections = schema["properties"]
+    profile = profile | {name: with_defaults(profile[name], sections[name]) for name in SECTIONS}
     found, seen = [], set()
     for choice in chosen:
         config = copy.deepcopy(profile) | {"source": data_path(sweep.get("source", "standin"))}

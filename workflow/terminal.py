@@ -151,7 +151,9 @@ def _data_result(folder):
 def _noise_result(folder):
     noise = _read(folder / "noise.json")
     fewest, most = noise["n_stars"]
-    return f"Gaussian noise of standard deviation {noise['sigma']:g}, {fewest} to {most} stars per image"
+    strength = noise["strength"]
+    level = "strength to be calibrated" if isinstance(strength, str) else f"strength {strength:g}"
+    return f"Gaussian noise of standard deviation {noise['sigma']:g}, {fewest} to {most} stars per image, {level}"
 
 
 def _classifier_result(folder):
@@ -162,7 +164,8 @@ def _classifier_result(folder):
 
 def _autoencoder_result(folder):
     history = _read(folder / "tables" / "autoencoder_history.json")
-    return f"{len(history)} epochs, validation loss {history[-1]['val_loss']:.4f}"
+    strength = _read(folder / "calibrated_noise.json")["strength"]
+    return f"noise of strength {strength:.3g}; {len(history)} epochs, validation loss {history[-1]['val_loss']:.4f}"
 
 
 def _evaluation_result(folder):

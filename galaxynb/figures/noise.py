@@ -1,16 +1,14 @@
-"""Figures of the noise: the paper's Figure 2, the noise explorer, and the calibration of the noise level."""
+"""Figures of the noise: the paper's Figure 2, the noise explorer, the calibration and the fit of the noise."""
 
 import io
 
 import matplotlib.pyplot as plt
-import numpy as np
-import seaborn as sns
-from matplotlib.patches import Rectangle
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from galaxynb.figures.images import noise_grid
-from galaxynb.figures.style import RED, SEQUENTIAL, WIDTH, styled
+from galaxynb.figures.style import BLUE, RED, WIDTH, styled
 
-__all__ = ["calibration_map", "noise_explorer", "noisy_pairs"]
+__all__ = ["fit_profiles", "noise_explorer", "noisy_pairs", "strength_curve"]
 
 
 def noisy_pairs(clean, noisy, *, n=5, titles=None):
@@ -37,6 +35,7 @@ def noisy_pairs(clean, noisy, *, n=5, titles=None):
 
     Examples
     --------
+    >>> import numpy as np
     >>> images = np.zeros((2, 8, 8, 3))
     >>> [ax.get_ylabel() for ax in noisy_pairs(images, images + 0.1).axes[::2]]
     ['Original', 'Noisy']
@@ -66,6 +65,7 @@ def noise_explorer(image, add_noise, *, sigma, stars):
 
     Examples
     --------
+    >>> import numpy as np
     >>> image = np.full((8, 8, 3), 0.5)
     >>> explorer = noise_explorer(image, lambda sigma, stars: image + sigma, sigma=0.1, stars=20)
     >>> [slider.description for slider in explorer.children[:2]]
@@ -98,64 +98,98 @@ def noise_explorer(image, add_noise, *, sigma, stars):
 
 
 @styled
-def calibration_map(frame, *, chosen=None, paper_drop=None):
-    """Show the drop in accuracy for each strength of the Gaussian noise and each number of stars.
+def strength_curve(evaluations, *, strength, target):
+    """Show the accuracy on noisy images against the strength of the noise.
 
     Parameters
     ----------
-    frame : pandas.DataFrame
-        One row per pair of strengths. Columns: ``sigma`` (standard deviation of the Gaussian noise, 1 = white),
-        ``stars`` (mean number of stars per image) and ``drop`` (accuracy on clean minus that on noisy images).
-    chosen : tuple of float, optional
-        The pair (sigma, stars) to outline: the study's default.
-    paper_drop : float, optional
-        The paper's drop, which a line marks on the colour scale.
+    evaluations : pandas.DataFrame
+        Columns ``strength`` and ``accuracy``, one row per evaluation, in any order.
+    strength : float
+        The strength to mark.
+    target : float
+        The accuracy to mark, in [0, 1].
 
     Returns
     -------
     matplotlib.figure.Figure
-        A heat map and its colour scale.
-
-    Raises
-    ------
-    ValueError
-        If `chosen` is not a pair of `frame`.
+        One panel.
 
     Examples
     --------
     >>> import pandas as pd
-    >>> frame = pd.DataFrame({"sigma": [0, 0.1, 0, 0.1], "stars": [0, 0, 25, 25], "drop": [0, 0.2, 0.1, 0.4]})
-    >>> calibration_map(frame, chosen=(0.1, 25)).axes[0].get_ylabel()
-    'Injected stars per image, mean'
+    >>> evaluations = pd.DataFrame({"strength": [0, 1, 0.5], "accuracy": [0.8, 0.2, 0.5]})
+    >>> strength_curve(evaluations, strength=0.5, target=0.45).axes[0].get_xlabel()
+    'Strength of the noise'
     """
-    grid = frame.pivot(index="stars", columns="sigma", values="drop").sort_index(ascending=False)
-    figure, ax = plt.subplots(figsize=(WIDTH, min(6.5, 0.55 * len(grid) + 1.3)))
-    sns.heatmap(
-        grid,
-        ax=ax,
-        vmin=min(0.0, float(np.nanmin(grid))),
-        cmap=SEQUENTIAL,
-        annot=True,
-        fmt=".2f",
-        annot_kws={"fontsize": 11},
-        linewidths=1,
-        cbar_kws={"label": "Drop in accuracy"},
-        xticklabels=[f"{sigma:g}" for sigma in grid.columns],
-        yticklabels=[f"{stars:g}" for stars in grid.index],
-    )
-    ax.tick_params(length=0, rotation=0)
-    ax.set(xlabel="Gaussian noise, standard deviation (1 = white)", ylabel="Injected stars per image, mean")
-    if chosen is not None:
-        sigma, stars = chosen
-        column, row = np.isclose(grid.columns, sigma), np.isclose(grid.index, stars)
-        if not (column.any() and row.any()):
-            raise ValueError(
-                f"chosen is {chosen}, but a pair (sigma, stars) of frame is needed: choose one of its rows"
-            )
-        corner = int(column.argmax()), int(row.argmax())
-        ax.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=RED, linewidth=3.5, clip_on=False))
-    if paper_drop is not None:
-        bar = ax.collections[0].colorbar
-        bar.ax.axhline(paper_drop, color=RED, linewidth=3)
-        bar.set_label(f"Drop in accuracy (line: the paper's {paper_drop:.2f})")
+    figure, ax = plt.subplots(figsize=(WIDTH, 3.0))
+    ordered = evaluations.sort_values("strength")
+    ax.plot(ordered["strength"], ordered["accuracy"], color=BLUE, marker="o", markersize=5)
+    ax.axhline(target, color="0.35", linestyle="--", linewidth=1.2, label="target")
+    ax.axvline(strength, color=RED, linewidth=1.2, label=f"strength of this run: {strength:.3g}")
+    ax.set(xlabel="Strength of the noise", ylabel="Accuracy, validation images", ylim=(0, 1))
+    ax.grid(axis="y")
+    ax.legend(loc="upper right")
+    return figure
+
+
+#: Titles of the parameters of a fit of the noise.
+_FITTED = {
+    "stars": "Stars per image, mean",
+    "radius": "Radius / image side, mean",
+    "brightness": "Brightness, mean",
+    "blur": "Blur kernel / image side, mean",
+    "sigma": "Gaussian noise, sigma",
+}
+
+
+@styled
+def fit_profiles(evaluations, profiles, intervals):
+    """Show how well a fit determines each parameter of the noise.
+
+    Parameters
+    ----------
+    evaluations : pandas.DataFrame
+        One row per evaluated noise: a column per parameter, and ``misfit``.
+    profiles : pandas.DataFrame
+        Columns ``parameter``, ``value``, ``misfit`` and ``plausible``: the lowest expected misfit for each value of
+        each parameter, and the lowest that is plausible there.
+    intervals : pandas.DataFrame
+        Columns ``parameter``, ``best``, ``low`` and ``high``, one row per parameter.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One panel per parameter, with a logarithmic axis.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> evaluations = pd.DataFrame({"sigma": [0.01, 0.1], "misfit": [0.2, 0.3]})
+    >>> profiles = pd.DataFrame({"parameter": "sigma", "value": [0.01, 0.1], "misfit": [0.2, 0.28], "plausible": 0.2})
+    >>> intervals = pd.DataFrame({"parameter": ["sigma"], "best": [0.02], "low": [0.01], "high": [0.05]})
+    >>> fit_profiles(evaluations, profiles, intervals).axes[0].get_xlabel()
+    'Gaussian noise, sigma'
+    """
+    rows = -(-len(intervals) // 2)
+    figure, axs = plt.subplots(rows, 2, figsize=(WIDTH, 0.3 + 2.3 * rows), sharey=True, squeeze=False)
+    for ax in axs.flat[len(intervals) :]:
+        ax.set_axis_off()
+    for ax, found in zip(axs.flat, intervals.itertuples(), strict=False):
+        curve = profiles[profiles["parameter"] == found.parameter]
+        ax.plot(evaluations[found.parameter], evaluations["misfit"], ".", color="0.7", markersize=5, label="evaluated")
+        ax.plot(curve["value"], curve["misfit"], color=BLUE, label="lowest")
+        ax.plot(curve["value"], curve["plausible"], color=BLUE, linewidth=1, linestyle=":", label="plausible")
+        ax.axvspan(found.low, found.high, color=BLUE, alpha=0.15, linewidth=0, label="as good")
+        ax.axvline(found.best, color=RED, linewidth=1.4, label="closest")
+        ax.set(xscale="log", xlabel=_FITTED.get(found.parameter, found.parameter))
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.grid(axis="y")
+    # Most evaluated noises are far off, and only the range of the curves matters.
+    axs[0, 0].set_ylim(0.95 * profiles["plausible"].min(), 1.3 * profiles["misfit"].max())
+    figure.supylabel("Misfit")
+    handles, names = axs[0, 0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper center", ncols=5)
     return figure

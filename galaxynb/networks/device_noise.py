@@ -10,18 +10,21 @@ the edge of the image cuts a disk. OpenCV draws the pixels along the cut too fai
 edges. This module draws them as bright as in the whole disk.
 """
 
+import math
+
 import cv2
 import keras
 import numpy as np
 from keras import ops
 from scipy import stats
 
-from galaxynb.noise import STAR_COLOURS, STAR_DTYPE, SUBPIXEL_BITS, draw_layers, star_disks
+from galaxynb.noise import STAR_COLOURS, STAR_DTYPE, SUBPIXEL_BITS, WIDE_KERNEL, draw_layers, star_disks
 
 __all__ = ["DeviceNoise"]
 
 
-_SCALE = 1 << SUBPIXEL_BITS
+_FINEST = 1 << SUBPIXEL_BITS  # OpenCV's positions and radii are in units of 1/16 px
+_COARSEST = 4  # disks that need tables this coarse are tens of pixels wide
 
 #: Two disks overlap only if their centres are closer than the sum of their radii and this margin, in pixels. A disk is
 #: faintly lit up to 2.3 px beyond its radius, and is drawn up to 0.05 px from its position.
@@ -29,15 +32,16 @@ _RIM = 4.7
 
 _MISSED = 1e-6  # probability per image that more stars cover a star than `_later_neighbours` can return
 
-_MOST_BYTES = 2**28  # size of the table of disks
+_MOST_BYTES = 2**27  # size of the table of disks
 
 
 class DeviceNoise:
     """Add the stars and the Gaussian noise of a `NoiseModel`, in Keras operations.
 
-    Every backend can trace and compile a call without knowing the number of images. Calls
-    compute in float32, whatever the dtype policy. The tables of the default model take 4 MB at 128 px and 20 MB at
-    256 px.
+    Every backend can trace and compile a call without knowing the number of images. Calls compute in float32, whatever
+    the dtype policy. A table holds each disk at each place within a pixel, in steps of 1/16 px, as OpenCV has them. If
+    that would take more than 128 MB, the steps of radius and place are 1/8 or 1/4 px. The disks are then so large that
+    half a step makes no difference.
 
     Parameters
     ----------
@@ -88,11 +92,10 @@ class DeviceNoise:
             )
         images = ops.cast(images, "float32")
         if self.most:
-            images = images + self.render(self.stars(ops.shape(images)[0], generator))
-        if self.model.sigma > 0:
-            images = images + keras.random.normal(
-                ops.shape(images), stddev=self.model.sigma, dtype="float32", seed=generator
-            )
+            images = images + self.model.strength * self.render(self.stars(ops.shape(images)[0], generator))
+        sigma = self.model.strength * self.model.sigma
+        if sigma > 0:
+            images = images + keras.random.normal(ops.shape(images), stddev=sigma, dtype="float32", seed=generator)
         return ops.clip(images, 0.0, 1.0)
 
     def stars(self, n_images, generator):
@@ -143,14 +146,15 @@ class DeviceNoise:
         Returns
         -------
         tensor of float32, shape (N, side, side, 3)
-            Brightness in units of the image's range [0, 1], not clipped.
+            Brightness at strength 1 in units of the image's range [0, 1], not clipped.
         """
-        row, row_phase = _on_grid(stars["y"])
-        column, column_phase = _on_grid(stars["x"])
-        radius = ops.round(ops.maximum(stars["radius"] - 0.5, 0.0) * _SCALE)
+        scale = self._scale
+        row, row_phase = _on_grid(stars["y"], scale)
+        column, column_phase = _on_grid(stars["x"], scale)
+        radius = ops.round(ops.maximum(stars["radius"] - 0.5, 0.0) * scale)
         radius = _whole(ops.clip(radius, self._radii[0], self._radii[-1]))
         kernel = ops.clip(_whole(stars["kernel"]), self._kernels[0], self._kernels[-1])
-        stamp = ((radius - self._radii[0]) * _SCALE + row_phase) * _SCALE + column_phase
+        stamp = ((radius - self._radii[0]) * scale + row_phase) * scale + column_phase
         stamps, lines = ops.convert_to_tensor(self._stamps), ops.convert_to_tensor(self._lines)
 
         found, other = self._later_neighbours(stars, kernel, radius)
@@ -180,7 +184,7 @@ class DeviceNoise:
         other : tensor of int, shape (N, K, M)
             Number of the covering star.
         """
-        reach = ops.cast(radius[:, :, None] + radius[:, None, :], "float32") / _SCALE + _RIM
+        reach = ops.cast(radius[:, :, None] + radius[:, None, :], "float32") / self._scale + _RIM
         apart = sum(ops.square(stars[axis][:, :, None] - stars[axis][:, None, :]) for axis in "xy")
         number = _whole(np.arange(self.most))
         later = number[:, None] < number
@@ -198,15 +202,19 @@ class DeviceNoise:
     def _fill_tables(self):
         """Fill the tables with all possible disks and all possible blurred lines, as OpenCV makes them."""
         model, side = self.model, self.side
-        low, high = (round(max(limit * side - 0.5, 0) * _SCALE) for limit in model.radius)
-        self._radii = range(low, high + 1)
-        size = 2 * len(self._radii) * (_SCALE * (2 * high / _SCALE + 6)) ** 2
+        scale = 2 * _FINEST
+        size = math.inf
+        while size > _MOST_BYTES and scale > _COARSEST:
+            scale //= 2
+            low, high = (round(max(limit * side - 0.5, 0) * scale) for limit in model.radius)
+            size = 2 * (high + 1 - low) * (scale * (2 * high / scale + 6)) ** 2
+        self._scale, self._radii = scale, range(low, high + 1)
         if size > _MOST_BYTES:
             raise ValueError(
                 f"radius is {model.radius}, for which the table at {side} px takes {size / 2**20:.0f} MB, but "
                 f"{_MOST_BYTES >> 20} MB or less is needed: make the range or the side smaller, or use NoiseModel.apply"
             )
-        self._stamps, self._before = _draw_stamps(self._radii)
+        self._stamps, self._before = _draw_stamps(self._radii, scale)
         kernels = _kernel(_between(model.blur, np.linspace(0, 1, 2001, dtype=np.float32)) * np.float32(side), np)
         kernels = kernels.astype(int)
         self._kernels = range(kernels[0], kernels[-1] + 1, 2)
@@ -218,7 +226,7 @@ class DeviceNoise:
         # The number of stars that may cover a star is binomial: each of the others shares its kernel and is near it
         # with a fixed probability, which the largest radius and the most frequent kernel bound from above.
         same = np.bincount(kernels).max() / len(kernels)
-        near = min(1, np.pi * (2 * high / _SCALE + _RIM) ** 2 / side**2)
+        near = min(1, np.pi * (2 * high / scale + _RIM) ** 2 / side**2)
         depth = stats.binom.isf(_MISSED / self.most, self.most, same * near)
         self._depth = int(np.clip(depth, 1, self.most))
 
@@ -239,11 +247,11 @@ def _whole(number):
     return ops.cast(number, "int64" if keras.backend.backend() == "tensorflow" else "int32")
 
 
-def _on_grid(position):
-    """Round positions to 1/16 px, as OpenCV does. Return the pixel and the remaining sixteenths (the phase)."""
-    steps = _whole(ops.round(position * _SCALE))
-    pixel = steps // _SCALE
-    return pixel, steps - pixel * _SCALE
+def _on_grid(position, scale):
+    """Round positions to steps of 1 / `scale` px. Return the pixel and the remaining steps (the phase)."""
+    steps = _whole(ops.round(position * scale))
+    pixel = steps // scale
+    return pixel, steps - pixel * scale
 
 
 def _share(level):
@@ -270,23 +278,23 @@ def _uncovered(stamps, stamp, row, column, found, other):
     return ops.prod(1 - _share(ops.take(ops.reshape(stamps, (-1,)), pixels)), axis=2)
 
 
-def _draw_stamps(radii):
-    """Draw a disk of each radius at each position within a pixel.
+def _draw_stamps(radii, scale):
+    """Draw a disk of each radius at each position within a pixel, both in steps of 1 / `scale` px.
 
     Returns
     -------
-    stamps : ndarray of float16, shape (len(radii) * _SCALE**2, P, P)
+    stamps : ndarray of float16, shape (len(radii) * scale**2, P, P)
         Coverage in levels from 0 to 255, ordered by radius, row phase and column phase. The last row and column are
         empty. float16 holds these levels exactly, and TensorFlow cannot look up uint8 on a GPU.
     before : int
         Row and column of the pixel that holds the centre of a disk.
     """
-    before = radii[-1] // _SCALE + 3
-    stars = np.zeros((len(radii), _SCALE, _SCALE), STAR_DTYPE)
+    before = radii[-1] // scale + 3
+    stars = np.zeros((len(radii), scale, scale), STAR_DTYPE)
     stars["brightness"] = stars["rgb"] = 1
-    stars["radius"] = np.reshape(radii, (-1, 1, 1)) / _SCALE + 0.5  # star_disks subtracts half a pixel again
-    stars["y"] = before + np.arange(_SCALE)[:, None] / _SCALE
-    stars["x"] = before + np.arange(_SCALE) / _SCALE
+    stars["radius"] = np.reshape(radii, (-1, 1, 1)) / scale + 0.5  # star_disks subtracts half a pixel again
+    stars["y"] = before + np.arange(scale)[:, None] / scale
+    stars["x"] = before + np.arange(scale) / scale
     stamps = np.stack([draw_layers(star_disks(star[None]), 2 * before + 2)[0][..., 0] for star in stars.ravel()])
     first, *_, last = np.flatnonzero(stamps.any(axis=(0, 1)) | stamps.any(axis=(0, 2)))
     stamps = np.pad(stamps[:, first : last + 1, first : last + 1], ((0, 0), (0, 1), (0, 1)))
@@ -295,6 +303,9 @@ def _draw_stamps(radii):
 
 def _blur_lines(kernel, side):
     """Blur a line with one lit pixel, for each position of that pixel. Return an ndarray, shape (side, side)."""
+    if kernel >= WIDE_KERNEL:
+        profile = cv2.getGaussianKernel(kernel, 0, cv2.CV_32F)
+        return cv2.sepFilter2D(np.eye(side, dtype=np.float32), cv2.CV_32F, profile, np.ones(1, np.float32))
     # OpenCV's weights for uint8 are multiples of 1/256. A pixel of 255 times a weight below 1/2 rounds to 256 times
     # that weight, so the division gives the weight exactly.
     return cv2.GaussianBlur(255 * np.eye(side, dtype=np.uint8), (kernel, 1), 0) / np.float32(256)

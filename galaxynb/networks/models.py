@@ -4,16 +4,27 @@ Models take float32 images in [0, 1], whatever the precision they compute in, an
 networks of the study are in `galaxynb.networks.classifier` and `galaxynb.networks.autoencoder`.
 """
 
+import hashlib
 import zipfile
 from pathlib import Path
 
 import keras
+import numpy as np
 import pandas as pd
 
 from galaxynb.compute import use_standard_keras
 from galaxynb.files import written_aside
 
-__all__ = ["DAMAGE", "compile_model", "in_float32", "layer_table", "load_model", "predict_classes", "save_model"]
+__all__ = [
+    "DAMAGE",
+    "compile_model",
+    "in_float32",
+    "layer_table",
+    "load_model",
+    "predict_classes",
+    "save_model",
+    "weights_digest",
+]
 
 #: Exceptions that a damaged model file can cause: Keras, h5py and zipfile each raise different ones.
 DAMAGE = (ValueError, OSError, KeyError, TypeError, RuntimeError, NotImplementedError, zipfile.BadZipFile)
@@ -131,6 +142,33 @@ def predict_classes(model, images):
     [1, 2]
     """
     return model.predict(images, batch_size=_PREDICTED_AT_ONCE, verbose=0).argmax(axis=1)
+
+
+def weights_digest(model):
+    """Return a digest of the weights of a model, which is the same however and whenever the model was saved.
+
+    Parameters
+    ----------
+    model : keras.Model
+        A built model.
+
+    Returns
+    -------
+    str
+        A SHA-256 digest of 64 hexadecimal digits.
+
+    Examples
+    --------
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    >>> before = weights_digest(model)
+    >>> model.set_weights([weight + 1 for weight in model.get_weights()])
+    >>> weights_digest(model) == before
+    False
+    """
+    digest = hashlib.sha256()
+    for weight in model.get_weights():
+        digest.update(f"{weight.shape} {weight.dtype}".encode() + np.ascontiguousarray(weight).tobytes())
+    return digest.hexdigest()
 
 
 def in_float32(model):

@@ -56,7 +56,11 @@ _WORDS = {
     "data.n_images": "number of images",
     "data.image_size": "image side in pixels",
     "data.n_measured": "number of measured images",
+    "noise.strength": "strength of the noise",
     "noise.sigma": "Gaussian noise, standard deviation",
+    "noise.radius": "radius of an injected star",
+    "noise.brightness": "brightness of an injected star",
+    "noise.blur": "blur of an injected star",
     "noise.fewest_stars": "injected stars per image, at least",
     "noise.most_stars": "injected stars per image, at most",
     # An axis of config/sweeps/noise.yaml, which sets both bounds.

@@ -17,12 +17,15 @@ from figure_samples import (
     FLOATS,
     HISTORY,
     IMAGES,
+    INTERVALS,
     LABELS,
     LONE,
     MATRICES,
     PHASES,
-    SWEEP,
+    PROFILES,
+    STRENGTHS,
     TIMES,
+    TRIED,
     compared,
 )
 from matplotlib.figure import Figure
@@ -32,7 +35,7 @@ from PIL import Image
 from galaxynb.data.galaxy10 import CLASS_NAMES
 from galaxynb.figures.data import class_count_bars, class_distributions, class_samples, side_by_side, standin_closeness
 from galaxynb.figures.images import denoised_rows, noise_grid
-from galaxynb.figures.noise import calibration_map, noisy_pairs
+from galaxynb.figures.noise import fit_profiles, noisy_pairs, strength_curve
 from galaxynb.figures.results import accuracy_bars, confusion_matrices
 from galaxynb.figures.style import save_figure
 from galaxynb.figures.sweeps import sweep_curves, sweep_map
@@ -74,7 +77,8 @@ DRAWN = {
     "sweep_curves": (1, lambda: sweep_curves({"clean": ALONG[:3], "noisy": ALONG[:3]}, "sigma")),
     "sweep_curves_panels": (4, lambda: sweep_curves({"clean": ALONG}, "sigma", panels="stars", paper={"clean": 0.7})),
     "sweep_map": (2, lambda: sweep_map(ALONG[1:], "sigma", "stars", title="Recovery", missing=[(0.0, 0)])),
-    "calibration_map": (2, lambda: calibration_map(SWEEP, chosen=(0.1, 8), paper_drop=0.41)),
+    "strength_curve": (1, lambda: strength_curve(STRENGTHS, strength=0.75, target=0.36)),
+    "fit_profiles": (6, lambda: fit_profiles(TRIED, PROFILES, INTERVALS)),
 }
 
 

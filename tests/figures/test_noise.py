@@ -1,16 +1,16 @@
-"""The noise explorer redraws its image, and the calibration map outlines the chosen pair."""
+"""The noise explorer redraws its image; the figures of the calibration and the fit show their numbers."""
 
 import io
 
 import ipywidgets
 import numpy as np
 import pytest
-from figure_samples import IMAGES, SWEEP
+from figure_samples import FITTED, IMAGES, INTERVALS, PROFILES, STRENGTHS, TRIED
 from PIL import Image
 
 from galaxynb.figures import noise as noise_figures
 from galaxynb.figures.images import noise_grid
-from galaxynb.figures.noise import calibration_map, noise_explorer
+from galaxynb.figures.noise import fit_profiles, noise_explorer, strength_curve
 
 
 def test_noise_explorer_redraws_what_the_function_returns(monkeypatch):
@@ -41,12 +41,23 @@ def test_noise_explorer_redraws_what_the_function_returns(monkeypatch):
     assert Image.open(io.BytesIO(picture.value)).size[0] > 300
 
 
-def test_calibration_map_outlines_the_chosen_pair():
-    figure = calibration_map(SWEEP, chosen=(0.1, 8))
-    outline = figure.axes[0].patches[-1]
-    # Columns are sigma 0, .1 and .2. Rows are 8 stars, then none.
-    assert outline.get_xy() == (1, 0)
-    assert figure.axes[0].get_xlabel().startswith("Gaussian noise, standard deviation")
-    assert figure.axes[0].get_ylabel().startswith("Injected stars per image")
-    with pytest.raises(ValueError, match=r"chosen is \(0.3, 8\), but a pair \(sigma, stars\) of frame is needed"):
-        calibration_map(SWEEP, chosen=(0.3, 8))
+def test_strength_curve_goes_through_the_evaluations_in_order_and_marks_target_and_strength():
+    ax = strength_curve(STRENGTHS, strength=0.75, target=0.36).axes[0]
+    curve, target, strength = ax.lines
+    assert curve.get_xdata().tolist() == [0, 0.5, 0.75, 1]
+    assert curve.get_ydata().tolist() == [0.8, 0.5, 0.4, 0.2]
+    assert set(target.get_ydata()) == {0.36}
+    assert set(strength.get_xdata()) == {0.75}
+
+
+def test_profiles_have_a_panel_for_each_parameter_with_its_interval():
+    figure = fit_profiles(TRIED, PROFILES, INTERVALS)
+    for ax, (name, (low, high)) in zip(figure.axes, FITTED.items(), strict=False):
+        dots, curve, plausible, best = ax.lines
+        assert dots.get_xdata().tolist() == TRIED[name].tolist()
+        assert curve.get_xdata().tolist() == plausible.get_xdata().tolist() == TRIED[name].tolist()
+        assert best.get_xdata()[0] == pytest.approx(np.sqrt(low * high))
+        (band,) = ax.patches
+        assert band.get_x() == pytest.approx(low)
+        assert band.get_width() == pytest.approx(high - low)
+        assert ax.get_xlabel() != name

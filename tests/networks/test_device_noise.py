@@ -11,17 +11,18 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from noise_samples import LARGE_SPOTS, SMALL_STARS, small_stars
 from scipy import stats
 
 from galaxynb.networks import device_noise
 from galaxynb.networks.device_noise import DeviceNoise
-from galaxynb.noise import STAR_COLOURS, STAR_DTYPE, NoiseModel, draw_layers, star_disks
+from galaxynb.noise import STAR_COLOURS, STAR_DTYPE, NoiseModel, blur_layer, draw_layers, star_disks
 
-MODEL = NoiseModel()
-STARS_ONLY = NoiseModel(sigma=0)
+MODEL = SMALL_STARS
+STARS_ONLY = small_stars(sigma=0)
 LEVEL = 1e-3
 SIDES = (64, 128)
-MARGIN = 16  # pixels around a frame in which no disk is cut
+MARGIN = 24  # pixels around a frame in which no disk is cut
 
 
 def generator(seed=0):
@@ -95,7 +96,7 @@ def reference_layers(stars, side, cut=False):
         for kernel in map(int, np.unique(array["kernel"])):
             layer = draw_layers(star_disks(moved[array["kernel"] == kernel]), side + 2 * margin)[kernel]
             layer = layer[margin : margin + side, margin : margin + side].copy()
-            image += cv2.GaussianBlur(layer, (kernel, kernel), 0)
+            image += blur_layer(layer, kernel)
     return total
 
 
@@ -208,7 +209,7 @@ def test_disks_that_the_frame_cuts_are_the_only_difference(side):
 
 
 def test_stars_beyond_the_frame_leave_no_trace():
-    noise = DeviceNoise(NoiseModel(sigma=0, n_stars=(4, 4)), 32)
+    noise = DeviceNoise(small_stars(sigma=0, n_stars=(4, 4)), 32)
     stars = np.zeros((1, 4), STAR_DTYPE)
     stars["x"], stars["y"] = [[-9, 16, 1e3, 41]], [[16, -1e4, 16, 41]]
     stars["brightness"] = stars["rgb"] = stars["radius"] = 1
@@ -289,14 +290,14 @@ def test_another_law_of_stars_would_be_seen(many_reference_stars, name, wrong):
 
 def test_numbers_of_stars_stay_in_their_range_and_reach_its_ends():
     # The chance to miss any of four equally likely numbers in 200 images is 4 * 0.75**200, about 4e-25.
-    stars = drawn(DeviceNoise(NoiseModel(n_stars=(2, 5)), 32), 200)
+    stars = drawn(DeviceNoise(small_stars(n_stars=(2, 5)), 32), 200)
     assert set(stars["present"].sum(axis=1)) == {2, 3, 4, 5}
     assert np.all(stars["present"][:, :2])  # present ones come first
 
 
 def test_the_properties_of_stars_are_independent():
     """Properties do not correlate with each other, between stars or between images; 0.03 would be detected."""
-    stars = drawn(DeviceNoise(NoiseModel(n_stars=(20, 20)), 128), 1500, seed=8)
+    stars = drawn(DeviceNoise(small_stars(n_stars=(20, 20)), 128), 1500, seed=8)
     columns = ("x", "y", "radius", "brightness", "kernel", "colour")
     values = np.stack([stars[name] for name in columns], axis=-1).astype(float)
     white = (stars["colour"] == 0)[..., None]  # within a colour class the channels are independent too
@@ -323,7 +324,7 @@ def moments(images):
 
 
 # Each image has the same number of stars, because a varying number would hide other differences.
-EQUAL = NoiseModel(sigma=0, n_stars=(30, 30))
+EQUAL = small_stars(sigma=0, n_stars=(30, 30))
 
 
 @pytest.fixture(scope="module", params=[(64, 256), (128, 128)], ids=["64 px", "128 px"])
@@ -359,7 +360,7 @@ def test_another_law_of_pixels_would_be_seen(reference_moments, name):
 @pytest.mark.parametrize("sigma", [0.02, 0.1])
 def test_gaussian_noise_has_its_sigma_on_mid_grey(sigma):
     images = grey(20, 64)
-    noise, wrong = (DeviceNoise(NoiseModel(sigma=factor * sigma, n_stars=(0, 0)), 64) for factor in (1, 1.02))
+    noise, wrong = (DeviceNoise(small_stars(sigma=factor * sigma, n_stars=(0, 0)), 64) for factor in (1, 1.02))
     residual = made(noise, images, seed=11) - images
     # Five standard errors of a mean and of a standard deviation: with 245,760 numbers a sigma 1 % off is seen with a
     # power of 0.98, a mean of 0.015 sigma with one of 0.99.
@@ -383,7 +384,7 @@ def test_gaussian_noise_has_its_sigma_on_mid_grey(sigma):
 
 def test_gaussian_noise_does_not_follow_the_stars():
     """If both steps used the same random numbers, stars would correlate with the noise of the first pixels."""
-    noise = DeviceNoise(NoiseModel(sigma=0.05, n_stars=(1, 1), brightness=(0, 0)), 16)
+    noise = DeviceNoise(small_stars(sigma=0.05, n_stars=(1, 1), brightness=(0, 0)), 16)
     values = drawn(noise, 2000, seed=12)
     residual = (made(noise, grey(2000, 16), seed=12, batch_size=2000) - 0.5).reshape(2000, -1)[:, :27]
     for name in ("x", "y", "radius"):
@@ -394,14 +395,14 @@ def test_gaussian_noise_does_not_follow_the_stars():
 
 def test_noisy_images_are_float32_and_clipped():
     for value in (0.0, 1.0):
-        noisy = made(DeviceNoise(NoiseModel(sigma=0.5), 32), grey(8, value=value))
+        noisy = made(DeviceNoise(small_stars(sigma=0.5), 32), grey(8, value=value))
         assert noisy.dtype == np.float32
         assert (noisy.min(), noisy.max()) == (0, 1)
         # Half of the Gaussian is cut at the least: unclipped, there would be no repeated value.
         assert np.mean(noisy == value) > 0.3
 
 
-@pytest.mark.parametrize("model", [NoiseModel(sigma=0, n_stars=(0, 0)), NoiseModel(sigma=0, brightness=(0, 0))])
+@pytest.mark.parametrize("model", [small_stars(sigma=0, n_stars=(0, 0)), small_stars(sigma=0, brightness=(0, 0))])
 def test_no_noise_leaves_the_image_as_it_was(model):
     images = np.random.default_rng(0).random((3, 32, 32, 3), np.float32)
     np.testing.assert_array_equal(made(DeviceNoise(model, 32), images), images)
@@ -409,13 +410,66 @@ def test_no_noise_leaves_the_image_as_it_was(model):
 
 def test_stars_add_to_the_image_and_noise_to_both():
     images = np.random.default_rng(0).uniform(0.3, 0.4, (4, 32, 32, 3)).astype(np.float32)
-    dim = NoiseModel(sigma=0, n_stars=(1, 3), brightness=(0.1, 0.1))
+    dim = small_stars(sigma=0, n_stars=(1, 3), brightness=(0.1, 0.1))
     noise = DeviceNoise(dim, 32)
     layer = ops.convert_to_numpy(noise.render(noise.stars(4, generator(1))))
     assert layer.max() > 0.05
     np.testing.assert_allclose(made(noise, images, seed=1), images + layer, atol=1e-6)
     both = made(DeviceNoise(replace(dim, sigma=0.01), 32), images, seed=1)
     assert np.std(both - images - layer) == pytest.approx(0.01, rel=0.05)
+
+
+@pytest.mark.parametrize("strength", [0, 0.3, 2])
+def test_the_strength_multiplies_both_steps_before_clipping(strength):
+    images = np.random.default_rng(0).uniform(0.3, 0.4, (4, 32, 32, 3)).astype(np.float32)
+    model = small_stars(sigma=0.01, n_stars=(1, 3), brightness=(0.05, 0.1))
+    added = made(DeviceNoise(model, 32), images, seed=1) - images
+    scaled = made(DeviceNoise(replace(model, strength=strength), 32), images, seed=1) - images
+    assert added.max() > 0.03
+    np.testing.assert_allclose(scaled, strength * added, atol=1e-6)
+    black = np.zeros_like(images)
+    whole = made(DeviceNoise(replace(model, sigma=0, strength=50), 32), black, seed=1)
+    assert whole.max() == 1
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_large_soft_spots_are_drawn_as_opencv_draws_them_and_have_its_moments(side):
+    spots = replace(LARGE_SPOTS, sigma=0)
+    noise = DeviceNoise(spots, side)
+    stars = reference_stars(spots, 16, side, seed=1)
+    greatest, rms = off(rendered(noise, stars), reference_layers(stars, side))
+    assert greatest < 2 * MOST_OFF  # up to 16 kernels, each with a layer of 8 bits
+    assert rms < 2 * MOST_RMS
+    equal = replace(spots, n_stars=(10, 10))
+    reference = moments(equal.apply(np.zeros((128, side, side, 3), np.uint8), 0, np.arange(128)))
+    assert moments_pvalue(DeviceNoise(equal, side), 128, reference, seed=9) > LEVEL
+    weaker = DeviceNoise(replace(equal, strength=1), side)
+    assert moments_pvalue(weaker, 128, reference, seed=9) < LEVEL / 10
+
+
+@pytest.mark.parametrize(("scale", "most_off", "most_rms"), [(8, 12, 1), (4, 25, 2)])
+def test_tables_too_large_take_coarser_steps_and_change_no_moments(scale, most_off, most_rms, monkeypatch):
+    spots = replace(LARGE_SPOTS, sigma=0, n_stars=(10, 10))
+    fine = DeviceNoise(spots, 64)
+    assert fine._scale == 16
+    monkeypatch.setattr(device_noise, "_MOST_BYTES", fine._stamps.nbytes * (scale / 16) ** 3 * 1.5)
+    coarse = DeviceNoise(spots, 64)
+    assert coarse._scale == scale
+    assert coarse._stamps.nbytes < 1.2 * fine._stamps.nbytes * (scale / 16) ** 3
+    stars = reference_stars(spots, 16, 64, seed=1)
+    greatest, rms = off(rendered(coarse, stars), reference_layers(stars, 64))
+    assert greatest < most_off
+    assert rms < most_rms
+    reference = moments(spots.apply(np.zeros((128, 64, 64, 3), np.uint8), 0, np.arange(128)))
+    assert moments_pvalue(coarse, 128, reference, seed=9) > LEVEL
+
+
+@pytest.mark.parametrize(("model", "side", "scale"), [(NoiseModel(), 128, 16), (LARGE_SPOTS, 128, 16)])
+def test_usual_noise_at_the_papers_size_has_the_finest_steps(model, side, scale):
+    noise = DeviceNoise(model, side)
+    assert noise._scale == scale
+    assert noise._stamps.nbytes < 2**27
+    assert DeviceNoise(replace(model, radius=(0.1, 0.25)), side)._scale < 16
 
 
 def test_the_generators_state_decides_the_bits():
@@ -495,4 +549,4 @@ def test_images_of_another_shape_sides_without_pixels_and_disks_too_large_for_a_
     with pytest.raises(ValueError, match="side is 0"):
         DeviceNoise(MODEL, 0)
     with pytest.raises(ValueError, match=r"radius is \(0.0, 0.5\), for which the table at 256 px takes .* MB"):
-        DeviceNoise(NoiseModel(radius=(0.0, 0.5)), 256)
+        DeviceNoise(small_stars(radius=(0.0, 0.5)), 256)

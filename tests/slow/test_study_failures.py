@@ -142,7 +142,7 @@ def test_a_killed_workflow_is_gone_on_with(study):
 
 def test_a_stage_that_failed_for_a_passing_reason_does_not_pass_for_done(study):
     """The input of the stage is already up to date, so only the missing stamp file makes the stage run."""
-    reference = study.root / "book/reference/noise_calibration.json"
+    reference = study.root / "book/reference/noise_fit.json"
     whole = reference.read_bytes()
     reference.write_bytes(whole[:20])
     study.set("data", "n_images", 62)

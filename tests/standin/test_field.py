@@ -287,7 +287,7 @@ def test_a_smaller_cutout_shows_the_same_field():
         large, small = (cutout(20 + label, label, size) for size in (256, 64))
         assert large[2:] == small[2:]
         shrunk = cv2.resize(large[1], (64, 64), interpolation=cv2.INTER_AREA)
-        assert np.corrcoef(small[1].ravel(), shrunk.ravel())[0, 1] > 0.9
+        assert np.corrcoef(small[1].ravel(), shrunk.ravel())[0, 1] > 0.85
 
 
 def test_the_galaxy_is_in_the_middle_and_brighter_than_the_sky():

@@ -22,9 +22,20 @@ HISTORY = pd.DataFrame(
 )
 PHASES = pd.DataFrame({"epoch": [1, 2, 3, 4], "phase": ["raw"] * 2 + ["noisy"] * 2, "loss": [4, 1, 3.0, 2]})
 ESTIMATES = {name: Estimate(0.6, 0.5, 0.7) for name in ("clean", "noisy", "denoised clean")}
-SWEEP = pd.DataFrame(
-    [(sigma, stars, sigma + stars / 50) for sigma in (0, 0.1, 0.2) for stars in (0, 8)],
-    columns=["sigma", "stars", "drop"],
+STRENGTHS = pd.DataFrame({"strength": [0, 1, 0.5, 0.75], "accuracy": [0.8, 0.2, 0.5, 0.4]})
+FITTED = {
+    "stars": (1, 40),
+    "radius": (0.01, 0.2),
+    "brightness": (0.15, 0.75),
+    "blur": (0.02, 0.5),
+    "sigma": (0.005, 0.2),
+}
+TRIED = pd.DataFrame({name: np.geomspace(*ends, 9) for name, ends in FITTED.items()}).assign(
+    misfit=np.linspace(0.4, 0.2, 9)
+)
+PROFILES = TRIED.melt("misfit", var_name="parameter").assign(plausible=0.18)
+INTERVALS = pd.DataFrame(
+    [{"parameter": name, "best": np.sqrt(low * high), "low": low, "high": high} for name, (low, high) in FITTED.items()]
 )
 DISTRIBUTED = pd.DataFrame(
     {

@@ -11,6 +11,8 @@ import study
 import yaml
 from paths import ROOT
 
+from galaxynb.noise import NoiseModel
+
 #: Values that the schema or a later stage refuses, with what the message says.
 REFUSED = {
     "seed": (4294967296, "4294967296 is greater than the maximum of 4294967295"),
@@ -18,7 +20,10 @@ REFUSED = {
         "1e-3",
         r"'1e-3' is not of type 'number' \(YAML reads it as text: write 0\.001 without",
     ),
-    "noise.fewest_stars": (99, r"n_stars is \(99, 56\), but"),
+    "noise.fewest_stars": (99, rf"n_stars is \(99, {NoiseModel().n_stars[1]}\), but"),
+    "noise.strength": ("strong", r"in noise\.strength: 'strong' does not match '\^calibrate\$'"),
+    "noise.radius": ([0.2, 0.1], r"radius is \(0\.2, 0\.1\), but"),
+    "noise.blur": ([0.2], r"in noise\.blur: \[0\.2\] is too short"),
     "data.image_size": (60, "image_size is 60, but a multiple of 8 is needed for 3 halvings: use 56 or 64"),
     "classifier.weights": ("nowhere.h5", "weights is notebooks/nowhere.h5, but there is no such file"),
     "autoencoder.width": (0, "0 is less than the minimum of 1"),

@@ -6,13 +6,21 @@ Tests run in a copy of the checkout, so they may edit files and do not touch the
 import html.parser
 import json
 import re
+from functools import partial
 from urllib.parse import unquote, urlsplit
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
 from checkout import SMOKE, Checkout, other_code
 
+from galaxynb.data.cache import open_cache
+from galaxynb.data.splits import paper_split
+from galaxynb.networks.calibration import calibrate_strength, read_calibration
+from galaxynb.networks.models import load_model, predict_classes
+from galaxynb.noise import NoiseModel
+from galaxynb.results.paper import paper_summary
 from galaxynb.stages import SECTIONS, STAGES
 
 pytestmark = pytest.mark.study
@@ -85,6 +93,30 @@ def test_every_stage_leaves_its_results(study):
         assert len(pd.read_csv(run / "tables" / f"{name}.csv"))
     metrics = json.loads((run / "metrics.json").read_text())
     assert 0 <= metrics["estimates"]["clean"]["value"] <= 1
+    calibrated = json.loads((run / "calibrated_noise.json").read_text())
+    assert metrics["noise"] == records["autoencoder"]["extra"]["noise"] == calibrated["calibration"]
+    assert json.loads((run / "noise.json").read_text())["strength"] == "calibrate"
+
+
+def test_the_strength_of_the_noise_follows_from_validation_images_and_from_no_test_image(study):
+    """Other test images would give the same strength, and other validation images give other accuracies."""
+    run = study.root / SMOKE
+    kept = read_calibration(run / "calibrated_noise.json")
+    shape, calibrate = NoiseModel.read_uncalibrated(run / "noise.json")
+    cache, seed = open_cache(run / "data" / "cache"), 42
+    split, paper = paper_split(cache.labels), paper_summary()
+    predict = partial(predict_classes, load_model(run / "models" / "classifier.keras", made_by="03"))
+    options = {"labels": cache.labels, "indices": split.validation, "seed": seed}
+    options["kept_share"] = paper["noisy"] / paper["clean"]
+    changed = np.array(cache.images)
+    changed[split.test] = 255
+    again = calibrate_strength(shape, predict, changed, **options)
+    assert calibrate
+    assert again.noise == kept.noise
+    assert again.evaluations["strength"].tolist() == kept.evaluations["strength"].tolist()
+    assert kept.noise.strength > 0
+    options["labels"] = np.full_like(cache.labels, 11)
+    assert calibrate_strength(shape, predict, changed, **options).clean == 0
 
 
 def test_parameters_reach_the_notebooks(study):
@@ -212,8 +244,9 @@ def test_prose_of_notebooks_and_pages_makes_the_book_alone_again(study):
 
 
 @pytest.mark.parametrize(
-    ("key", "expected"), [("n_resamples", {"evaluation"}), ("most_stars", {"noise", "autoencoder", "evaluation"})]
+    ("key", "value", "expected"),
+    [("n_resamples", "899", {"evaluation"}), ("strength", "0.8", {"noise", "autoencoder", "evaluation"})],
 )
-def test_a_parameter_makes_its_stage_and_all_after_it_again(study, key, expected):
-    edited = planned_after(study, lambda text: re.sub(rf"({key}: )\d", r"\g<1>8", text), "config/smoke.yaml")
+def test_a_parameter_makes_its_stage_and_all_after_it_again(study, key, value, expected):
+    edited = planned_after(study, lambda text: re.sub(rf"({key}: )\w+", rf"\g<1>{value}", text), "config/smoke.yaml")
     assert edited == expected | {"book"}

@@ -86,7 +86,7 @@ def test_a_stage_needs_earlier_stages_alone_and_its_notebook_shows_the_kept_file
         assert all(names.index(other) < names.index(name) for other in described.needs)
         assert all((ROOT / path).is_file() for path in described.reads)
         text = (ROOT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8")
-        shown = set(re.findall(r"noise_calibration|autoencoder_trials", text))
+        shown = set(re.findall(r"noise_fit|autoencoder_trials", text))
         assert shown == {Path(path).stem for path in described.reads}
 
 
@@ -231,7 +231,7 @@ def test_a_stage_that_makes_the_same_again_leaves_the_later_ones_as_they_are(fin
     finish(finished, "03_classifier")
     assert outdated(finished) == set()
     finish(finished, "03_classifier", text="another")
-    assert outdated(finished) == {"05_evaluation"}
+    assert outdated(finished) == {"04_autoencoder", "05_evaluation"}
     finish(finished, "01_data", text="another")
     assert outdated(finished) == set(STAGES) - {"01_data"}
 
@@ -249,7 +249,7 @@ def test_stamps_before_an_outdated_stage_order_and_trigger_it_and_others_order_a
     wildcards = SimpleNamespace(folder=finished.root)
     assert all(mark.flags["ancient"] for mark in before(wildcards))
     Path(finished.root, "parameters", "04_autoencoder.code.json").write_text("other")
-    assert before(wildcards) == [f"{finished.root}/marks/{name}" for name in ("01_data", "02_noise")]
+    assert before(wildcards) == [f"{finished.root}/marks/{name}" for name in ("01_data", "02_noise", "03_classifier")]
     assert not any(hasattr(mark, "flags") for mark in before(wildcards))
 
 

@@ -19,6 +19,7 @@ import pytest
 import stage
 import sweeps
 import yaml
+from configuration import with_defaults
 from hypothesis import given
 from hypothesis import strategies as st
 from paths import ROOT
@@ -43,11 +44,13 @@ from galaxynb.stages import SECTIONS, STAGES
 
 SWEEPS = sorted((ROOT / "config" / "sweeps").glob("*.yaml"))
 SCHEMA = yaml.safe_load((ROOT / "config" / "schema.yaml").read_text(encoding="utf-8"))
-PROFILE = yaml.safe_load((ROOT / "config" / "smoke.yaml").read_text(encoding="utf-8"))
+SMOKE = yaml.safe_load((ROOT / "config" / "smoke.yaml").read_text(encoding="utf-8"))
+#: The profile smoke with the defaults of the schema.
+PROFILE = SMOKE | {name: with_defaults(SMOKE[name], SCHEMA["properties"][name]) for name in SECTIONS}
 
 
 def points(**sweep):
-    return sweeps.points({"profile": "smoke"} | sweep, PROFILE, SCHEMA)
+    return sweeps.points({"profile": "smoke"} | sweep, SMOKE, SCHEMA)
 
 
 def gather(root, found, **settings):
@@ -58,7 +61,7 @@ def gather(root, found, **settings):
 def test_the_sweeps_that_ship_are_what_their_schema_says_and_have_words_for_their_axes(path):
     sweep, profile = sweeps.read(path, folder=ROOT / "config")
     found = sweeps.points(sweep, profile, SCHEMA)
-    assert len(found) == {"noise": 12, "seeds": 5, "smoke": 2}[path.stem]
+    assert len(found) == {"noise": 9, "seeds": 5, "smoke": 2}[path.stem]
     for name in sweep["axes"]:
         assert "." not in parameter_words(name)
         assert parameter_words(name, capital=True)[0].isupper()
@@ -273,6 +276,7 @@ METRICS = {
     }
     | {"recovery": {"value": None, "low": None, "high": None}},
     "image quality": [{"Images": "noisy", "Against": "clean image", "psnr_mean": 20.0, "ssim_mean": 0.5}],
+    "noise": {"strength": 0.75, "clean accuracy": 0.7, "noisy accuracy": 0.3, "target accuracy": 0.31, "reached": True},
 }
 
 
@@ -311,6 +315,7 @@ def test_the_table_holds_what_is_done_or_asked_for_and_the_points_say_why_the_re
     row = results.set_index("metric").loc["accuracy/noisy"]
     assert (row["value"], row["low"], row["high"]) == (0.5, 0.4, 0.6)
     assert np.isnan(results.set_index("metric").loc["effect/recovery", "value"])
+    assert results.set_index("metric").loc["noise/strength", "value"] == 0.75
     assert {"quality/noisy against clean image/psnr", "table/clean/Accuracy/F1-score"} <= set(results["metric"])
     assert row["noise.sigma"] == 0
     assert row["autoencoder.filters"] == json.dumps(PROFILE["autoencoder"]["filters"])
@@ -345,6 +350,25 @@ def test_values_of_several_kinds_are_written_and_a_point_that_cannot_be_read_cos
     assert told["state"].tolist() == ["done", "failed"]
     assert told["reason"][1].startswith("its results cannot be read: FileNotFoundError")
     assert set(results["point"]) == {told["point"][0]}
+
+
+def test_a_run_before_the_calibration_has_the_other_metrics(sweep):
+    root, found = sweep
+    (path,) = root.glob("evaluation-*/metrics.json")
+    write_json(path, {name: value for name, value in METRICS.items() if name != "noise"})
+    results, told = gather(root, found)
+    assert told["state"][0] == "done"
+    assert not results["metric"].str.startswith("noise/").any()
+
+
+def test_the_levels_of_the_noise_that_ship_are_given_and_not_calibrated():
+    sweep, profile = sweeps.read(ROOT / "config" / "sweeps" / "noise.yaml", folder=ROOT / "config")
+    noises = [point["config"]["noise"] for point in sweeps.points(sweep, profile, SCHEMA)]
+    assert all(isinstance(noise["strength"], int | float) for noise in noises)
+    default = with_defaults({"strength": 1}, SCHEMA["properties"]["noise"])
+    assert default in noises
+    for value in sweep["axes"]["stars"]:
+        assert value["value"] == (value["noise.fewest_stars"] + value["noise.most_stars"]) / 2
 
 
 def test_a_folder_belongs_to_one_file(tmp_path, monkeypatch):
@@ -453,6 +477,7 @@ def test_tables_over_runs_stand_beside_the_papers():
 
 def test_words_are_known_for_all_that_a_profile_must_hold_and_differ():
     names = [f"{section}.{name}" for section in SECTIONS for name in SCHEMA["properties"][section]["required"]]
+    names += [f"noise.{name}" for name in SCHEMA["properties"]["noise"]["properties"]]
     words = [parameter_words(name) for name in names]
     assert not set(words) & set(names)
     assert len(set(words)) == len(names)

@@ -241,7 +241,8 @@ def results(tmp_path):
     history = [{"epoch": n, "val_loss": loss, "val_accuracy": 1 - loss} for n, loss in enumerate((0.5, 0.25, 0.3), 1)]
     for name, content in {
         "data/cache/cache.json": {"n_images": 3000, "image_size": 64, "kind": "standin"},
-        "noise.json": {"sigma": 0.15, "n_stars": [14, 56]},
+        "noise.json": {"sigma": 0.15, "n_stars": [14, 56], "strength": "calibrate"},
+        "calibrated_noise.json": {"sigma": 0.15, "n_stars": [14, 56], "strength": 0.8125},
         "tables/classifier_history.json": history,
         "tables/autoencoder_history.json": history,
         "metrics.json": {"estimates": {"recovery": recovery} | {k: {"value": v} for k, v in accuracies.items()}},
@@ -255,9 +256,9 @@ def test_a_result_is_read_from_what_the_stage_left_and_none_stops_nothing(result
     accuracies = "accuracy clean 74.5%, noisy 25.8%, denoised 61.5%"
     for stage, text in {
         "01_data": "3,000 images of 64 px (stand-in)",
-        "02_noise": "Gaussian noise of standard deviation 0.15, 14 to 56 stars per image",
+        "02_noise": ("Gaussian noise of standard deviation 0.15, 14 to 56 stars per image, strength to be calibrated"),
         "03_classifier": "epoch 2 of 3 is the best, validation accuracy 75.0%",
-        "04_autoencoder": "3 epochs, validation loss 0.3000",
+        "04_autoencoder": "noise of strength 0.812; 3 epochs, validation loss 0.3000",
         "05_evaluation": f"{accuracies}; recovery 73% (95% interval 66% to 80%)",
         "something else": "",
     }.items():

@@ -7,6 +7,7 @@ Variants are scored on validation images, so that the test images have no part i
 
 import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -64,7 +65,7 @@ def measure(run, out):
     settings["loss"] = "mean_absolute_error"
     seed = settings["seed"]
     cache = open_cache(run / "data" / "cache")
-    noise = NoiseModel.read(run / "noise.json")
+    noise = NoiseModel.read(run / "calibrated_noise.json")
     classifier = load_model(run / "models" / "classifier.keras", made_by="notebooks/03_classifier.ipynb")
     rows = paper_split(cache.labels).validation
     clean = to_float(cache.images[rows])
@@ -96,8 +97,7 @@ def measure(run, out):
         "accuracy, noisy": accuracy(noisy),
         "data": cache.info["standin"] or cache.info["source"],
         "sha256 of the data": cache.info["sha256"],
-        "sigma": noise.sigma,
-        "stars": list(noise.n_stars),
+        "noise model": asdict(noise),
         "profile": f"{trained['profile']}, half its epochs",
         "commit of the classifier": trained["commit"],
         "uncommitted changes at the classifier": trained["dirty"],

@@ -70,6 +70,9 @@ def sentences(metrics, records):
         f"{' and '.join(devices)}, backend {evaluated['backend']}; "
         f"the times of its five notebooks add up to {hours:.1f} hours."
     )
+    if noise := metrics.get("noise"):  # runs before the calibration lack it
+        how = "calibrated on the validation images" if noise["calibrated"] else "given"
+        ran += f" The strength of its noise is {noise['strength']:.3g}, which was {how}."
     return [ran, " ".join(recovery_verdict(estimates, estimates))]
 
 
