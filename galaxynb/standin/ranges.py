@@ -2,7 +2,7 @@
 
 This module holds every number that decides how the synthetic galaxies look, with its source.
 `galaxynb.standin.galaxies` and `galaxynb.standin.field` draw from them. "Measured" means fitted to distributions
-measured on 110 published cutouts (`galaxynb.standin.measure`), never to single images.
+measured on 499 published cutouts (`galaxynb.standin.published_cutouts`, a table of numbers), never to single images.
 
 References
 ----------
@@ -283,18 +283,18 @@ CLASS_RANGES = (
     ),
     ClassRanges(  # Barred Spiral
         forms=(("disc", 1.0),),
-        radius=(2.02, 12.05),
+        radius=(2.8, 9.0),
         axis_ratio=(0.59, 0.95),
-        mu=(19.68, 22.36),
-        old=(0.79, 1.36),
-        young=(0.29, 0.71),
+        mu=(20.3, 22.5),
+        old=(0.83, 1.4),
+        young=(0.3, 0.75),
         young_share=(0.05, 0.89),
         sersic=(1.0, 2.5),
-        bulge=(0.02, 0.13),
+        bulge=(0.0, 0.09),
         bulge_radius=(0.08, 0.16),
-        bar=(0.12, 0.32),
-        bar_length=(0.6, 1.1),
-        arms=(0.3, 1.6),
+        bar=(0.15, 0.32),
+        bar_length=(0.75, 1.3),
+        arms=(0.4, 1.8),
         arm_sharpness=(0.8, 2.5),
         flocculence=(0.1, 0.5),
         pitch=(9, 30),
@@ -303,7 +303,7 @@ CLASS_RANGES = (
         clumps=(0.02, 0.2),
         lopsided=(0.0, 0.1),
         dust=(0.0, 0.4),
-        bar_ratio=(0.18, 0.36),
+        bar_ratio=(0.2, 0.33),
         halo=(0.0, 0.08),
     ),
     ClassRanges(  # Unbarred Tight Spiral
