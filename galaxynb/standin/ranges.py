@@ -507,7 +507,7 @@ def ranges_table():
     Examples
     --------
     >>> ranges_table().loc[5, ["Class", "Radius", "Bar", "Pitch"]].tolist()
-    ['Barred Spiral', '4.2–9', '0.1–0.28', '9–30']
+    ['Barred Spiral', '2.8–9', '0.15–0.32', '9–30']
     """
     columns = {
         "Radius": "radius",
