@@ -55,7 +55,7 @@ def survey_rgb(g, r, z):
     return np.clip(rgb, 0, 1, out=rgb)
 
 
-def draw_cutout(rng, label, *, size=256):
+def draw_cutout(rng, label, *, size=256, ranges=None):
     """Draw a cutout of a class.
 
     Parameters
@@ -65,6 +65,9 @@ def draw_cutout(rng, label, *, size=256):
         Class, 0 to 9.
     size : int, optional
         Side of the image in pixels. The field of view stays that of 256 px.
+    ranges : galaxynb.standin.ranges.ClassRanges, optional
+        Ranges to draw the central galaxy from. With them, no galaxy is ambiguous. The default is the ranges of the
+        class, or for a few ambiguous galaxies those of another class.
 
     Returns
     -------
@@ -77,10 +80,10 @@ def draw_cutout(rng, label, *, size=256):
     pixel_scale : float
         Pixel scale of the 256-px frame in arcsec/px: one of `SURVEY.pixel_scales`.
     """
-    drawn_as = label
-    if rng.random() < AMBIGUOUS_SHARE:
-        drawn_as = int(rng.choice(CONFUSED_WITH[label]))
-    galaxies = draw_galaxy(rng, CLASS_RANGES[drawn_as])
+    ambiguous = rng.random() < AMBIGUOUS_SHARE  # drawn in any case: the same seed gives the same galaxy with `ranges`
+    if ranges is None:
+        ranges = CLASS_RANGES[int(rng.choice(CONFUSED_WITH[label])) if ambiguous else label]
+    galaxies = draw_galaxy(rng, ranges)
     pixel_scale = SURVEY.pixel_scales[int(extent(galaxies) > SURVEY.coarse_radius)]
     pixel = pixel_scale * BASE / size
 

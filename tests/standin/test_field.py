@@ -24,7 +24,7 @@ from galaxynb.standin.field import (
     survey_rgb,
 )
 from galaxynb.standin.galaxies import Galaxy
-from galaxynb.standin.ranges import SURVEY
+from galaxynb.standin.ranges import CLASS_RANGES, SURVEY
 
 fluxes = st.floats(-0.0625, 50, width=32)
 seeds = st.integers(0, 2**32 - 1)
@@ -265,8 +265,8 @@ def test_a_glow_is_smooth_and_faint(survey):
         assert abs(np.diff(frame, axis=1)).max() < 0.1 * frame.max()
 
 
-def cutout(seed, label, size=64):
-    return draw_cutout(np.random.default_rng(seed), label, size=size)
+def cutout(seed, label, size=64, ranges=None):
+    return draw_cutout(np.random.default_rng(seed), label, size=size, ranges=ranges)
 
 
 @pytest.mark.parametrize("label", range(10), ids=CLASS_NAMES)
@@ -280,6 +280,28 @@ def test_a_cutout_and_its_truth(label):
     np.testing.assert_array_equal(again[0], image)
     assert again[2:] == (drawn_galaxies, pixel_scale)
     assert (cutout(label + 1, label)[0] != image).any()
+
+
+@pytest.mark.parametrize("label", range(10), ids=CLASS_NAMES)
+def test_given_ranges_replace_those_of_the_class_and_nothing_else(label, monkeypatch):
+    monkeypatch.setattr("galaxynb.standin.field.AMBIGUOUS_SHARE", 0.0)
+    ours, given_ours = cutout(7, label), cutout(7, label, ranges=CLASS_RANGES[label])
+    for part, given_part in zip(ours[:2], given_ours[:2], strict=True):
+        np.testing.assert_array_equal(part, given_part)
+    assert ours[2:] == given_ours[2:]
+    other = dataclasses.replace(CLASS_RANGES[label], axis_ratio=(0.5, 0.5))
+    given_other = cutout(7, label, ranges=other)[2][0]
+    assert dataclasses.replace(given_other, axis_ratio=ours[2][0].axis_ratio, magnitude=0) == dataclasses.replace(
+        ours[2][0], magnitude=0
+    )
+    assert given_other.axis_ratio == 0.5
+
+
+def test_galaxies_of_given_ranges_are_never_ambiguous(monkeypatch):
+    monkeypatch.setattr("galaxynb.standin.field.AMBIGUOUS_SHARE", 1.0)
+    monkeypatch.setattr("galaxynb.standin.field.CONFUSED_WITH", [(8,)] * 10)
+    assert cutout(3, 2)[2][0].form == "edge-on"
+    assert cutout(3, 2, ranges=CLASS_RANGES[2])[2][0].form in ("spheroid", "disc")
 
 
 def test_a_smaller_cutout_shows_the_same_field():
