@@ -19,7 +19,16 @@ import numpy as np
 
 from galaxynb.standin.ranges import SURVEY
 
-__all__ = ["NATIVE_SCALE", "Galaxy", "draw_galaxy", "log_normal", "paint_galaxy", "total_flux"]
+__all__ = [
+    "NATIVE_SCALE",
+    "REDDER_IF_BRIGHT",
+    "THINNEST",
+    "Galaxy",
+    "draw_galaxy",
+    "log_normal",
+    "paint_galaxy",
+    "total_flux",
+]
 
 NATIVE_SCALE = SURVEY.pixel_scales[0]  # arcsec/px of the survey
 
@@ -32,7 +41,10 @@ _OLD_DISC = {"disc": 0.6, "edge-on": 1.0, "irregular": 0.6}
 
 _OLD_BAR = 0.9
 
-_REDDER_IF_BRIGHT = 0.35  # how much the rank in surface brightness decides the rank in colour, 0 to 1
+REDDER_IF_BRIGHT = 0.35  # how much the rank in surface brightness decides the rank in colour, 0 to 1
+
+# The PSF thickens a thin disc, so its brightness is that of a disc with at least this axis ratio.
+THINNEST = 0.12
 
 _HALO_BLUER = 0.08  # mag in g - r by which a halo is bluer than old stars
 
@@ -206,14 +218,13 @@ def log_normal(rng, bounds):
 def _draw_one(rng, ranges, form, radius=None):
     radius = log_normal(rng, ranges.radius) if radius is None else radius
     ratio = rng.uniform(*ranges.axis_ratio)
-    # The PSF thickens a thin disc, so its brightness is that of a disc with an axis ratio of at least 0.12.
-    area = 2 * math.pi * radius**2 * max(ratio, 0.12)
+    area = 2 * math.pi * radius**2 * max(ratio, THINNEST)
     # Larger galaxies of a class have a fainter surface brightness.
     size = math.log(radius / math.sqrt(ranges.radius[0] * ranges.radius[1]))
     faint = rng.random()
     mu = ranges.mu[0] + (ranges.mu[1] - ranges.mu[0]) * faint + ranges.fading * size
     # Galaxies with a brighter surface are redder.
-    red = _REDDER_IF_BRIGHT * (1 - faint) + (1 - _REDDER_IF_BRIGHT) * rng.random()
+    red = REDDER_IF_BRIGHT * (1 - faint) + (1 - REDDER_IF_BRIGHT) * rng.random()
     old = ranges.old[0] + (ranges.old[1] - ranges.old[0]) * red
     # A galaxy is red or blue as a whole, so the colour of its young stars follows that of its old stars.
     low, high = ranges.young
