@@ -39,7 +39,7 @@ MOVED := $(shell test "$$(cat '$(VENV)/ready' 2>/dev/null)" = "$$(pwd -P)" || ec
 .DEFAULT_GOAL := help
 # Arguments are checked before the environment is made, and Snakemake and pytest use the cores themselves.
 .NOTPARALLEL:
-.PHONY: help book profile sweep-file test test-all test-slow check-reference test-slurm lab kernel reference committed reference-run reference-sweeps reference-bench bench sweep lint lock unlock clean moved
+.PHONY: help book profile sweep-file test test-all test-slow check-reference test-slurm lab kernel reference committed reference-ranges reference-run reference-sweeps reference-bench bench sweep lint lock unlock clean moved
 
 help: ## list the targets
 	@echo "make TARGET [PROFILE=quick|half|paper|smoke] [DATA=standin|galaxy10|PATH] [KERNEL=galaxynb] [CORES=all]"
@@ -87,6 +87,9 @@ reference: $(VENV)/ready ## repeat the measurements in book/reference/ (after ma
 		$(if $(REAL),--real "$(REAL)")
 	@$(RUN) workflow/reference/noise_fit.py "$$RUNS/half-standin" book/reference/noise_fit.csv
 	@$(RUN) workflow/reference/autoencoder_trials.py "$$RUNS/quick-standin" book/reference/autoencoder_trials.csv
+
+reference-ranges: $(VENV)/ready ## fit the stand-in's ranges to published images (half an hour) and print them
+	@$(RUN) workflow/reference/standin_ranges.py --work "$$RUNS/ranges"
 
 # Kept results name the commit that made them, so the checkout must have no uncommitted changes.
 committed:
