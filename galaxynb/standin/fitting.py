@@ -335,11 +335,11 @@ def importance_weights(drawn, wide, ranges):
 
     The weight of a galaxy is the ratio of its probability densities under both ranges. The definitions are those of
     `galaxynb.standin.galaxies.draw_galaxy`: a log-normal radius; a surface brightness that is uniform about its
-    relation with the radius; a colour of old stars that depends on the rank in surface brightness; a colour of young
-    stars that depends on that of old stars; all others uniform. The edges of uniform ranges are slightly smooth, so
-    that the weights change continuously with the ranges. Parameters that the form of a galaxy does not use have no
-    effect. Two approximations remain: only the first member of a pair counts, and the cut of the log-normal
-    distribution is left out.
+    relation with the radius; a colour of old stars that depends on the rank in surface brightness; a colour of
+    young stars that depends on that of old stars; all others uniform. The edges of uniform ranges are slightly
+    smooth, so that the weights change continuously with the ranges. Parameters that the form of a galaxy does not
+    use have no effect. Three approximations remain: only the first member of a pair counts, the cut of the
+    log-normal distribution is left out, and so are the young stars in tidal tails of spheroids.
 
     Parameters
     ----------
