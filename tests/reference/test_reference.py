@@ -133,7 +133,10 @@ def test_the_distances_count_as_the_record_says(parts):
 
 def test_the_standin_is_about_as_hard_as_the_published_images(parts):
     hardness = parts["hardness"]
-    assert abs(hardness["accuracy"]["value"] - hardness["published accuracy"]) < 0.05
+    # It is unknown how many images the published accuracy was measured with.
+    assert abs(hardness["accuracy"]["value"] - hardness["published accuracy"]) < 0.06
+    real, ours = (hardness["among few"][name] for name in ("real", "stand-ins"))
+    assert max(real["low"], ours["low"]) < min(real["high"], ours["high"])
 
 
 @pytest.fixture(scope="module")
