@@ -78,7 +78,7 @@ def test_each_point_has_all_results_and_the_classifier_is_shared(swept):
     assert clean.min() == clean.max()
     models = list((swept.root / SMOKE).glob("*/models/classifier.keras"))
     assert len({model.resolve() for model in models}) == 1
-    assert len(models) == 3  # one folder with results, and a link in the folder of each evaluation
+    assert len(models) == 5  # one folder with results, and links in the folders of the autoencoders and evaluations
 
 
 def test_csv_and_parquet_hold_the_same(swept):
