@@ -499,7 +499,7 @@ def distance_table(part, before):
 
 
 def feature_table(part):
-    """Return the quantities by which real images and stand-ins are told apart, as text of three digits."""
+    """Return the quantities by which the forest recognises stand-ins, as text with three digits."""
     columns = ["Quantity", "Accuracy lost", "Stand-in", "Real"]
     if part is None:
         return pd.DataFrame([[NOT_MEASURED, "", "", ""]], columns=columns)
