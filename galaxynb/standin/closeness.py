@@ -15,7 +15,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from galaxynb.data.galaxy10 import CLASS_NAMES
-from galaxynb.standin.field import BASE, draw_cutout
+from galaxynb.standin.field import BASE, draw_cutout, random_stream
 from galaxynb.standin.measure import (
     QUANTITIES,
     SMALLEST_MEASURED,
@@ -168,7 +168,7 @@ def draw_like(labels, *, seed=0, size=_PUBLISHED_SIDE, shrunk=None, jpeg=False, 
     side = shrunk or size
     images = np.empty((len(labels), side, side, 3), np.uint8)
     for k, label in enumerate(tqdm(labels, desc="drawing", unit="image", disable=not progress)):
-        rng = np.random.Generator(np.random.SFC64(np.random.SeedSequence(seed, spawn_key=(_OWN_STREAM, k))))
+        rng = random_stream(seed, _OWN_STREAM, k)
         image = draw_cutout(rng, int(label), size=size)[0]
         image = as_jpeg(image[np.newaxis])[0] if jpeg else image
         images[k] = image if side == size else cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)

@@ -14,7 +14,7 @@ from galaxynb.standin.galaxies import NATIVE_SCALE, Galaxy, draw_galaxy, log_nor
 from galaxynb.standin.ranges import AMBIGUOUS_SHARE, CLASS_RANGES, CONFUSED_WITH, SURVEY
 from galaxynb.standin.viewer import viewer_jpeg
 
-__all__ = ["BASE", "draw_cutout", "extent", "survey_rgb"]
+__all__ = ["BASE", "draw_cutout", "extent", "random_stream", "survey_rgb"]
 
 
 BASE = 256  # px: side of the published frames
@@ -25,6 +25,30 @@ _SCALES = np.array([6.0, 3.4, 2.2], np.float32)  # of the fluxes in g, r, z
 _OFFSET = 0.03  # m
 
 _SOFTENING = 20.0  # Q
+
+
+def random_stream(seed, *key):
+    """Return the random generator of one image, or of one other use, of a stand-in.
+
+    Parameters
+    ----------
+    seed : int or sequence of int
+        Seed of the stand-in, not negative.
+    *key : int
+        What the numbers are for. Streams with different keys are independent. Images of stand-in files have their row
+        as the only key; `galaxynb.standin.make`, `galaxynb.standin.closeness` and `galaxynb.standin.fitting` begin
+        all other keys with 0, 2 and 3.
+
+    Returns
+    -------
+    numpy.random.Generator
+
+    Examples
+    --------
+    >>> bool(random_stream(0, 1).random() == random_stream(0, 2).random())
+    False
+    """
+    return np.random.Generator(np.random.SFC64(np.random.SeedSequence(seed, spawn_key=key)))
 
 
 def survey_rgb(g, r, z):

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from galaxynb.data.galaxy10 import CLASS_NAMES
-from galaxynb.standin.field import BASE, draw_cutout
+from galaxynb.standin.field import BASE, draw_cutout, random_stream
 from galaxynb.standin.galaxies import REDDER_IF_BRIGHT, THINNEST
 from galaxynb.standin.measure import as_jpeg, measure_cutouts
 from galaxynb.standin.ranges import CLASS_RANGES, ClassRanges
@@ -239,7 +239,7 @@ def draw_measured(label, numbers, *, ranges, seed=0):
     """
     images, parameters = np.empty((len(numbers), BASE, BASE, 3), np.uint8), []
     for k, number in enumerate(numbers):
-        rng = np.random.Generator(np.random.SFC64(np.random.SeedSequence(seed, spawn_key=(_OWN_STREAM, label, number))))
+        rng = random_stream(seed, _OWN_STREAM, label, number)
         images[k], _, galaxies, _ = draw_cutout(rng, label, ranges=ranges)
         parameters.append(drawn_parameters(galaxies))
     measured = measure_cutouts(as_jpeg(images)).drop(columns="source_fwhms")

@@ -25,7 +25,7 @@ from galaxynb.compute import cores
 from galaxynb.data.galaxy10 import CLASS_COUNTS, CLASS_NAMES, FLOAT_COLUMNS, IMAGES, LABELS, STANDIN_ATTRIBUTE, TRUTH
 from galaxynb.files import written_aside
 from galaxynb.images import SMALLEST_SIDE
-from galaxynb.standin.field import BASE, draw_cutout
+from galaxynb.standin.field import BASE, draw_cutout, random_stream
 from galaxynb.standin.ranges import NEIGHBOURS, TWINS
 
 __all__ = ["counts_per_class", "make_standin"]
@@ -263,7 +263,7 @@ class _Row(NamedTuple):
 def _rows(labels, seed):
     """Return the source of each row: the row itself, or another row as often as in the published catalogue."""
     rows = [_Row(index, int(label)) for index, label in enumerate(labels)]
-    rng = np.random.Generator(np.random.SFC64(np.random.SeedSequence(seed, spawn_key=(0, 1))))
+    rng = random_stream(seed, 0, 1)
     free = {label: list(rng.permutation(np.flatnonzero(labels == label))) for label in range(len(CLASS_NAMES))}
     share = len(labels) / sum(CLASS_COUNTS)
     for table, reach in ((TWINS, (0, 0)), (NEIGHBOURS, (2, 10))):
@@ -288,7 +288,7 @@ def _render_block(seed, rows, size):
 
 def _render(seed, row, size):
     """Return image and truth of a row, both uint8 of shape (S, S, 3), and its values of the float columns."""
-    rng = np.random.Generator(np.random.SFC64(np.random.SeedSequence(seed, spawn_key=(row.index,))))
+    rng = random_stream(seed, row.index)
     image, truth, galaxies, pixel_scale = draw_cutout(rng, row.label, size=size)
     ra, dec = _position(rng)
     # Hubble's law gives the redshift at which a galaxy of a random size in kpc has this size on the sky.
