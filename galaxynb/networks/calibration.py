@@ -61,13 +61,12 @@ class Calibration(NamedTuple):
         }
 
     def text(self):
-        """Return a sentence about the strength and the accuracies."""
-        found = f"The noise has the strength {self.noise.strength:.3g}"
-        found += ", which was found by calibration. " if self.calibrated else ", which was given. "
-        end = "is reached" if self.reached else "is not reached"
+        """Return the strength, the accuracies and the target as three sentences, one per line."""
+        origin = "found by calibration" if self.calibrated else "given"
         return (
-            f"{found}It lowers the accuracy on the validation images from {self.clean:.3f} to {self.noisy:.3f}; "
-            f"the target of {self.target:.3f} {end}."
+            f"The noise has the strength {self.noise.strength:.3g}, which was {origin}.\n"
+            f"It lowers the accuracy on the validation images from {self.clean:.3f} to {self.noisy:.3f}.\n"
+            f"The target of {self.target:.3f} {'is' if self.reached else 'is not'} reached."
         )
 
     def write(self, path, **more):
