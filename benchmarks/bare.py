@@ -105,6 +105,7 @@ def autoencoder(settings, images, _, split, noise, out):
         filters=chosen["filters"],
         width=chosen["width"],
         depth=chosen["depth"],
+        dilations=chosen["dilations"],
         seed=seed,
         precision=precision,
     )

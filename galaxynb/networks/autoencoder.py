@@ -1,5 +1,7 @@
 """The light convolutional denoising autoencoder, and the batches of its two training phases."""
 
+import itertools
+
 import keras
 
 from galaxynb.compute import in_precision, use_standard_keras
@@ -12,7 +14,7 @@ from galaxynb.networks.training import Phase
 __all__ = ["build_autoencoder", "denoiser_phase"]
 
 
-def build_autoencoder(image_size, *, filters=(32,), width=48, depth=3, seed=0, precision="float32"):
+def build_autoencoder(image_size, *, filters=(32,), width=48, depth=3, dilations=(1,), seed=0, precision="float32"):
     """Build the light convolutional denoising autoencoder, not yet compiled.
 
     The encoder halves the side once for each entry of `filters`, with strided Conv2D layers. Further Conv2D layers
@@ -30,6 +32,9 @@ def build_autoencoder(image_size, *, filters=(32,), width=48, depth=3, seed=0, p
         Number of filters of each layer at the reduced size.
     depth : int
         Number of layers at the reduced size.
+    dilations : sequence of int
+        Dilation rates of these layers, each >= 1, repeated in turn. A rate of 2 takes every second pixel, so the layer
+        sees twice as far: far enough to see a whole injected star.
     seed : int
         Seed of Keras's global generator, which draws the initial weights.
     precision : str
@@ -44,7 +49,7 @@ def build_autoencoder(image_size, *, filters=(32,), width=48, depth=3, seed=0, p
     Raises
     ------
     ValueError
-        If `image_size` is below 32 or not a multiple of ``2**len(filters)``.
+        If `image_size` is below 32 or not a multiple of ``2**len(filters)``, or if a dilation rate is below 1.
 
     Examples
     --------
@@ -53,6 +58,8 @@ def build_autoencoder(image_size, *, filters=(32,), width=48, depth=3, seed=0, p
     (None, 32, 32, 3)
     """
     check_halvings(image_size, filters)
+    if not dilations or min(dilations) < 1:
+        raise ValueError(f"dilations is {list(dilations)}, but rates of at least 1 are needed: give [1] for none")
     use_standard_keras()
     keras.utils.set_random_seed(seed)
     layers = keras.layers
@@ -62,8 +69,8 @@ def build_autoencoder(image_size, *, filters=(32,), width=48, depth=3, seed=0, p
         x = images
         for level, number in enumerate(filters, start=1):
             x = layers.Conv2D(number, 5, strides=2, name=f"halve_{level}", **options)(x)
-        for number in range(1, depth + 1):
-            x = layers.Conv2D(width, 3, name=f"middle_{number}", **options)(x)
+        for number, rate in zip(range(1, depth + 1), itertools.cycle(dilations)):
+            x = layers.Conv2D(width, 3, dilation_rate=rate, name=f"middle_{number}", **options)(x)
         for level, number in reversed(list(enumerate(filters, start=1))):
             # The kernel size is a multiple of the stride: otherwise a chequerboard pattern appears.
             x = layers.Conv2DTranspose(number, 4, strides=2, name=f"double_{level}", **options)(x)

@@ -41,6 +41,7 @@ _OF_A_NETWORK = {
     "filters": "filters per layer",
     "width": "width",
     "depth": "depth",
+    "dilations": "dilation rates",
     "raw_epochs": "epochs from raw to raw",
     "noisy_epochs": "epochs from noisy to raw",
     "batch_size": "images per batch",

@@ -271,3 +271,23 @@ def test_safe_mode_refuses_code_in_a_model(tmp_path):
     with pytest.raises(ValueError, match=r"lambda\.keras is not a readable Keras model") as caught:
         load_model(tmp_path / "lambda.keras", "a stranger")
     assert "arbitrary code" in str(caught.value.__cause__)
+
+
+def test_dilated_layers_see_farther_with_as_many_parameters():
+    def reach(dilations):
+        model = build_autoencoder(64, filters=(4,), width=4, depth=3, dilations=dilations, seed=1)
+        images = np.full((2, 64, 64, 3), 0.3, np.float32)
+        images[1, 32, 32] = 0.9
+        first, second = model.predict(images, verbose=0)
+        changed = np.flatnonzero(abs(second - first).max((1, 2)) > 0)
+        return model.count_params(), changed.max() - changed.min()
+
+    near, far = reach([1]), reach([1, 2, 4])
+    assert far[0] == near[0]
+    assert far[1] > near[1] + 8
+
+
+@pytest.mark.parametrize("dilations", [[], [0], [1, -2]])
+def test_dilations_below_one_are_told(dilations):
+    with pytest.raises(ValueError, match=r"^dilations is .*, but rates of at least 1 are needed: give \[1\] for none"):
+        build_autoencoder(32, dilations=dilations)

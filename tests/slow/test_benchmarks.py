@@ -190,6 +190,7 @@ def test_bare_trains_and_predicts_what_the_study_does(program, tmp_path, monkeyp
             "filters": [4],
             "width": 4,
             "depth": 1,
+            "dilations": [1],
             "raw_epochs": 1,
             "noisy_epochs": 2,
             "batch_size": 8,

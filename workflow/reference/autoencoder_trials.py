@@ -31,6 +31,7 @@ VARIANTS = {
     "as chosen": {},
     "squared error": {"loss": "mean_squared_error"},
     "twice the batch": {"batch_size": 16},
+    "no dilation": {"dilations": [1]},
     "two halvings": {"filters": [32, 48]},
     "the paper's rate": {"learning_rate": 0.001},
 }
@@ -39,7 +40,7 @@ VARIANTS = {
 def train(cache, noise, seed, settings):
     """Train one variant from scratch. Return the model and its number of training steps."""
     split, execution = paper_split(cache.labels), choose_execution()
-    sizes = {name: settings[name] for name in ("filters", "width", "depth")}
+    sizes = {name: settings[name] for name in ("filters", "width", "depth", "dilations")}
     model = build_autoencoder(cache.image_size, **sizes, seed=seed, precision=execution.precision)
 
     def pairs(indices, **options):
