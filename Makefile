@@ -86,9 +86,11 @@ reference: $(VENV)/ready ## repeat the measurements in book/reference/ (after ma
 	@$(RUN) workflow/reference/standin_closeness.py book/reference/standin_closeness.csv --work "$$RUNS/closeness" \
 		$(if $(REAL),--real "$(REAL)")
 	@$(RUN) workflow/reference/noise_fit.py "$$RUNS/half-standin" book/reference/noise_fit.csv
+	@test ! -d "$(REAL)" || $(RUN) workflow/reference/real_recovery.py "$$RUNS/half-standin" "$(REAL)" book/reference/real_recovery.csv
 	@$(RUN) workflow/reference/autoencoder_trials.py "$$RUNS/quick-standin" book/reference/autoencoder_trials.csv
 
-reference-ranges: $(VENV)/ready ## fit the stand-in's ranges to published images (half an hour) and print them
+reference-ranges: $(VENV)/ready ## fit the stand-in to published images (an hour) and print its ranges
+	@$(RUN) workflow/reference/standin_sky.py
 	@$(RUN) workflow/reference/standin_ranges.py --work "$$RUNS/ranges"
 
 # Kept results name the commit that made them, so the checkout must have no uncommitted changes.

@@ -5,13 +5,13 @@ stars, correlated sky noise and rare faults. `survey_rgb` converts fluxes to RGB
 """
 
 import math
-from statistics import NormalDist
 
 import cv2
 import numpy as np
 
 from galaxynb.standin.galaxies import NATIVE_SCALE, Galaxy, draw_galaxy, log_normal, paint_galaxy
 from galaxynb.standin.ranges import AMBIGUOUS_SHARE, CLASS_RANGES, CONFUSED_WITH, SURVEY
+from galaxynb.standin.sky import add_sky_noise, draw_sky
 from galaxynb.standin.viewer import viewer_jpeg
 
 __all__ = ["BASE", "draw_cutout", "extent", "random_stream", "survey_rgb"]
@@ -79,7 +79,7 @@ def survey_rgb(g, r, z):
     return np.clip(rgb, 0, 1, out=rgb)
 
 
-def draw_cutout(rng, label, *, size=256, ranges=None):
+def draw_cutout(rng, label, *, size=256, ranges=None, sky=None):
     """Draw a cutout of a class.
 
     Parameters
@@ -92,6 +92,8 @@ def draw_cutout(rng, label, *, size=256, ranges=None):
     ranges : galaxynb.standin.ranges.ClassRanges, optional
         Ranges to draw the central galaxy from. With them, no galaxy is ambiguous. The default is the ranges of the
         class, or for a few ambiguous galaxies those of another class.
+    sky : galaxynb.standin.sky.FrameSky, optional
+        Sky of the frame. The default is a sky drawn with `rng`.
 
     Returns
     -------
@@ -114,10 +116,9 @@ def draw_cutout(rng, label, *, size=256, ranges=None):
     frame = np.zeros((3, size, size), np.float32)
     for galaxy in galaxies:
         paint_galaxy(frame, pixel, galaxy)
-    # Shallow frames are noisier, so they show fewer sources, and their noise is less smooth.
-    shallow = rng.standard_normal()
+    sky = draw_sky(rng) if sky is None else sky
     crowd = rng.gamma(SURVEY.crowding, 1 / SURVEY.crowding) * (pixel_scale / NATIVE_SCALE) ** 2
-    crowd *= math.exp(-SURVEY.shallow_crowd * shallow)
+    crowd *= math.exp(-SURVEY.shallow_crowd * sky.shallow)  # shallow frames show fewer sources
     _add_galaxies(frame, rng, pixel, crowd)
     seeing = np.array(SURVEY.fwhm) * np.exp(
         rng.normal(0, SURVEY.fwhm_scatter[0]) + rng.normal(0, SURVEY.fwhm_scatter[1], 3)
@@ -125,13 +126,10 @@ def draw_cutout(rng, label, *, size=256, ranges=None):
     for band, fwhm in zip(frame, seeing, strict=True):
         cv2.filter2D(band, -1, _psf(fwhm / pixel), dst=band, borderType=cv2.BORDER_REPLICATE)
     _add_stars(frame, rng, pixel, seeing, crowd)
-    level = math.exp(SURVEY.noise_scatter[0] * shallow) * np.exp(rng.normal(0, SURVEY.noise_scatter[1], 3))
-    noise = (np.array(SURVEY.noise) * level).astype(np.float32)
-    sky = np.array(SURVEY.sky) + SURVEY.sky_follows * shallow + rng.normal(0, SURVEY.sky_scatter)
-    frame += (noise * sky).astype(np.float32)[:, None, None]
+    frame += sky.offset[:, None, None]
     _add_glow(frame, rng)
     truth = _to_uint8(frame)
-    _add_noise(frame, rng, noise, pixel, shallow)
+    add_sky_noise(frame, rng, sky, pixels=pixel / NATIVE_SCALE)
     _add_faults(frame, rng, pixel)
     image = _to_uint8(frame)
     if size == BASE:  # the blocks of JPEG have 8 px of the published frame; smaller frames have no counterpart
@@ -251,25 +249,6 @@ def _add_glow(frame, rng):
     glow = np.exp(-r2 / (2 * (rng.uniform(0.3, 0.8) * size) ** 2)).astype(np.float32)
     bands = rng.uniform(0.002, 0.012) * rng.uniform(0.3, 1.0, 3) / (_SCALES / _SCALES[1])
     frame += glow * bands.astype(np.float32)[:, None, None]
-
-
-def _add_noise(frame, rng, noise, pixel, shallow):
-    """Add Gaussian noise of these standard deviations per native pixel, correlated as in the survey."""
-    # The rank, uniform from 0 to 1, is high in deep frames, whose noise is smoother.
-    rank = NormalDist().cdf(-SURVEY.noise_follows * shallow + math.sqrt(1 - SURVEY.noise_follows**2) * rng.normal())
-    near, far = (low + (high - low) * rank for low, high in (SURVEY.noise_near, SURVEY.noise_far))
-    kernel = np.array([far, near, 1, near, far], np.float32)
-    kernel /= math.sqrt(float((kernel**2).sum()))
-    # Larger pixels average the noise of native pixels. The factor 1.4 accounts for the correlation of the noise.
-    level = noise * np.float32(min(1.0, 1.4 * NATIVE_SCALE / pixel))
-    white = rng.standard_normal((4, *frame.shape[1:]), np.float32)
-    smooth = cv2.GaussianBlur(white[3], (0, 0), SURVEY.noise_scale)
-    smooth /= smooth.std()
-    more = rng.exponential()
-    for band in range(3):
-        fine = cv2.sepFilter2D(white[band], -1, kernel, kernel, borderType=cv2.BORDER_REFLECT)
-        share = np.float32(min(SURVEY.noise_least + SURVEY.noise_smooth[band] * more, 0.5))
-        frame[band] += (np.sqrt(1 - share) * fine + np.sqrt(share) * smooth) * level[band]
 
 
 def _add_faults(frame, rng, pixel):

@@ -45,7 +45,7 @@ _PREFIX = "drawn_"  # of the columns of parameters, because some measurements ha
 
 #: For each class, the limits within which a range is fitted, or None for limits that follow from the present range.
 #: The limits keep a class what its name says, such as the roundness of Round Smooth. The radius is always fitted.
-_WIDE_SMOOTH = {"mu": None, "old": None, "sersic": (0.5, 6.0), "clumps": (0.0, 0.5)}
+_WIDE_SMOOTH = {"mu": None, "old": None, "sersic": (0.5, 6.0), "clumps": (0.0, 0.2)}
 _WIDE_DISC = {"mu": None, "old": None, "young": None, "young_share": (0.05, 0.95), "clumps": (0.0, 0.5)}
 _WIDE = {
     "Disturbed": {"axis_ratio": (0.12, 1.0), **_WIDE_DISC, "lopsided": (0.0, 1.0)},
@@ -62,7 +62,7 @@ _WIDE = {
 
 _WIDER = 0.35  # share of its width by which a range without own limits is widened on each side
 
-_OUTERMOST = {"mu": (15.0, 26.0), "old": (0.2, 1.5), "young": (-0.3, 1.0)}  # limits of those ranges
+_OUTERMOST = {"mu": (15.0, 26.0), "old": (0.2, 1.5), "young": (-0.15, 1.0)}  # limits of those ranges
 
 _WIDER_RADIUS = 1.35  # factor by which the two quantiles of the radius are moved apart on each side
 

@@ -28,6 +28,8 @@ __all__ = [
     "CONFUSED_WITH",
     "FORMS",
     "NEIGHBOURS",
+    "SKY",
+    "SKY_NOISE",
     "SURVEY",
     "TWINS",
     "ClassRanges",
@@ -199,32 +201,32 @@ _LIMITS = {
 CLASS_RANGES = (
     ClassRanges(  # Disturbed
         forms=(("irregular", 0.6), ("disc", 0.22), ("spheroid", 0.18)),
-        radius=(2.39, 6.06),
-        axis_ratio=(0.16, 0.93),
-        mu=(20.43, 21.79),
-        old=(0.44, 1.45),
-        young=(0.06, 0.81),
-        young_share=(0.16, 0.91),
+        radius=(2.24, 6.16),
+        axis_ratio=(0.14, 0.92),
+        mu=(20.13, 21.89),
+        old=(0.42, 1.48),
+        young=(-0.03, 0.96),
+        young_share=(0.44, 0.93),
         bulge=(0.05, 0.3),
         arms=(0.3, 1.5),
         flocculence=(0.4, 1.0),
         pitch=(20, 45),
         arm_numbers=(1, 1, 2),
-        clumps=(0.06, 0.32),
-        lopsided=(0.1, 1.0),
+        clumps=(0.01, 0.33),
+        lopsided=(0.3, 0.83),
         halo=(0.0, 0.15),
         tails=(0, 1, 1, 2),
         shell=0.25,
     ),
     ClassRanges(  # Merging
         forms=(("pair", 1.0),),
-        radius=(1.19, 2.63),
-        axis_ratio=(0.45, 0.87),
-        mu=(19.03, 21.46),
-        old=(0.67, 1.43),
-        young=(-0.05, 0.68),
+        radius=(1.2, 2.36),
+        axis_ratio=(0.3, 0.94),
+        mu=(19.09, 21.24),
+        old=(0.78, 1.26),
+        young=(-0.13, 0.67),
         young_share=(0.1, 0.5),
-        sersic=(1.0, 2.18),
+        sersic=(0.75, 3.13),
         bulge=(0.1, 0.5),
         arms=(0.3, 1.5),
         flocculence=(0.3, 0.9),
@@ -239,36 +241,36 @@ CLASS_RANGES = (
     ),
     ClassRanges(  # Round Smooth
         forms=(("spheroid", 0.9), ("disc", 0.1)),
-        radius=(1.07, 3.99),
-        axis_ratio=(0.87, 0.99),
-        mu=(19.75, 21.37),
-        old=(0.4, 1.27),
+        radius=(0.73, 6.32),
+        axis_ratio=(0.81, 1.0),
+        mu=(19.76, 21.38),
+        old=(0.48, 1.19),
         young=(0.35, 0.67),
         young_share=(0.1, 0.5),
-        sersic=(0.51, 3.99),
+        sersic=(0.52, 4.44),
         bulge=(0.1, 0.35),
         arms=(0.0, 0.25),
         flocculence=(0.2, 0.6),
         pitch=(12, 30),
         arm_numbers=(2, 3),
-        clumps=(0.02, 0.2),
+        clumps=(0.08, 0.19),
         halo=(0.0, 0.2),
     ),
     ClassRanges(  # In-between Round Smooth
         forms=(("spheroid", 0.85), ("disc", 0.15)),
-        radius=(1.19, 3.34),
-        axis_ratio=(0.39, 0.74),
-        mu=(19.58, 21.15),
-        old=(0.41, 1.1),
+        radius=(1.47, 3.54),
+        axis_ratio=(0.45, 0.74),
+        mu=(20.12, 21.7),
+        old=(0.33, 1.17),
         young=(0.35, 0.67),
         young_share=(0.1, 0.5),
-        sersic=(0.51, 1.64),
+        sersic=(0.5, 1.58),
         bulge=(0.1, 0.35),
         arms=(0.0, 0.25),
         flocculence=(0.2, 0.6),
         pitch=(12, 30),
         arm_numbers=(2, 3),
-        clumps=(0.02, 0.2),
+        clumps=(0.0, 0.19),
         halo=(0.0, 0.1),
     ),
     ClassRanges(  # Cigar Shaped Smooth
@@ -283,27 +285,25 @@ CLASS_RANGES = (
     ),
     ClassRanges(  # Barred Spiral
         forms=(("disc", 1.0),),
-        radius=(2.8, 9.0),
-        axis_ratio=(0.59, 0.95),
-        mu=(20.3, 22.5),
-        old=(0.83, 1.4),
-        young=(0.3, 0.75),
-        young_share=(0.05, 0.89),
+        radius=(2.34, 12.1),
+        axis_ratio=(0.55, 0.99),
+        mu=(20.12, 22.47),
+        old=(0.71, 1.34),
+        young=(0.21, 0.66),
+        young_share=(0.05, 0.58),
         sersic=(1.0, 2.5),
-        bulge=(0.0, 0.09),
+        bulge=(0.01, 0.18),
         bulge_radius=(0.08, 0.16),
         bar=(0.15, 0.32),
         bar_length=(0.75, 1.3),
+        bar_ratio=(0.2, 0.33),
         arms=(0.4, 1.8),
-        arm_sharpness=(0.8, 2.5),
-        flocculence=(0.1, 0.5),
         pitch=(9, 30),
         arm_numbers=(2, 2, 2, 3),
         ring=0.25,
-        clumps=(0.02, 0.2),
-        lopsided=(0.0, 0.1),
+        clumps=(0.03, 0.4),
+        lopsided=(0.05, 0.97),
         dust=(0.0, 0.4),
-        bar_ratio=(0.2, 0.33),
         halo=(0.0, 0.08),
     ),
     ClassRanges(  # Unbarred Tight Spiral
@@ -330,56 +330,56 @@ CLASS_RANGES = (
     ),
     ClassRanges(  # Unbarred Loose Spiral
         forms=(("disc", 0.92), ("irregular", 0.08)),
-        radius=(2.85, 4.98),
-        axis_ratio=(0.46, 1.0),
-        mu=(20.66, 22.77),
-        old=(0.346, 1.344),
-        young=(0.1, 0.7),
-        young_share=(0.14, 0.87),
+        radius=(2.18, 7.15),
+        axis_ratio=(0.4, 0.99),
+        mu=(20.51, 22.67),
+        old=(0.57, 1.34),
+        young=(-0.03, 0.86),
+        young_share=(0.15, 0.94),
         sersic=(0.9, 2.5),
-        bulge=(0.0, 0.29),
+        bulge=(0.01, 0.21),
         bulge_radius=(0.08, 0.2),
         arms=(0.4, 2.0),
         arm_sharpness=(1.0, 3.5),
         flocculence=(0.1, 0.7),
         pitch=(18, 40),
         arm_numbers=(2, 2, 2, 1, 3),
-        clumps=(0.02, 0.4),
-        lopsided=(0.18, 1.0),
+        clumps=(0.02, 0.39),
+        lopsided=(0.01, 0.85),
         dust=(0.0, 0.3),
-        tails=(0, 0, 0, 0, 1),
         halo=(0.0, 0.08),
+        tails=(0, 0, 0, 0, 1),
     ),
     ClassRanges(  # Edge-on without Bulge
         forms=(("edge-on", 1.0),),
-        radius=(4.63, 17.64),
-        axis_ratio=(0.07, 0.32),
-        mu=(20.53, 22.02),
-        old=(0.21, 1.22),
-        young=(-0.26, 0.7),
-        young_share=(0.1, 0.65),
+        radius=(4.67, 20.79),
+        axis_ratio=(0.07, 0.33),
+        mu=(20.04, 22.21),
+        fading=0.3,
+        old=(0.26, 1.16),
+        young=(-0.15, 0.75),
+        young_share=(0.05, 0.7),
         sersic=(0.8, 1.8),
         bulge=(0.0, 0.08),
         bulge_radius=(0.08, 0.2),
-        clumps=(0.16, 0.48),
-        lopsided=(0.03, 0.63),
+        clumps=(0.26, 0.5),
+        lopsided=(0.03, 0.66),
         dust=(0.0, 1.2),
-        fading=0.3,
         halo=(0.0, 0.06),
     ),
     ClassRanges(  # Edge-on with Bulge
         forms=(("edge-on", 1.0),),
-        radius=(1.84, 8.51),
-        axis_ratio=(0.1, 0.35),
-        mu=(19.05, 21.63),
-        old=(0.93, 1.28),
-        young=(0.23, 0.65),
-        young_share=(0.09, 0.62),
+        radius=(1.84, 12.09),
+        axis_ratio=(0.05, 0.33),
+        mu=(19.15, 20.95),
+        old=(0.82, 1.2),
+        young=(-0.06, 0.97),
+        young_share=(0.06, 0.62),
         sersic=(1.5, 4.0),
-        bulge=(0.21, 0.61),
+        bulge=(0.28, 0.64),
         bulge_radius=(0.09, 0.26),
-        clumps=(0.15, 0.49),
-        lopsided=(0.0, 0.36),
+        clumps=(0.01, 0.47),
+        lopsided=(0.0, 0.34),
         dust=(0.0, 1.2),
         halo=(0.0, 0.12),
     ),
@@ -418,27 +418,9 @@ class Survey:
     fwhm: tuple[float, float, float] = (1.17, 1.07, 1.0)
     fwhm_scatter: tuple[float, float] = (0.1, 0.04)
     moffat_beta: float = 3.0
-    #: Sky noise per pixel in g, r, z, nanomaggies, and standard deviations of its logarithm (common to all bands, and
-    #: separate for each; measured).
-    noise: tuple[float, float, float] = (0.0021, 0.0036, 0.00735)
-    noise_scatter: tuple[float, float] = (0.26, 0.04)
-    #: Resampling correlates the noise (all measured). The weights of neighbours 1 and 2 px away: the second is
-    #: negative, as in Lanczos resampling. Part of the noise is smooth, because of sources too faint to detect: the
-    #: least share, the mean of the rest of the share in g, r and z, and the scale in px.
-    noise_near: tuple[float, float] = (0.06, 0.15)
-    noise_far: tuple[float, float] = (-0.095, -0.07)
-    noise_least: float = 0.033
-    noise_smooth: tuple[float, float, float] = (0.007, 0.003, 0.02)
-    noise_scale: float = 2.5
-    #: Deep frames have smoother noise: the correlation of the weights with the logarithm of the noise, with the sign
-    #: changed. They show more sources: the fall of ln(number) per standard deviation of that logarithm (measured).
-    noise_follows: float = 0.75
+    #: Shallow frames show fewer sources: the fall of ln(number) per standard deviation of ln(noise) (measured). The
+    #: sky itself is in `galaxynb.standin.sky`.
     shallow_crowd: float = 0.14
-    #: Sky left after the subtraction, in units of the noise: mean in g, r, z, its rise per standard deviation of the
-    #: logarithm of the noise, and the standard deviation of the rest (measured).
-    sky: tuple[float, float, float] = (-0.08, -0.07, -0.02)
-    sky_follows: float = 0.035
-    sky_scatter: float = 0.02
     #: Stars: mean number per frame of 67 x 67 arcsec, r magnitudes, and slope of log N with magnitude (measured).
     stars: float = 10.0
     star_magnitudes: tuple[float, float] = (13.0, 24.3)
@@ -471,6 +453,31 @@ class Survey:
 
 #: The survey of the published cutouts, with the default of each field.
 SURVEY = Survey()
+
+#: Typical noise of the sky per native pixel in g, r and z, nanomaggies.
+SKY_NOISE = (0.00212, 0.00363, 0.0076)
+
+#: The distribution of the sky of a frame: the mean of each number, and its row of the lower triangular factor of the
+#: covariance matrix (measured: `galaxynb.standin.sky_fit` made this table). The numbers are:
+#:
+#: - level: ln of the noise in r, relative to `SKY_NOISE`; level_g and level_z: the same in g and z, minus that in r
+#: - near and far: weights of neighbours 1 and 2 px away in the kernel that correlates the noise
+#: - share_g, share_r, share_z: ln of the share of smooth noise in the variance
+#: - offset: sky left after its subtraction in r, in units of the noise; offset_g and offset_z: the same in g and z,
+#:   minus that in r
+SKY = {
+    "level": (-0.0719, (0.2583,)),
+    "level_g": (-0.0179, (-0.0062, 0.0162)),
+    "level_z": (0.0198, (-0.0002, -0.0021, 0.0123)),
+    "near": (0.0839, (-0.0042, -0.0006, 0.0011, 0.0314)),
+    "far": (-0.0831, (-0.0039, 0.0046, 0.0114, -0.0093, 0.0133)),
+    "share_g": (-2.5135, (-0.0796, -0.0834, -0.2888, -0.0115, 0.0123, 0.2281)),
+    "share_r": (-2.8278, (0.0661, 0.128, -0.331, -0.007, -0.084, 0.1284, 0.1663)),
+    "share_z": (-2.5257, (-0.0759, -0.0032, -0.1341, -0.0236, -0.1135, 0.1131, 0.1464, 0.151)),
+    "offset": (-0.0394, (0.0351, 0.0006, -0.0197, 0.0017, 0.0009, 0.0218, 0.0136, 0.0081, 0.0129)),
+    "offset_g": (-0.0298, (0.0123, -0.0016, -0.0053, 0.0011, 0.0076, 0.0036, -0.0128, 0.0043, -0.009, 0.0132)),
+    "offset_z": (0.0406, (-0.0014, -0.0113, 0.0138, -0.0043, -0.0023, 0.0028, 0.0053, 0.0093, -0.0158, -0.011, 0.0003)),
+}
 
 
 def ranges_of(name):
@@ -563,7 +570,7 @@ def ranges_digest():
     str
         64 hexadecimal digits.
     """
-    ranges = (CLASS_RANGES, SURVEY, AMBIGUOUS_SHARE, CONFUSED_WITH)
+    ranges = (CLASS_RANGES, SURVEY, SKY_NOISE, SKY, AMBIGUOUS_SHARE, CONFUSED_WITH)
     return hashlib.sha256(repr(ranges).encode()).hexdigest()
 
 

@@ -15,7 +15,6 @@ from galaxynb.standin.field import (
     _add_faults,
     _add_galaxies,
     _add_glow,
-    _add_noise,
     _add_stars,
     _magnitude,
     _moffat,
@@ -115,55 +114,6 @@ def survey(monkeypatch):
         monkeypatch.setattr("galaxynb.standin.field.SURVEY", dataclasses.replace(SURVEY, **changes))
 
     return change
-
-
-def noise_at(scale, seed=0, shallow=0.0):
-    """Return noise in units of the survey's."""
-    noise = np.array(SURVEY.noise, np.float32)
-    frame = np.zeros((3, 256, 256), np.float32)
-    _add_noise(frame, np.random.default_rng(seed), noise, scale, shallow)
-    return frame / noise[:, None, None]
-
-
-def correlations(frame, lag):
-    """Return the correlation of each band with itself `lag` pixels away, horizontally and vertically."""
-    products = frame[:, :, lag:] * frame[:, :, :-lag], frame[:, lag:] * frame[:, :-lag]
-    return np.array([product.mean((1, 2)) for product in products]) / frame.var((1, 2))
-
-
-@pytest.mark.parametrize("scale", [0.262, 0.524])
-@pytest.mark.parametrize("near", [0.1, 0.3])
-def test_noise_has_the_spread_and_the_correlation_it_is_given(survey, scale, near):
-    far = -0.1
-    survey(noise_near=(near, near), noise_far=(far, far), noise_least=0.0, noise_smooth=(0.0, 0.0, 0.0))
-    frame = noise_at(scale)
-    # Larger pixels average the noise. Correlated noise remains a little stronger than uncorrelated noise would.
-    np.testing.assert_allclose(frame.std((1, 2)), 1 if scale == 0.262 else 0.7, rtol=0.02)
-    np.testing.assert_allclose(frame.mean((1, 2)), 0, atol=0.03)
-    kernel = np.array([far, near, 1, near, far])
-    expected = np.correlate(kernel, kernel, "full")[4:] / (kernel**2).sum()
-    for lag in (1, 2, 3, 4):
-        np.testing.assert_allclose(correlations(frame, lag), expected[lag], atol=0.02)
-    np.testing.assert_allclose(correlations(frame, 9), 0, atol=0.02)
-    between = np.corrcoef(frame.reshape(3, -1))
-    np.testing.assert_allclose(between[np.triu_indices(3, 1)], 0, atol=0.02)
-
-
-def test_some_of_the_noise_is_smooth(survey):
-    survey(noise_least=0.0, noise_smooth=(0.0, 0.0, 0.3))
-    rough, smooth = (np.mean([correlations(noise_at(0.262, seed), 5)[:, band] for seed in range(8)]) for band in (1, 2))
-    assert abs(rough) < 0.02
-    assert smooth > 0.02
-    spread = np.mean([noise_at(0.262, seed).std((1, 2)) for seed in range(8)], axis=0)
-    np.testing.assert_allclose(spread, 1, rtol=0.1)
-
-
-def test_deep_frames_have_smoother_noise(survey):
-    survey(noise_follows=0.9)
-    deep, shallow = (
-        np.mean([correlations(noise_at(0.262, seed, shallow=depth), 1) for seed in range(8)]) for depth in (-2, 2)
-    )
-    assert deep > shallow + 0.02
 
 
 @pytest.mark.parametrize("pixel", [0.131, 0.262])

@@ -15,6 +15,7 @@ from galaxynb.standin.ranges import (
     CLASS_RANGES,
     CONFUSED_WITH,
     NEIGHBOURS,
+    SKY_NOISE,
     SURVEY,
     TWINS,
     ClassRanges,
@@ -167,7 +168,7 @@ def test_a_class_looks_like_its_name():
 
 
 def test_the_survey_has_three_bands_and_possible_numbers():
-    assert len(SURVEY.fwhm) == len(SURVEY.noise) == len(SURVEY.sky) == 3
+    assert len(SURVEY.fwhm) == len(SKY_NOISE) == 3
     assert SURVEY.pixel_scales[0] < SURVEY.pixel_scales[1]
     # Arcsec, of a ground-based survey, whose seeing is better in the red.
     assert 2 > SURVEY.fwhm[0] > SURVEY.fwhm[1] > SURVEY.fwhm[2] > 0.8

@@ -49,16 +49,16 @@ def drawn_anew(label, wide, options):
     tasks = [(label, numbers[first : first + CHUNK], wide, options.seed) for first in range(0, len(numbers), CHUNK)]
     workers, parts = min(options.workers, len(tasks)), []
     with tqdm(total=len(numbers), desc=CLASS_NAMES[label], unit="image") as bar:
-        for part in map(draw_task, tasks) if workers == 1 else drawn_by_workers(tasks, workers):
+        for part in map(draw_task, tasks) if workers == 1 else drawn_by_workers(tasks, workers, draw_task):
             parts.append(part)
             bar.update(len(part))
     return pd.concat(parts, ignore_index=True)
 
 
-def drawn_by_workers(tasks, workers):
+def drawn_by_workers(tasks, workers, draw):
     """Yield the results of tasks in order."""
     with multiprocessing.get_context("spawn").Pool(workers, cv2.setNumThreads, (1,)) as pool:
-        yield from pool.imap(draw_task, tasks)
+        yield from pool.imap(draw, tasks)
 
 
 def draw_task(task):
