@@ -3,6 +3,7 @@
 import itertools
 
 import keras
+import numpy as np
 
 from galaxynb.compute import in_precision, use_standard_keras
 from galaxynb.networks.batches import DenoisingBatches
@@ -13,14 +14,17 @@ from galaxynb.networks.training import Phase
 
 __all__ = ["build_autoencoder", "denoiser_phase"]
 
+_CHANGE = 0.2  # variance of the random changes that a middle layer makes at the start, relative to that of its input
+
 
 def build_autoencoder(image_size, *, filters=(32,), width=48, depth=3, dilations=(1,), seed=0, precision="float32"):
     """Build the light convolutional denoising autoencoder, not yet compiled.
 
     The encoder halves the side once for each entry of `filters`, with strided Conv2D layers. Further Conv2D layers
     follow at the reduced size. The decoder doubles the side as often, with Conv2DTranspose layers. There are no skip
-    connections, as in the paper. Our copy of the paper lacks the section on the autoencoder, so we chose the number
-    and size of the layers.
+    connections, as in the paper. The layers at the reduced size start close to the identity: each passes its input on
+    with small random changes, so that a deeper network trains as easily as a shallow one. Our copy of the paper lacks
+    the section on the autoencoder, so we chose the number and size of the layers.
 
     Parameters
     ----------
@@ -70,14 +74,22 @@ def build_autoencoder(image_size, *, filters=(32,), width=48, depth=3, dilations
         for level, number in enumerate(filters, start=1):
             x = layers.Conv2D(number, 5, strides=2, name=f"halve_{level}", **options)(x)
         for number, rate in zip(range(1, depth + 1), itertools.cycle(dilations)):
-            x = layers.Conv2D(width, 3, dilation_rate=rate, name=f"middle_{number}", **options)(x)
+            weak = keras.initializers.VarianceScaling(_CHANGE, seed=seed + number)
+            middle = options | {"kernel_initializer": weak, "dilation_rate": rate}
+            x = layers.Conv2D(width, 3, name=f"middle_{number}", **middle)(x)
         for level, number in reversed(list(enumerate(filters, start=1))):
             # The kernel size is a multiple of the stride: otherwise a chequerboard pattern appears.
             x = layers.Conv2DTranspose(number, 4, strides=2, name=f"double_{level}", **options)(x)
     # The bias starts near the brightness of the sky: where outputs are below 0, the clipping stops all gradients.
     bias = keras.initializers.Constant(0.15)
     x = layers.Conv2DTranspose(3, 3, padding="same", bias_initializer=bias, name="denoised", dtype="float32")(x)
-    return keras.Model(images, layers.ReLU(max_value=1.0, name="clip", dtype="float32")(x), name="autoencoder")
+    model = keras.Model(images, layers.ReLU(max_value=1.0, name="clip", dtype="float32")(x), name="autoencoder")
+    for number in range(1, depth + 1):
+        layer = model.get_layer(f"middle_{number}")
+        kernel, bias = layer.get_weights()
+        kernel[1, 1] += np.eye(*kernel.shape[2:], dtype=kernel.dtype)
+        layer.set_weights([kernel, bias])
+    return model
 
 
 def denoiser_phase(name, images, split, *, epochs, batch_size, seed, noise, augment, execution):

@@ -291,3 +291,14 @@ def test_dilated_layers_see_farther_with_as_many_parameters():
 def test_dilations_below_one_are_told(dilations):
     with pytest.raises(ValueError, match=r"^dilations is .*, but rates of at least 1 are needed: give \[1\] for none"):
         build_autoencoder(32, dilations=dilations)
+
+
+def test_middle_layers_start_close_to_the_identity():
+    model = build_autoencoder(32, filters=(16,), width=16, depth=6, dilations=[1, 2], seed=2)
+    parts = [model.get_layer(name).output for name in ("halve_1", "middle_1", "middle_6")]
+    images = np.random.default_rng(0).random((4, 32, 32, 3), np.float32)
+    before, first, last = keras.Model(model.inputs, parts).predict(images, verbose=0)
+    assert np.corrcoef(before.ravel(), first.ravel())[0, 1] > 0.8
+    assert 0.3 < last.std() / before.std() < 3
+    kernels = [model.get_layer(f"middle_{number}").get_weights()[0] for number in (1, 3)]
+    assert not np.allclose(*kernels)
