@@ -29,13 +29,13 @@ __all__ = ["RANGES", "WEIGHTS", "NoiseFit", "class_scores", "fit_noise", "misfit
 
 #: Lowest and highest value of each parameter: mean number of stars, mean radius, mean brightness and mean blur of a
 #: star (lengths as fractions of the image side), and standard deviation of the Gaussian noise. Larger stars would not
-#: be the spots around a galaxy that the paper's Figure 2 shows.
+#: be the spots around a galaxy that the paper's Figure 2 shows, and weaker Gaussian noise could not be seen in it.
 RANGES = {
     "stars": (1.0, 40.0),
     "radius": (0.01, 0.09),
     "brightness": (0.15, 0.75),
     "blur": (0.02, 0.5),
-    "sigma": (0.005, 0.2),
+    "sigma": (0.02, 0.2),
 }
 
 #: Weights of the squared differences. The accuracy counts as much as the ten recalls together, because the calibration
