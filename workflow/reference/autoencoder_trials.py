@@ -32,6 +32,8 @@ VARIANTS = {
     "squared error": {"loss": "mean_squared_error"},
     "twice the batch": {"batch_size": 16},
     "no dilation": {"dilations": [1]},
+    "twice the depth": {"depth": 6},
+    "twice the width": {"width": 96},
     "two halvings": {"filters": [32, 48]},
     "the paper's rate": {"learning_rate": 0.001},
 }
@@ -75,17 +77,21 @@ def measure(run, out):
     def accuracy(images):
         return float((predict_classes(classifier, images) == cache.labels[rows]).mean())
 
+    on_clean, on_noisy = accuracy(clean), accuracy(noisy)
     table = []
     for name, change in VARIANTS.items():
         print(f"training the variant: {name}", flush=True)
         model, steps = train(cache, noise, seed, settings | change)
         denoised = model.predict(noisy, batch_size=64, verbose=0)
+        restored = accuracy(denoised)
         table.append(
             {
                 "Variant": name,
+                "Parameters": model.count_params(),
                 "Steps": steps,
                 "PSNR, dB": psnr(clean, denoised).mean(),
-                "Accuracy, denoised": accuracy(denoised),
+                "Accuracy, denoised": restored,
+                "Recovery": (restored - on_noisy) / (on_clean - on_noisy),
                 "Accuracy, denoised clean": accuracy(model.predict(clean, batch_size=64, verbose=0)),
             }
         )
@@ -94,8 +100,8 @@ def measure(run, out):
     trained = load_records(run)["classifier"]
     record = {
         "images": f"{len(rows)} validation images of {cache.image_size} px",
-        "accuracy, clean": accuracy(clean),
-        "accuracy, noisy": accuracy(noisy),
+        "accuracy, clean": on_clean,
+        "accuracy, noisy": on_noisy,
         "data": cache.info["standin"] or cache.info["source"],
         "sha256 of the data": cache.info["sha256"],
         "noise model": asdict(noise),
