@@ -14,17 +14,19 @@ from galaxynb.networks.training import Phase
 
 __all__ = ["build_autoencoder", "denoiser_phase"]
 
-_CHANGE = 0.2  # variance of the random changes that a middle layer makes at the start, relative to that of its input
+_CHANGE = 0.2  # mean square of the random changes that a middle layer makes at the start, as a share of its input's
 
 
-def build_autoencoder(image_size, *, filters=(32,), width=48, depth=3, dilations=(1,), seed=0, precision="float32"):
+def build_autoencoder(
+    image_size, *, filters=(32,), width=48, depth=3, dilations=(1, 2, 4), seed=0, precision="float32"
+):
     """Build the light convolutional denoising autoencoder, not yet compiled.
 
     The encoder halves the side once for each entry of `filters`, with strided Conv2D layers. Further Conv2D layers
     follow at the reduced size. The decoder doubles the side as often, with Conv2DTranspose layers. There are no skip
-    connections, as in the paper. The layers at the reduced size start close to the identity: each passes its input on
-    with small random changes, so that a deeper network trains as easily as a shallow one. Our copy of the paper lacks
-    the section on the autoencoder, so we chose the number and size of the layers.
+    connections, as in the paper. At the start, each layer at the reduced size passes its input on and adds random
+    changes, with about 0.4 of the input's root mean square. Channels that the input lacks start with random values.
+    Our copy of the paper lacks the section on the autoencoder, so we chose the number and size of the layers.
 
     Parameters
     ----------
@@ -37,8 +39,9 @@ def build_autoencoder(image_size, *, filters=(32,), width=48, depth=3, dilations
     depth : int
         Number of layers at the reduced size.
     dilations : sequence of int
-        Dilation rates of these layers, each >= 1, repeated in turn. A rate of 2 takes every second pixel, so the layer
-        sees twice as far: far enough to see a whole injected star.
+        Dilation rates of these layers, each >= 1, repeated in turn. A layer with rate 2 skips every second pixel, so
+        it sees twice as far. With one halving and the rates 1, 2 and 4, an output pixel depends on 36 px of the input;
+        without dilation, on 20 px.
     seed : int
         Seed of Keras's global generator, which draws the initial weights.
     precision : str
@@ -74,8 +77,8 @@ def build_autoencoder(image_size, *, filters=(32,), width=48, depth=3, dilations
         for level, number in enumerate(filters, start=1):
             x = layers.Conv2D(number, 5, strides=2, name=f"halve_{level}", **options)(x)
         for number, rate in zip(range(1, depth + 1), itertools.cycle(dilations)):
-            weak = keras.initializers.VarianceScaling(_CHANGE, seed=seed + number)
-            middle = options | {"kernel_initializer": weak, "dilation_rate": rate}
+            change = keras.initializers.VarianceScaling(_CHANGE)
+            middle = options | {"kernel_initializer": change, "dilation_rate": rate}
             x = layers.Conv2D(width, 3, name=f"middle_{number}", **middle)(x)
         for level, number in reversed(list(enumerate(filters, start=1))):
             # The kernel size is a multiple of the stride: otherwise a chequerboard pattern appears.
@@ -86,9 +89,9 @@ def build_autoencoder(image_size, *, filters=(32,), width=48, depth=3, dilations
     model = keras.Model(images, layers.ReLU(max_value=1.0, name="clip", dtype="float32")(x), name="autoencoder")
     for number in range(1, depth + 1):
         layer = model.get_layer(f"middle_{number}")
-        kernel, bias = layer.get_weights()
+        kernel, *rest = layer.get_weights()
         kernel[1, 1] += np.eye(*kernel.shape[2:], dtype=kernel.dtype)
-        layer.set_weights([kernel, bias])
+        layer.set_weights([kernel, *rest])
     return model
 
 

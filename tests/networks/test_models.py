@@ -1,5 +1,6 @@
 """The two networks have the right shapes, ranges and seeds; saved models are intact or refused."""
 
+import itertools
 import re
 
 import keras
@@ -280,11 +281,11 @@ def test_dilated_layers_see_farther_with_as_many_parameters():
         images[1, 32, 32] = 0.9
         first, second = model.predict(images, verbose=0)
         changed = np.flatnonzero(abs(second - first).max((1, 2)) > 0)
-        return model.count_params(), changed.max() - changed.min()
+        return model.count_params(), changed.max() - changed.min() + 1
 
     near, far = reach([1]), reach([1, 2, 4])
     assert far[0] == near[0]
-    assert far[1] > near[1] + 8
+    assert (near[1], far[1]) == (20, 36)
 
 
 @pytest.mark.parametrize("dilations", [[], [0], [1, -2]])
@@ -299,6 +300,9 @@ def test_middle_layers_start_close_to_the_identity():
     images = np.random.default_rng(0).random((4, 32, 32, 3), np.float32)
     before, first, last = keras.Model(model.inputs, parts).predict(images, verbose=0)
     assert np.corrcoef(before.ravel(), first.ravel())[0, 1] > 0.8
-    assert 0.3 < last.std() / before.std() < 3
-    kernels = [model.get_layer(f"middle_{number}").get_weights()[0] for number in (1, 3)]
-    assert not np.allclose(*kernels)
+    assert np.corrcoef(before.ravel(), last.ravel())[0, 1] > 0.3
+    assert 0.3 < np.sqrt(np.mean((first - before) ** 2) / np.mean(before**2)) < 0.5
+    other = build_autoencoder(32, filters=(16,), width=16, depth=6, dilations=[1, 2], seed=3)
+    kernels = [one.get_layer(f"middle_{k}").get_weights()[0] for one in (model, other) for k in range(1, 7)]
+    for one, other in itertools.combinations(kernels, 2):
+        assert not np.allclose(one, other)
