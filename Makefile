@@ -39,7 +39,7 @@ MOVED := $(shell test "$$(cat '$(VENV)/ready' 2>/dev/null)" = "$$(pwd -P)" || ec
 .DEFAULT_GOAL := help
 # Arguments are checked before the environment is made, and Snakemake and pytest use the cores themselves.
 .NOTPARALLEL:
-.PHONY: help book profile sweep-file test test-all test-slow check-reference test-slurm lab kernel reference committed reference-ranges reference-run reference-sweeps reference-bench bench sweep lint lock unlock clean moved
+.PHONY: help book profile sweep-file test test-all test-slow check-reference test-slurm lab kernel reference committed reference-sky reference-ranges reference-run reference-sweeps reference-bench bench sweep lint lock unlock clean moved
 
 help: ## list the targets
 	@echo "make TARGET [PROFILE=quick|half|paper|smoke] [DATA=standin|galaxy10|PATH] [KERNEL=galaxynb] [CORES=all]"
@@ -78,19 +78,21 @@ kernel: $(VENV)/ready ## register a Jupyter kernel: galaxynb, or galaxynb-jax wi
 		f" $(VENV)/bin/python -m pip install {name}, then repeat the command.")'
 	@$(RUN) kernel --user --name galaxynb$(patsubst %,-%,$(filter-out tensorflow,$(BACKEND)))
 
-# Measure the stand-in first: the last two programs change tracked files, and its records would then say "uncommitted
+# Measure the stand-in first: the later programs change tracked files, and its records would then say "uncommitted
 # changes". Measure a folder of published images before it, because it is compared with them. The same images give the
 # same file.
 reference: $(VENV)/ready ## repeat the measurements in book/reference/ (after make book, also with PROFILE=half; REAL=FOLDER for real images)
 	@test ! -d "$(REAL)" || $(RUN) workflow/reference/published_cutouts.py "$(REAL)" galaxynb/standin/published_cutouts.csv
 	@$(RUN) workflow/reference/standin_closeness.py book/reference/standin_closeness.csv --work "$$RUNS/closeness" \
 		$(if $(REAL),--real "$(REAL)")
+	@$(if $(REAL),$(RUN) workflow/reference/real_recovery.py "$$RUNS/half-standin" "$(REAL)" book/reference/real_recovery.csv)
 	@$(RUN) workflow/reference/noise_fit.py "$$RUNS/half-standin" book/reference/noise_fit.csv
-	@test ! -d "$(REAL)" || $(RUN) workflow/reference/real_recovery.py "$$RUNS/half-standin" "$(REAL)" book/reference/real_recovery.csv
 	@$(RUN) workflow/reference/autoencoder_trials.py "$$RUNS/quick-standin" book/reference/autoencoder_trials.csv
 
-reference-ranges: $(VENV)/ready ## fit the stand-in to published images (an hour) and print its ranges
+reference-sky: $(VENV)/ready ## fit the stand-in's sky to published images (minutes) and print it
 	@$(RUN) workflow/reference/standin_sky.py
+
+reference-ranges: $(VENV)/ready ## fit the stand-in's ranges to published images (half an hour) and print them
 	@$(RUN) workflow/reference/standin_ranges.py --work "$$RUNS/ranges"
 
 # Kept results name the commit that made them, so the checkout must have no uncommitted changes.

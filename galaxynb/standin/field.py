@@ -37,7 +37,7 @@ def random_stream(seed, *key):
     *key : int
         What the numbers are for. Streams with different keys are independent. Images of stand-in files have their row
         as the only key; `galaxynb.standin.make`, `galaxynb.standin.closeness` and `galaxynb.standin.fitting` begin
-        all other keys with 0, 2 and 3.
+        all other keys with 0, 2 and 3, and `galaxynb.standin.sky_fit` with 4.
 
     Returns
     -------

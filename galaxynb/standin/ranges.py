@@ -29,7 +29,10 @@ __all__ = [
     "FORMS",
     "NEIGHBOURS",
     "SKY",
+    "SKY_COMMON",
     "SKY_NOISE",
+    "SKY_SKEW",
+    "SKY_SMOOTH",
     "SURVEY",
     "TWINS",
     "ClassRanges",
@@ -419,7 +422,7 @@ class Survey:
     fwhm_scatter: tuple[float, float] = (0.1, 0.04)
     moffat_beta: float = 3.0
     #: Shallow frames show fewer sources: the fall of ln(number) per standard deviation of ln(noise) (measured). The
-    #: sky itself is in `galaxynb.standin.sky`.
+    #: noise of the sky itself is in `SKY`.
     shallow_crowd: float = 0.14
     #: Stars: mean number per frame of 67 x 67 arcsec, r magnitudes, and slope of log N with magnitude (measured).
     stars: float = 10.0
@@ -454,8 +457,14 @@ class Survey:
 #: The survey of the published cutouts, with the default of each field.
 SURVEY = Survey()
 
-#: Typical noise of the sky per native pixel in g, r and z, nanomaggies.
+#: Typical noise of the sky per native pixel in g, r and z, nanomaggies (a choice: the fit below adapts to it).
 SKY_NOISE = (0.00212, 0.00363, 0.0076)
+
+#: Standard deviation, px, of the Gaussian behind the smooth part of the noise, the share of the rough part that all
+#: bands have in common, and the power of a uniform number that the noise level follows. All three were chosen by trial
+#: and error: with them, the correlation of the sky over distance and between channels, the noise of images shrunk to
+#: 64 px, and the distribution of the noise level are those of the published cutouts.
+SKY_SMOOTH, SKY_COMMON, SKY_SKEW = 2.1, 0.2, 1.4
 
 #: The distribution of the sky of a frame: the mean of each number, and its row of the lower triangular factor of the
 #: covariance matrix (measured: `galaxynb.standin.sky_fit` made this table). The numbers are:
@@ -514,7 +523,7 @@ def ranges_table():
     Examples
     --------
     >>> ranges_table().loc[5, ["Class", "Radius", "Bar", "Pitch"]].tolist()
-    ['Barred Spiral', '2.8–9', '0.15–0.32', '9–30']
+    ['Barred Spiral', '2.34–12.1', '0.15–0.32', '9–30']
     """
     columns = {
         "Radius": "radius",

@@ -1,11 +1,11 @@
 """Draw the noise of a frame's sky as published cutouts have it, and add it to a frame.
 
 Resampling correlates the noise of neighbouring pixels, sources too faint to detect make part of it smooth, and the
-subtraction of the sky leaves an offset. Part of the rough noise is common to all bands, as the correlation between
-the bands shows. Eleven numbers per frame describe this (`galaxynb.standin.ranges.SKY`). They
-are drawn together from a multivariate normal distribution, because they depend on each other: for example, the noise
-of deep frames is smoother. Only the noise level has a skewed distribution. `galaxynb.standin.sky_fit` fitted the
-parameters of the distribution to measurements of 499 published cutouts.
+subtraction of the sky leaves an offset. Eleven numbers describe the sky of a frame (`galaxynb.standin.ranges.SKY`).
+They are drawn together, because they are correlated: for example, shallow frames have a higher offset. All independent
+random numbers behind them are normal, except that of the noise level, which is skewed: few frames are very shallow.
+`galaxynb.standin.sky_fit` fitted their means and covariances to the published cutouts whose sky holds little other
+light.
 """
 
 import functools
@@ -15,18 +15,12 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from galaxynb.standin.ranges import SKY, SKY_NOISE
+from galaxynb.standin.ranges import SKY, SKY_COMMON, SKY_NOISE, SKY_SKEW, SKY_SMOOTH
 
 __all__ = ["FrameSky", "SkyDistribution", "add_sky_noise", "draw_sky", "sky_distribution"]
 
 
-_SMOOTH = 2.1  # px: standard deviation of the Gaussian behind the smooth noise
-
-_COMMON = 0.2  # share of the rough noise that all bands have in common, measured as the correlation between them
-
 _MOST_SMOOTH = 0.6  # largest share of smooth noise
-
-_SKEW = 1.4  # the noise level follows the power 1.4 of a uniform number: many frames are deep and few very shallow
 
 
 class SkyDistribution(NamedTuple):
@@ -110,19 +104,19 @@ def draw_sky(rng, *, distribution=None):
     """
     mean, factor = sky_distribution() if distribution is None else distribution
     standard = rng.standard_normal(len(mean))
-    expected, spread = 1 / (1 + _SKEW), math.sqrt(1 / (1 + 2 * _SKEW) - 1 / (1 + _SKEW) ** 2)
-    standard[0] = (rng.random() ** _SKEW - expected) / spread
+    expected, spread = 1 / (1 + SKY_SKEW), math.sqrt(1 / (1 + 2 * SKY_SKEW) - 1 / (1 + SKY_SKEW) ** 2)
+    standard[0] = (rng.random() ** SKY_SKEW - expected) / spread
     quantities = mean + factor @ standard
     level, level_g, level_z, near, far, share_g, share_r, share_z, offset, offset_g, offset_z = quantities
     noise = np.array(SKY_NOISE) * np.exp([level + level_g, level, level + level_z])
     kernel = np.array([far, near, 1, near, far])
     return FrameSky(
-        quantities,
-        float(standard[0]),
-        noise.astype(np.float32),
-        (noise * [offset + offset_g, offset, offset + offset_z]).astype(np.float32),
-        (kernel / math.sqrt((kernel**2).sum())).astype(np.float32),
-        np.minimum(np.exp([share_g, share_r, share_z]), _MOST_SMOOTH).astype(np.float32),
+        quantities=quantities,
+        shallow=float(standard[0]),
+        noise=noise.astype(np.float32),
+        offset=(noise * [offset + offset_g, offset, offset + offset_z]).astype(np.float32),
+        kernel=(kernel / math.sqrt((kernel**2).sum())).astype(np.float32),
+        share=np.minimum(np.exp([share_g, share_r, share_z]), _MOST_SMOOTH).astype(np.float32),
     )
 
 
@@ -137,13 +131,21 @@ def add_sky_noise(frame, rng, sky, *, pixels=1.0):
     sky : FrameSky
     pixels : float, optional
         Side of a pixel in native pixels. Larger pixels average the noise of native ones.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> frame = np.zeros((3, 64, 64), np.float32)
+    >>> add_sky_noise(frame, rng, draw_sky(rng))
+    >>> bool(frame.std() > 0)
+    True
     """
     # The factor 1.4 accounts for the correlation of the noise.
-    level = sky.noise * np.float32(min(1.0, 1.4 / pixels))
+    deviation = sky.noise * np.float32(min(1.0, 1.4 / pixels))
     white = rng.standard_normal((7, *frame.shape[1:]), np.float32)
     for band in range(3):
-        rough = np.float32(math.sqrt(1 - _COMMON)) * white[band] + np.float32(math.sqrt(_COMMON)) * white[6]
+        rough = np.float32(math.sqrt(1 - SKY_COMMON)) * white[band] + np.float32(math.sqrt(SKY_COMMON)) * white[6]
         fine = cv2.sepFilter2D(rough, -1, sky.kernel, sky.kernel, borderType=cv2.BORDER_REFLECT)
-        smooth = cv2.GaussianBlur(white[3 + band], (0, 0), _SMOOTH)
+        smooth = cv2.GaussianBlur(white[3 + band], (0, 0), SKY_SMOOTH)
         smooth /= smooth.std()
-        frame[band] += (np.sqrt(1 - sky.share[band]) * fine + np.sqrt(sky.share[band]) * smooth) * level[band]
+        frame[band] += (np.sqrt(1 - sky.share[band]) * fine + np.sqrt(sky.share[band]) * smooth) * deviation[band]

@@ -25,16 +25,16 @@ _CHANNELS = ("r", "g", "b")
 
 _MEASURED = [f"{name}_{band}" for name in ("corr1", "corr2", "corr3", "sky_std", "sky") for band in _CHANNELS]
 
-#: Frames beyond these limits hold the light of a bright star or of a large galaxy, not only noise.
+# Frames beyond these limits hold the light of a bright star or of a large galaxy, not only noise.
 _MOST = {"sky_std_g": 16.0, "corr3_g": 0.2, "sky_g": 37.0, "sky_r": 39.0}
 
-_DARKEST = 20.0  # counts: no published sky is darker, so that the logarithm of the rest exists
+_DARKEST = 20.0  # counts: every published sky is at least 10 counts brighter, so the logarithm of the rest exists
 
 _FAR = 30.0  # squared Mahalanobis distance beyond which a frame does not count in the estimate of the dependence
 
 _SOFTENED = 0.1  # share of the published variance that counts as error: the dependence is not exactly linear
 
-_RIDGE = 0.02  # weight of the broad spread, for the few combinations of numbers that no measurement determines
+_RIDGE = 0.02  # pulls combinations of numbers that no measurement determines to the drawn mean, without spread
 
 
 def broad_sky():
@@ -43,6 +43,11 @@ def broad_sky():
     Returns
     -------
     galaxynb.standin.sky.SkyDistribution
+
+    Examples
+    --------
+    >>> broad_sky().mean.shape
+    (11,)
     """
     mean = [0, 0, 0, 0.1, -0.08, -2.8, -3.0, -2.8, -0.07, -0.02, 0.04]
     spread = [0.25, 0.03, 0.03, 0.025, 0.02, 0.5, 0.5, 0.5, 0.045, 0.03, 0.03]
@@ -60,7 +65,7 @@ def draw_measured_skies(labels, numbers, *, distribution, seed=0):
         Numbers of the images, not negative. An image depends only on its label, its number, the distribution and
         `seed`.
     distribution : galaxynb.standin.sky.SkyDistribution
-    seed : int, optional
+    seed : int or sequence of int, optional
         Seed of the images, not negative.
 
     Returns
@@ -94,7 +99,8 @@ def measured_sky(measured):
     Returns
     -------
     pandas.DataFrame
-        Fifteen columns, float. The index is that of `measured`. Noise and levels are logarithms.
+        Fifteen columns, float: the noise as its logarithm, and the brightness of the sky as the logarithm of its excess
+        over 20 counts. The index is that of `measured`.
 
     Examples
     --------
@@ -108,11 +114,14 @@ def measured_sky(measured):
     for band in _CHANNELS:
         values[f"sky_std_{band}"] = np.log(values[f"sky_std_{band}"])
         values[f"sky_{band}"] = np.log(np.maximum(values[f"sky_{band}"] - _DARKEST, 1.0))
-    return values.replace([np.inf, -np.inf], np.nan).dropna()
+    return values.dropna()
 
 
 def fit_sky(drawn, published):
     """Find the distribution of skies whose measurements have the mean and the covariance of published ones.
+
+    Drawn frames whose measurements follow badly from their sky do not count. No such choice is possible for published
+    frames, whose sky is unknown, so the fitted spreads are somewhat too large.
 
     Parameters
     ----------
@@ -133,8 +142,10 @@ def fit_sky(drawn, published):
     Examples
     --------
     >>> from galaxynb.standin.measure import published_measurements
-    >>> drawn = draw_measured_skies([2] * 60, range(60), distribution=broad_sky())
-    >>> fit_sky(drawn, published_measurements()).factor.shape
+    >>> published = published_measurements()
+    >>> skies = np.random.default_rng(0).normal(size=(len(published), 11)) @ broad_sky().factor + broad_sky().mean
+    >>> drawn = pd.concat([pd.DataFrame(skies, columns=[*SKY]), published], axis=1)  # unrelated, for the example
+    >>> fit_sky(drawn, published).factor.shape
     (11, 11)
     """
     ours, theirs = measured_sky(drawn), measured_sky(published).to_numpy()
@@ -153,7 +164,7 @@ def fit_sky(drawn, published):
     slopes = response[1:].T
     covariance = np.cov(theirs.T)
     weight = np.linalg.inv(error + _SOFTENED * np.diag(np.diag(covariance)))
-    ridge = _RIDGE * np.linalg.inv(np.square(broad_sky().factor))
+    ridge = np.diag(_RIDGE / np.diag(broad_sky().factor) ** 2)
     solve = np.linalg.solve(slopes.T @ weight @ slopes + ridge, slopes.T @ weight)
     mean = quantities[close].mean(0) + solve @ (theirs.mean(0) - ours[close].mean(0))
     return SkyDistribution(mean, _factor(solve @ (covariance - error) @ solve.T))

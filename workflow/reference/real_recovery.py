@@ -2,8 +2,9 @@
 
 Usage: python workflow/reference/real_recovery.py runs/half-standin ../real_images book/reference/real_recovery.csv
 
-The networks and the strength of the noise are those of the run, which may have been trained on stand-ins only. The
-program writes a table of accuracies, and its record to a JSON file of the same name.
+The networks and the strength of the noise are those of the run, which must have been trained on stand-ins: a run on
+real data may have seen the same images in training. The program writes a table of accuracies and of the recovery, and
+its record to a JSON file of the same name.
 """
 
 import argparse
@@ -28,6 +29,11 @@ from galaxynb.results.evaluation import accuracy_interval, estimate_recovery
 def measure(run, sample, source, seed):
     """Return the estimates by name, and the record, for a sample of real images."""
     cache = open_cache(run / "data" / "cache")
+    if cache.info["standin"] is None:
+        raise SystemExit(
+            f"{run} has networks of {cache.info['source']}, but those of a stand-in are needed: give a run of"
+            " DATA=standin"
+        )
     noise = read_calibration(run / "calibrated_noise.json").noise
     classifier = load_model(run / "models" / "classifier.keras", made_by="notebooks/03_classifier.ipynb")
     autoencoder = load_model(run / "models" / "autoencoder.keras", made_by="notebooks/04_autoencoder.ipynb")

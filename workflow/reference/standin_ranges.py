@@ -9,6 +9,7 @@ code and run the program again: it then widens the new ranges.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -47,18 +48,23 @@ def drawn_anew(label, wide, options):
     """Return the measured stand-ins of a class, drawn by `options.workers` processes."""
     numbers = range(options.images)
     tasks = [(label, numbers[first : first + CHUNK], wide, options.seed) for first in range(0, len(numbers), CHUNK)]
-    workers, parts = min(options.workers, len(tasks)), []
-    with tqdm(total=len(numbers), desc=CLASS_NAMES[label], unit="image") as bar:
-        for part in map(draw_task, tasks) if workers == 1 else drawn_by_workers(tasks, workers, draw_task):
+    return drawn_by_workers(draw_task, tasks, options.workers, total=len(numbers), desc=CLASS_NAMES[label])
+
+
+def drawn_by_workers(draw, tasks, workers, *, total, desc):
+    """Return the tables that `draw` makes of tasks, in order and as one, while showing a progress bar."""
+    with contextlib.ExitStack() as stack:
+        workers = min(workers, len(tasks))
+        if workers == 1:
+            made = map(draw, tasks)
+        else:
+            pool = multiprocessing.get_context("spawn").Pool(workers, cv2.setNumThreads, (1,))
+            made = stack.enter_context(pool).imap(draw, tasks)
+        bar, parts = stack.enter_context(tqdm(total=total, desc=desc, unit="image")), []
+        for part in made:
             parts.append(part)
             bar.update(len(part))
     return pd.concat(parts, ignore_index=True)
-
-
-def drawn_by_workers(tasks, workers, draw):
-    """Yield the results of tasks in order."""
-    with multiprocessing.get_context("spawn").Pool(workers, cv2.setNumThreads, (1,)) as pool:
-        yield from pool.imap(draw, tasks)
 
 
 def draw_task(task):

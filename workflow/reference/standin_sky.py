@@ -10,34 +10,34 @@ the skies is only roughly linear.
 import argparse
 
 import numpy as np
-import pandas as pd
 from standin_ranges import CHUNK, drawn_by_workers, positive
-from tqdm import tqdm
 
 from galaxynb.compute import cores
 from galaxynb.standin.measure import published_measurements
 from galaxynb.standin.sky_fit import broad_sky, draw_measured_skies, fit_sky, measured_sky, sky_code
 
-WIDER = 1.25  # factor on the spread of skies of all rounds but the first, so that they determine the dependence well
+WIDER = 1.25  # factor that widens the skies of later rounds: wider skies show the dependence more clearly
 
 
 def draw_task(task):
+    """Return the measured stand-ins of a task of a worker process."""
     labels, numbers, distribution, seed = task
     return draw_measured_skies(labels, numbers, distribution=distribution, seed=seed)
 
 
-def drawn(published, distribution, options, number):
-    """Return measured stand-ins of the classes of the published images, drawn by `options.workers` processes."""
+def drawn(published, distribution, options, number, *, desc):
+    """Return measured stand-ins of the classes of the published images."""
     labels = np.resize(published["class"].to_numpy(), options.images)
     parts = [range(first, min(first + CHUNK, len(labels))) for first in range(0, len(labels), CHUNK)]
     tasks = [(labels[list(part)].tolist(), part, distribution, [options.seed, number]) for part in parts]
-    workers, tables = min(options.workers, len(tasks)), []
-    with tqdm(total=len(labels), desc=f"round {number + 1} of {options.rounds}", unit="image") as bar:
-        made = map(draw_task, tasks) if workers == 1 else drawn_by_workers(tasks, workers, draw_task)
-        for table in made:
-            tables.append(table)
-            bar.update(len(table))
-    return pd.concat(tables, ignore_index=True)
+    return drawn_by_workers(draw_task, tasks, options.workers, total=len(labels), desc=desc)
+
+
+def differences(table, published):
+    """Return the largest difference of a mean in published standard deviations, and the range of ratios of spreads."""
+    ours, theirs = measured_sky(table), measured_sky(published)
+    ratio = ours.std() / theirs.std()
+    return ((ours.mean() - theirs.mean()) / theirs.std()).abs().max(), ratio.min(), ratio.max()
 
 
 def main(arguments=None):
@@ -50,10 +50,15 @@ def main(arguments=None):
     published, distribution = published_measurements(), broad_sky()
     for number in range(options.rounds):
         wide = distribution._replace(factor=distribution.factor * (WIDER if number else 1))
-        table = drawn(published, wide, options, number)
-        distribution = fit_sky(table, published)
-        far = measured_sky(table).mean() - measured_sky(published).mean()
-        print(f"Round {number + 1}: largest difference of a mean before the fit: {far.abs().max():.3f}", flush=True)
+        name = f"round {number + 1} of {options.rounds}"
+        distribution = fit_sky(drawn(published, wide, options, number, desc=name), published)
+        check = drawn(published, distribution, options, options.rounds + number, desc=f"check of {name}")
+        mean, low, high = differences(check, published)
+        print(
+            f"{name.capitalize()}: means differ by up to {mean:.2f} published standard deviations, and spreads are"
+            f" {low:.2f} to {high:.2f} of the published ones",
+            flush=True,
+        )
     print(sky_code(distribution))
 
 
