@@ -31,6 +31,7 @@ __all__ = [
     "neighbour_accuracy",
     "published_measurements",
     "same_within",
+    "shrink",
 ]
 
 
@@ -366,6 +367,28 @@ def as_jpeg(images, *, quality=75):
     return out
 
 
+def shrink(images, size):
+    """Shrink images by area averaging, as the study shrinks all its images.
+
+    Parameters
+    ----------
+    images : ndarray of uint8, shape (N, H, W, 3)
+        At least one image.
+    size : int
+        Side of the result in px.
+
+    Returns
+    -------
+    ndarray of uint8, shape (N, size, size, 3)
+
+    Examples
+    --------
+    >>> shrink(np.full((2, 64, 64, 3), 7, np.uint8), 32).shape
+    (2, 32, 32, 3)
+    """
+    return np.stack([cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA) for image in images])
+
+
 def neighbour_accuracy(train_images, train_labels, *, test_images, test_labels, n_neighbors=20, size=32):
     """Return the accuracy of a nearest-neighbour classifier on raw pixels, a measure of how hard a data set is.
 
@@ -402,8 +425,7 @@ def neighbour_accuracy(train_images, train_labels, *, test_images, test_labels, 
         images = _checked(name, images, smallest=1)
         if len(images) == 0:
             raise ValueError(f"{name} is empty, but at least one image is needed: give one or more")
-        small = [cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA) for image in images]
-        pixels[name] = np.reshape(small, (len(images), -1)).astype(np.float32)
+        pixels[name] = shrink(images, size).reshape(len(images), -1).astype(np.float32)
     train, test = pixels.values()
     train_labels = _classes("train_labels", train_labels, len(train))
     test_labels = _classes("test_labels", test_labels, len(test))

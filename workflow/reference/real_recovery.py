@@ -11,7 +11,6 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
 from standin_closeness import real_images
@@ -24,6 +23,7 @@ from galaxynb.networks.calibration import read_calibration
 from galaxynb.networks.models import load_model, predict_classes
 from galaxynb.provenance import checkout_state, load_records
 from galaxynb.results.evaluation import accuracy_interval, estimate_recovery
+from galaxynb.standin.measure import shrink
 
 
 def measure(run, sample, source, seed):
@@ -37,8 +37,7 @@ def measure(run, sample, source, seed):
     noise = read_calibration(run / "calibrated_noise.json").noise
     classifier = load_model(run / "models" / "classifier.keras", made_by="notebooks/03_classifier.ipynb")
     autoencoder = load_model(run / "models" / "autoencoder.keras", made_by="notebooks/04_autoencoder.ipynb")
-    side = (cache.image_size, cache.image_size)
-    small = np.array([cv2.resize(image, side, interpolation=cv2.INTER_AREA) for image in sample.images])
+    small = shrink(sample.images, cache.image_size)
     rows = np.arange(len(small))
     clean, noisy = to_float(small), noise.apply(small, seed, rows)
     images = {

@@ -25,7 +25,6 @@ import re
 import time
 from pathlib import Path
 
-import cv2
 import keras
 import numpy as np
 import pandas as pd
@@ -57,7 +56,7 @@ from galaxynb.standin.closeness import (
     measure_sample,
 )
 from galaxynb.standin.make import counts_per_class
-from galaxynb.standin.measure import QUANTITIES, as_jpeg, neighbour_accuracy
+from galaxynb.standin.measure import QUANTITIES, as_jpeg, neighbour_accuracy, shrink
 from galaxynb.standin.ranges import ranges_digest
 
 PARTS = ("hardness", "distributions", "real", "few", "discriminator")
@@ -260,7 +259,7 @@ def mean_recall(right, labels, seed=0):
 
 def shrunk_images(images, size):
     """Return real images after the JPEG and the shrinking that the stand-ins of the part real also pass through."""
-    return np.stack([cv2.resize(i, (size, size), interpolation=cv2.INTER_AREA) for i in as_jpeg(images)])
+    return shrink(as_jpeg(images), size)
 
 
 def discriminator(options):
