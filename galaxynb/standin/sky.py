@@ -143,8 +143,9 @@ def add_sky_noise(frame, rng, sky, *, pixels=1.0):
     # The factor 1.4 accounts for the correlation of the noise.
     deviation = sky.noise * np.float32(min(1.0, 1.4 / pixels))
     white = rng.standard_normal((7, *frame.shape[1:]), np.float32)
+    common = np.float32(math.sqrt(SKY_COMMON)) * white[6]
     for band in range(3):
-        rough = np.float32(math.sqrt(1 - SKY_COMMON)) * white[band] + np.float32(math.sqrt(SKY_COMMON)) * white[6]
+        rough = np.float32(math.sqrt(1 - SKY_COMMON)) * white[band] + common
         fine = cv2.sepFilter2D(rough, -1, sky.kernel, sky.kernel, borderType=cv2.BORDER_REFLECT)
         smooth = cv2.GaussianBlur(white[3 + band], (0, 0), SKY_SMOOTH)
         smooth /= smooth.std()
