@@ -31,16 +31,14 @@ from galaxynb.stages import STAGES
 KEPT = ROOT / "book" / "reference"
 _KEPT_ONCE = (
     "These runs were made once and are kept with the book. They are not part of the run that the line at the top of "
-    "the page describes."
+    "the page describes. They are older than the present noise, stand-in and networks."
 )
 #: For each kept sweep: the opening of its page, and the tag of the cells to leave out.
 SWEEPS = {
     "seeds": (
         "Other seeds\n\n*Would another run show the same?*\n\n"
         "This page shows runs of the same study with different seeds. Each seed draws its own stand-in, noise, "
-        f"initial weights and order of training. {_KEPT_ONCE} "
-        "One of them has the parameters of `make book` with the profile quick: the chapters of that book show such a "
-        "run in full.",
+        f"initial weights and order of training. {_KEPT_ONCE}",
         "over-axes",
     ),
     "noise": (
