@@ -28,12 +28,13 @@ __all__ = ["RANGES", "WEIGHTS", "NoiseFit", "class_scores", "fit_noise", "misfit
 
 
 #: Lowest and highest value of each parameter: mean number of stars, mean radius, mean brightness and mean blur of a
-#: star (lengths as fractions of the image side), and standard deviation of the Gaussian noise. Larger stars would not
-#: be the spots around a galaxy that the paper's Figure 2 shows, and weaker Gaussian noise could not be seen in it.
+#: star (lengths as fractions of the image side), and standard deviation of the Gaussian noise. More stars would look
+#: like a star cluster, and larger ones would not be the spots around a galaxy that the paper's Figure 2 shows. Weaker
+#: Gaussian noise could not be seen.
 RANGES = {
-    "stars": (1.0, 40.0),
+    "stars": (1.0, 24.0),
     "radius": (0.01, 0.09),
-    "brightness": (0.15, 0.75),
+    "brightness": (0.15, 0.7),
     "blur": (0.02, 0.5),
     "sigma": (0.02, 0.2),
 }
@@ -43,7 +44,7 @@ RANGES = {
 WEIGHTS = {"accuracy": 10.0, "recall": 1.0, "precision": 0.5}
 
 #: Half-width of a range as a share of its centre.
-_WIDTHS = {"stars": 0.6, "radius": 1 / 3, "brightness": 1 / 3, "blur": 1 / 3}
+_WIDTHS = {"stars": 0.4, "radius": 0.5, "brightness": 0.4, "blur": 0.7}
 
 _CLASSES = range(len(CLASS_NAMES))
 _SCORES = ["accuracy", *(f"{name} {k}" for name in ("recall", "precision", "called") for k in _CLASSES)]
@@ -106,7 +107,8 @@ def noise_around(*, stars, radius, brightness, blur, sigma):
     stars : float
         Mean number of stars per image, >= 0.
     radius, brightness, blur : float
-        Centres of these ranges of `NoiseModel`, in [0, 0.75].
+        Centres of these ranges of `NoiseModel`. A range must end at 1 or below, so the centres are at most 2/3, 0.71
+        and 0.58.
     sigma : float
         Standard deviation of the Gaussian noise, >= 0.
 
@@ -124,7 +126,7 @@ def noise_around(*, stars, radius, brightness, blur, sigma):
     --------
     >>> noise = noise_around(stars=10, radius=0.06, brightness=0.6, blur=0.15, sigma=0.02)
     >>> noise.n_stars, [round(limit, 3) for limit in noise.radius]
-    ((4, 16), [0.04, 0.08])
+    ((6, 14), [0.03, 0.09])
     """
     low, high = (round(stars * (1 + sign * _WIDTHS["stars"])) for sign in (-1, 1))
     centres = {"radius": radius, "brightness": brightness, "blur": blur}
