@@ -56,7 +56,8 @@ def test_a_known_noise_is_found(fit):
         assert intervals.loc[name, "low"] / 1.5 <= value <= intervals.loc[name, "high"] * 1.5, name
     assert intervals.loc["sigma", "high"] < RANGES["sigma"][1] / 2
     # Large stars that are brighter or dimmer look alike to this classifier, which sees no shapes.
-    assert intervals.loc["blur", ["low", "high"]].tolist() == pytest.approx(RANGES["blur"])
+    low, high = RANGES["blur"]
+    assert intervals.loc["blur", "high"] - intervals.loc["blur", "low"] > (high - low) / 2
 
 
 class Valley:
