@@ -32,7 +32,7 @@ __all__ = ["RANGES", "WEIGHTS", "NoiseFit", "class_scores", "fit_noise", "misfit
 #: like a star cluster, and larger ones would not be the spots around a galaxy that the paper's Figure 2 shows. Weaker
 #: Gaussian noise could not be seen.
 RANGES = {
-    "stars": (1.0, 24.0),
+    "stars": (1.0, 12.0),
     "radius": (0.01, 0.09),
     "brightness": (0.15, 0.7),
     "blur": (0.02, 0.5),
@@ -372,7 +372,7 @@ def _recall_rms(scores, target):
 def _value(limits, unit):
     """Return the value at a place between 0 and 1 on a logarithmic scale."""
     low, high = limits
-    return float(low * (high / low) ** unit)
+    return float(np.clip(low * (high / low) ** unit, low, high))  # rounding can pass an end
 
 
 def _units(limits, values):

@@ -29,7 +29,7 @@ from galaxynb.results.paper import paper_table
 SEED = 42
 
 
-def measure(run, out, *, n_evaluations=140, most_images=None, largest_radius=None):
+def measure(run, out, *, n_evaluations=120, most_images=None, largest_radius=None):
     """Write the evaluations to the CSV file `out`, and the record of the fit to a JSON file of the same name."""
     run, out = Path(run), Path(out)
     cache = open_cache(run / "data" / "cache")
@@ -116,7 +116,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Fit the noise to the paper's Table 2, with a run's classifier.")
     parser.add_argument("run", help="folder of a run with a trained classifier, such as runs/half-standin")
     parser.add_argument("out", help="CSV file of the evaluations; the record is the JSON file of the same name")
-    parser.add_argument("--evaluations", type=int, default=140, help="number of noises to evaluate")
+    parser.add_argument("--evaluations", type=int, default=120, help="number of noises to evaluate")
     parser.add_argument("--images", type=int, help="use only the first validation images")
     parser.add_argument("--largest-radius", type=float, help="largest mean radius of a star, as a share of the side")
     given = parser.parse_args()
