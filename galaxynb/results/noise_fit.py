@@ -28,15 +28,15 @@ __all__ = ["RANGES", "WEIGHTS", "NoiseFit", "class_scores", "fit_noise", "misfit
 
 
 #: Lowest and highest value of each parameter: mean number of stars, mean radius, mean brightness and mean blur of a
-#: star (lengths as fractions of the image side), and standard deviation of the Gaussian noise. More stars would look
-#: like a star cluster, and larger ones would not be the spots around a galaxy that the paper's Figure 2 shows. Weaker
-#: Gaussian noise could not be seen.
+#: star (lengths as fractions of the image side), and standard deviation of the Gaussian noise. The paper's Figure 2
+#: shows several bright spots around a galaxy. Fewer or dimmer stars could not be seen, more would look like a star
+#: cluster, and larger ones would cover the galaxy. Weaker Gaussian noise could not be seen either.
 RANGES = {
-    "stars": (1.0, 12.0),
-    "radius": (0.01, 0.09),
-    "brightness": (0.15, 0.7),
-    "blur": (0.02, 0.5),
-    "sigma": (0.02, 0.2),
+    "stars": (4.0, 12.0),
+    "radius": (0.015, 0.08),
+    "brightness": (0.25, 0.7),
+    "blur": (0.02, 0.4),
+    "sigma": (0.02, 0.1),
 }
 
 #: Weights of the squared differences. The accuracy counts as much as the ten recalls together, because the calibration
