@@ -33,7 +33,8 @@ def by_brightness(_, images):
 
 def test_the_program_measures_the_networks_of_the_run_on_real_images(folder, monkeypatch):
     program = importlib.import_module("real_recovery")
-    noise = NoiseModel(n_stars=(3, 5), brightness=(0.4, 0.6))
+    large = {"radius": (0.054, 0.11), "blur": (0.24, 0.48)}
+    noise = NoiseModel(n_stars=(3, 5), brightness=(0.4, 0.6), **large)
     dark = SimpleNamespace(predict=lambda images, **_: np.full_like(images, 30 / 255))
     info = {"standin": "7", "source": "standin.h5", "sha256": "0" * 64}
     monkeypatch.setattr(program, "open_cache", lambda _: SimpleNamespace(image_size=32, info=info))
