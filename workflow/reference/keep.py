@@ -8,6 +8,7 @@ import json
 import math
 import shutil
 import sys
+import textwrap
 from pathlib import Path
 
 import pandas as pd
@@ -40,6 +41,7 @@ ANSWER = {
     "gain": "*gain*",
     "recovery": "*recovery*",
 }
+_COLUMNS = 100  # at which Markdown is wrapped
 FIGURES = ("accuracy", "confusion", "figure2", "figure5", "classifier_curves", "autoencoder_curves")
 
 
@@ -73,7 +75,7 @@ def sentences(metrics, records):
     if noise := metrics.get("noise"):  # runs before the calibration lack it
         how = "calibrated on the validation images" if noise["calibrated"] else "given"
         ran += f" The strength of its noise is {noise['strength']:.3g}, which was {how}."
-    return [ran, " ".join(recovery_verdict(estimates, estimates))]
+    return [textwrap.fill(text, _COLUMNS) for text in (ran, " ".join(recovery_verdict(estimates, estimates)))]
 
 
 def keep(run, out):
@@ -108,7 +110,8 @@ def keep(run, out):
         spent = times(run, records).set_index("Stage").T.rename_axis("Part")
         spent.to_csv(temporary / "times.csv", lineterminator="\n")
         answer(metrics).to_csv(temporary / "answer.csv", index=False, lineterminator="\n")
-        (temporary / "ran.md").write_text("\n\n".join(sentences(metrics, records)) + "\n", encoding="utf-8")
+        for name, text in zip(("ran.md", "verdict.md"), sentences(metrics, records), strict=True):
+            (temporary / name).write_text(text + "\n", encoding="utf-8")
 
 
 def keep_sweep(swept, out):
