@@ -29,14 +29,13 @@ from galaxynb.results.paper import paper_table
 SEED = 42
 
 
-def measure(run, out, *, n_evaluations=120, most_images=None, largest_radius=None):
+def measure(run, out, *, n_evaluations=120, most_images=None):
     """Write the evaluations to the CSV file `out`, and the record of the fit to a JSON file of the same name."""
     run, out = Path(run), Path(out)
     cache = open_cache(run / "data" / "cache")
     classifier = load_model(run / "models" / "classifier.keras", made_by="notebooks/03_classifier.ipynb")
     rows = paper_split(cache.labels).validation[:most_images]
     predict = partial(predict_classes, classifier)
-    ranges = RANGES | ({"radius": (RANGES["radius"][0], largest_radius)} if largest_radius else {})
     inputs = [
         code_digest("results.noise_fit"),
         weights_digest(classifier),
@@ -44,7 +43,7 @@ def measure(run, out, *, n_evaluations=120, most_images=None, largest_radius=Non
         SEED,
         len(rows),
         n_evaluations,
-        ranges,
+        RANGES,
         WEIGHTS,
     ]
     name = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:10]
@@ -65,7 +64,6 @@ def measure(run, out, *, n_evaluations=120, most_images=None, largest_radius=Non
         indices=rows,
         seed=SEED,
         n_evaluations=n_evaluations,
-        ranges=ranges,
         known=pd.read_csv(kept) if kept.is_file() else None,
         on_evaluation=keep,
     )
@@ -118,12 +116,5 @@ if __name__ == "__main__":
     parser.add_argument("out", help="CSV file of the evaluations; the record is the JSON file of the same name")
     parser.add_argument("--evaluations", type=int, default=120, help="number of noises to evaluate")
     parser.add_argument("--images", type=int, help="use only the first validation images")
-    parser.add_argument("--largest-radius", type=float, help="largest mean radius of a star, as a share of the side")
     given = parser.parse_args()
-    measure(
-        given.run,
-        given.out,
-        n_evaluations=given.evaluations,
-        most_images=given.images,
-        largest_radius=given.largest_radius,
-    )
+    measure(given.run, given.out, n_evaluations=given.evaluations, most_images=given.images)
