@@ -202,10 +202,10 @@ def test_the_misfit_is_zero_for_equal_scores_and_one_at_most(one, other):
 def test_every_noise_in_the_ranges_is_a_noise_with_spots_that_differ(stars, radius, brightness, blur, sigma):
     noise = noise_around(stars=stars, radius=radius, brightness=brightness, blur=blur, sigma=sigma)
     assert isinstance(noise, NoiseModel)
-    for name, centre in (("radius", radius), ("brightness", brightness), ("blur", blur)):
+    for name, centre, ratio in (("radius", radius, 3), ("brightness", brightness, 7 / 3), ("blur", blur, 17 / 3)):
         low, high = getattr(noise, name)
         assert (low + high) / 2 == pytest.approx(centre)
-        assert high / low > 2
+        assert high / low == pytest.approx(ratio)
     assert abs(np.mean(noise.n_stars) - stars) <= 1
     rounded = rounded_noise(noise)
     assert rounded == rounded_noise(rounded)
