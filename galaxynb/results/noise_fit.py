@@ -30,12 +30,13 @@ __all__ = ["RANGES", "WEIGHTS", "NoiseFit", "class_scores", "fit_noise", "misfit
 #: Lowest and highest value of each parameter: mean number of stars, mean radius, mean brightness and mean blur of a
 #: star (lengths as fractions of the image side), and standard deviation of the Gaussian noise. The paper's Figure 2
 #: shows several bright spots around a galaxy. Fewer or dimmer stars could not be seen, more would look like a star
-#: cluster, and larger ones would cover the galaxy. Weaker Gaussian noise could not be seen either.
+#: cluster, and larger ones would cover the galaxy. Weaker Gaussian noise could not be seen either. At 64 px, every mean
+#: blur below 0.06 gives the same noise, because the smallest kernel has a side of 3 px.
 RANGES = {
     "stars": (4.0, 12.0),
     "radius": (0.015, 0.08),
     "brightness": (0.25, 0.7),
-    "blur": (0.02, 0.4),
+    "blur": (0.06, 0.4),
     "sigma": (0.02, 0.1),
 }
 
