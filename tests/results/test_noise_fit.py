@@ -48,7 +48,8 @@ def fit():
 def test_a_known_noise_is_found(fit):
     # The misfit of the true noise is 0.
     assert fit.misfit < 0.03
-    assert fit.misfit < fit.evaluations["misfit"].median() / 4
+    # The first 32 evaluations are spread over the whole search. The later ones are near the lowest misfit.
+    assert fit.misfit < fit.evaluations["misfit"][:32].median() / 4
     assert fit.recall_rms < 0.06
     intervals = fit.intervals.set_index("parameter")
     for name, value in TRUE.items():
