@@ -302,7 +302,7 @@ def checkout_state():
     commit : str
         Full hash of the commit, or "unknown" without git or outside a checkout.
     dirty : bool or None
-        Whether the checkout has uncommitted changes, or None if the commit is unknown.
+        Whether the checkout has uncommitted changes outside ``book/reference``, or None if the commit is unknown.
     """
     return _commit()
 
@@ -314,15 +314,20 @@ def _commit():
     """Return the checkout's commit and whether it has changes, or ("unknown", None).
 
     Look for a checkout around this package, then around the working folder. It counts only if it tracks the package:
-    the package may be installed inside another project's repository, whose commit would be wrong.
+    the package may be installed inside another project's repository, whose commit would be wrong. Changes of the kept
+    measurements do not count, because no result depends on them: a program that replaces them runs from clean code.
     """
     for folder in (Path(__file__).parent, Path.cwd()):
         if _git(folder, "ls-files", "--error-unmatch", ":/galaxynb/__init__.py") is None:
             continue
-        commit, changes = _git(folder, "rev-parse", "HEAD"), _git(folder, "status", "--porcelain")
+        commit, changes = _git(folder, "rev-parse", "HEAD"), _git(folder, *_CHANGES)
         if commit is not None and changes is not None:
             return commit, bool(changes)
     return "unknown", None
+
+
+#: Lists the changes of a checkout, without those of the kept measurements.
+_CHANGES = ("status", "--porcelain", "--", ":/", ":(top,exclude)book/reference")
 
 
 def _git(folder, *arguments):
