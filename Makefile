@@ -78,6 +78,25 @@ kernel: $(VENV)/ready ## register a Jupyter kernel: galaxynb, or galaxynb-jax wi
 		f" $(VENV)/bin/python -m pip install {name}, then repeat the command.")'
 	@$(RUN) kernel --user --name galaxynb$(patsubst %,-%,$(filter-out tensorflow,$(BACKEND)))
 
+# Measure a folder of published images first, because the stand-in is compared with them. The same images give the same
+# file.
+reference: $(VENV)/ready ## check the kept results in book/reference/
+	@$(RUN) pytest tests/reference $(PYTEST_ARGS)
+
+test-slurm: $(VENV)/ready ## run the smoke sweep through a Slurm on this machine (as root on Debian)
+	@GALAXYNB_TEST_SLURM=1 $(RUN) pytest tests/slow/test_slurm.py
+
+lab: $(VENV)/ready ## open JupyterLab on the notebooks
+	@$(RUN) lab --notebook-dir=. notebooks/01_data.ipynb
+
+kernel: $(VENV)/ready ## register a Jupyter kernel: galaxynb, or galaxynb-jax with BACKEND=jax
+	@case "$$BACKEND" in tensorflow|jax|torch) ;; *) echo "BACKEND is $$BACKEND, but tensorflow, jax or" \
+		"torch is needed: choose one of them." >&2; exit 2;; esac
+	@"$(VENV)/bin/python" -I -c 'import importlib.util, os, sys; name = os.environ["BACKEND"]; \
+		sys.exit(importlib.util.find_spec(name) is None and f"BACKEND is {name}, but it is not installed: run" \
+		f" $(VENV)/bin/python -m pip install {name}, then repeat the command.")'
+	@$(RUN) kernel --user --name galaxynb$(patsubst %,-%,$(filter-out tensorflow,$(BACKEND)))
+
 # Measure the stand-in first: the later programs change tracked files, and its records would then say "uncommitted
 # changes". Measure a folder of published images before it, because it is compared with them. The same images give the
 # same file.
@@ -87,7 +106,7 @@ reference: $(VENV)/ready ## repeat the measurements in book/reference/ (after ma
 		$(if $(REAL),--real "$(REAL)")
 	@$(if $(REAL),$(RUN) workflow/reference/real_recovery.py "$$RUNS/half-standin" "$(REAL)" book/reference/real_recovery.csv)
 	@$(RUN) workflow/reference/noise_fit.py "$$RUNS/half-standin" book/reference/noise_fit.csv
-	@$(RUN) workflow/reference/autoencoder_trials.py "$$RUNS/quick-standin" book/reference/autoencoder_trials.csv
+	@$(RUN) workflow/reference/autoencoder_trials.py "$$RUNS/half-standin" book/reference/autoencoder_trials.csv
 
 reference-sky: $(VENV)/ready ## fit the stand-in's sky to published images (minutes) and print it
 	@$(RUN) workflow/reference/standin_sky.py

@@ -8,7 +8,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from galaxynb.figures.style import BLUE, GREEN, ORANGE, STEPS, WIDTH, styled
 
-__all__ = ["training_curves"]
+__all__ = ["recovery_curves", "training_curves"]
 
 
 @styled
@@ -75,6 +75,55 @@ def training_curves(history, *, monitor="val_loss", log_loss=False):
         ax.xaxis.set_major_locator(plt.MaxNLocator(6, integer=True, min_n_ticks=1, steps=STEPS))
         if len(starts) > 1:
             _shade_phases(ax, epochs, phases, starts, ends)
+    _share_legend(figure, axes)
+    return figure
+
+
+@styled
+def recovery_curves(trials, *, clean, noisy):
+    """Show how the recovery by an autoencoder depends on its size and on the length of its training.
+
+    Parameters
+    ----------
+    trials : pandas.DataFrame
+        One row per trained autoencoder. Columns: ``Changed``, a text with "size" or "epochs" in it for the rows of the
+        two panels, ``Parameters``, ``Steps``, ``Accuracy, denoised`` and ``Accuracy, denoised clean``.
+    clean, noisy : float
+        Accuracies without denoising, in [0, 1], with `noisy` below `clean`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Two panels: recovery against the number of parameters, and against the number of training steps. The second
+        curve of each takes denoised clean images in place of denoised noisy ones, so it shows what blur alone costs.
+
+    Raises
+    ------
+    ValueError
+        If `noisy` is not below `clean`.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> trials = pd.DataFrame({"Changed": ["size", "size, epochs"], "Parameters": [1e4, 1e5], "Steps": [500, 500]})
+    >>> trials["Accuracy, denoised"], trials["Accuracy, denoised clean"] = [0.5, 0.6], [0.6, 0.7]
+    >>> [ax.get_xlabel() for ax in recovery_curves(trials, clean=0.7, noisy=0.3).axes]
+    ['Parameters', 'Training steps']
+    """
+    if not noisy < clean:
+        raise ValueError(f"noisy is {noisy}, but a value below clean ({clean}) is needed: pass noise that does harm")
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.3), sharey=True)
+    for ax, changed, column in zip(axes, ("size", "epochs"), ("Parameters", "Steps"), strict=True):
+        rows = trials[trials["Changed"].str.contains(changed)].sort_values(column)
+        for images, label, colour, marker in (
+            ("denoised clean", "Denoised clean images", GREEN, "s"),
+            ("denoised", "Denoised noisy images", BLUE, "o"),
+        ):
+            recovery = (rows[f"Accuracy, {images}"] - noisy) / (clean - noisy)
+            ax.plot(rows[column], recovery, color=colour, marker=marker, label=label)
+        ax.set(xscale="log", xlabel="Training steps" if column == "Steps" else column)
+        ax.grid(axis="y")
+    axes[0].set(ylabel="Recovery", ylim=(min(0, axes[0].get_ylim()[0]), 1))
     _share_legend(figure, axes)
     return figure
 

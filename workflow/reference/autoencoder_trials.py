@@ -1,11 +1,14 @@
-"""Compare variants of a run's autoencoder, trained for half its epochs. Notebook 04 shows the record.
+"""Compare variants of a run's autoencoder, trained for few epochs. Notebook 04 shows the record.
 
-Usage: python workflow/reference/autoencoder_trials.py runs/quick-standin book/reference/autoencoder_trials.csv
+Usage: python workflow/reference/autoencoder_trials.py runs/half-standin book/reference/autoencoder_trials.csv
 
-Variants are scored on validation images, so that the test images have no part in the choice.
+Variants are scored on validation images, so that the test images have no part in the choice. The trials take about an
+hour. Interrupted trials go on with the next variant: the run's folder checkpoints/ keeps the finished ones.
 """
 
-import sys
+import argparse
+import hashlib
+import json
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -17,30 +20,46 @@ from galaxynb.compute import choose_execution
 from galaxynb.data.cache import open_cache
 from galaxynb.data.splits import paper_split
 from galaxynb.files import write_json, written_aside
+from galaxynb.fingerprints import code_digest
 from galaxynb.images import to_float
 from galaxynb.networks.autoencoder import build_autoencoder
 from galaxynb.networks.batches import DenoisingBatches
-from galaxynb.networks.models import compile_model, load_model, predict_classes
+from galaxynb.networks.models import compile_model, load_model, predict_classes, weights_digest
 from galaxynb.networks.training import Phase, fit
 from galaxynb.noise import NoiseModel
-from galaxynb.provenance import load_records
+from galaxynb.provenance import checkout_state, load_records
+from galaxynb.results.evaluation import accuracy_interval
 from galaxynb.results.quality import psnr
 
-#: Settings that each variant changes. Each changes only one, so that its effect can be seen.
-VARIANTS = {
-    "as chosen": {},
-    "squared error": {"loss": "mean_squared_error"},
-    "twice the batch": {"batch_size": 16},
-    "no dilation": {"dilations": [1]},
-    "twice the depth": {"depth": 6},
-    "twice the width": {"width": 96},
-    "two halvings": {"filters": [32, 48]},
-    "the paper's rate": {"learning_rate": 0.001},
-}
+
+def variants(settings, epochs):
+    """Return the settings that each variant changes, by its name and by what it changes: size, epochs or other."""
+    filters, width = settings["filters"], settings["width"]
+
+    def size(factor):
+        return {"filters": [int(number * factor) for number in filters], "width": int(width * factor)}
+
+    return {
+        ("as chosen", "size, epochs"): {},
+        ("a quarter of the width", "size"): size(1 / 4),
+        ("half the width", "size"): size(1 / 2),
+        ("twice the width", "size"): size(2),
+        ("twice the width and depth", "size"): size(2) | {"depth": settings["depth"] * 2},
+        ("half the epochs", "epochs"): {"epochs": epochs // 2},
+        ("twice the epochs", "epochs"): {"epochs": epochs * 2},
+        ("four times the epochs", "epochs"): {"epochs": epochs * 4},
+        ("twice the depth", "other"): {"depth": settings["depth"] * 2},
+        ("half the rate", "other"): {"learning_rate": settings["learning_rate"] / 2},
+        ("twice the rate", "other"): {"learning_rate": settings["learning_rate"] * 2},
+        ("half the batch", "other"): {"batch_size": settings["batch_size"] // 2},
+        ("squared error", "other"): {"loss": "mean_squared_error"},
+        ("no dilation", "other"): {"dilations": [1]},
+        ("two halvings", "other"): {"filters": [*filters, width]},
+    }
 
 
 def train(cache, noise, seed, settings):
-    """Train one variant from scratch. Return the model and its number of training steps."""
+    """Train one variant from scratch, with one epoch on raw images. Return the model and its training steps."""
     split, execution = paper_split(cache.labels), choose_execution()
     sizes = {name: settings[name] for name in ("filters", "width", "depth", "dilations")}
     model = build_autoencoder(cache.image_size, **sizes, seed=seed, precision=execution.precision)
@@ -49,10 +68,9 @@ def train(cache, noise, seed, settings):
         return DenoisingBatches(cache.images, indices, batch_size=settings["batch_size"], seed=seed, **options)
 
     raw = Phase("raw", 1, pairs(split.train), validation=pairs(split.validation, training=False))
-    noisy_epochs = settings["noisy_epochs"] // 2
     validation = pairs(split.validation, noise=noise, training=False)
-    noisy = Phase("noisy", noisy_epochs, pairs(split.train, noise=noise), validation=validation)
-    steps = len(raw.training) * (1 + noisy_epochs)
+    noisy = Phase("noisy", settings["epochs"] - 1, pairs(split.train, noise=noise), validation=validation)
+    steps = len(raw.training) * settings["epochs"]
     compile_model(
         model, settings["loss"], learning_rate=settings["learning_rate"], decay_steps=steps, jit=execution.jit
     )
@@ -61,11 +79,11 @@ def train(cache, noise, seed, settings):
     return model, steps
 
 
-def measure(run, out):
+def measure(run, out, *, epochs=10):
     """Write the table of variants to the CSV file `out`, and its record to a JSON file of the same name."""
     run, out = Path(run), Path(out)
     settings = yaml.safe_load((run / "parameters" / "04_autoencoder.yaml").read_text(encoding="utf-8"))
-    settings["loss"] = "mean_absolute_error"
+    settings |= {"loss": "mean_absolute_error", "epochs": epochs}
     seed = settings["seed"]
     cache = open_cache(run / "data" / "cache")
     noise = NoiseModel.read(run / "calibrated_noise.json")
@@ -74,44 +92,84 @@ def measure(run, out):
     clean = to_float(cache.images[rows])
     noisy = noise.apply(cache.images[rows], seed, rows)
 
-    def accuracy(images):
-        return float((predict_classes(classifier, images) == cache.labels[rows]).mean())
+    def right(images):
+        return predict_classes(classifier, images) == cache.labels[rows]
 
-    on_clean, on_noisy = accuracy(clean), accuracy(noisy)
-    table = []
-    for name, change in VARIANTS.items():
-        print(f"training the variant: {name}", flush=True)
+    def score(change):
         model, steps = train(cache, noise, seed, settings | change)
         denoised = model.predict(noisy, batch_size=64, verbose=0)
-        restored = accuracy(denoised)
-        table.append(
-            {
-                "Variant": name,
-                "Parameters": model.count_params(),
-                "Steps": steps,
-                "PSNR, dB": psnr(clean, denoised).mean(),
-                "Accuracy, denoised": restored,
-                "Recovery": (restored - on_noisy) / (on_clean - on_noisy),
-                "Accuracy, denoised clean": accuracy(model.predict(clean, batch_size=64, verbose=0)),
-            }
-        )
+        return {
+            "Parameters": model.count_params(),
+            "Epochs": (settings | change)["epochs"],
+            "Steps": steps,
+            "PSNR, dB": float(psnr(clean, denoised).mean()),
+            "Accuracy, denoised": float(right(denoised).mean()),
+            "Accuracy, denoised clean": float(right(model.predict(clean, batch_size=64, verbose=0)).mean()),
+        }
+
+    on_clean, on_noisy = accuracy_interval(right(clean)), accuracy_interval(right(noisy))
+    inputs = [
+        code_digest("networks.autoencoder"),
+        weights_digest(classifier),
+        asdict(noise),
+        cache.info["sha256"],
+        {name: value for name, value in settings.items() if name not in ("run_dir", "profile")},
+    ]
+    finished = _Finished(run, inputs)
+    table = []
+    for (name, changed), change in variants(settings, epochs).items():
+        row = finished.row(name, change, score)
+        row["Recovery"] = (row["Accuracy, denoised"] - on_noisy.value) / (on_clean.value - on_noisy.value)
+        table.append({"Variant": name, "Changed": changed} | row)
     with written_aside(out) as temporary:
-        pd.DataFrame(table).to_csv(temporary, index=False, float_format="%.3f", lineterminator="\n")
+        pd.DataFrame(table).to_csv(temporary, index=False, float_format="%.4g", lineterminator="\n")
+    write_json(out.with_suffix(".json"), _record(run, cache, noise, rows, (on_clean, on_noisy), settings))
+
+
+class _Finished:
+    """The finished variants of interrupted trials, one JSON file each."""
+
+    def __init__(self, run, inputs):
+        self._inputs = inputs
+        self._folder = run / "checkpoints" / "autoencoder_trials"
+
+    def row(self, name, change, score):
+        """Return the kept row of a variant, or score it and keep the row."""
+        digest = hashlib.sha256(json.dumps([self._inputs, change]).encode()).hexdigest()[:10]
+        kept = self._folder / f"{digest}.json"
+        if not kept.is_file():
+            print(f"training the variant: {name}", flush=True)
+            write_json(kept, score(change))
+        return json.loads(kept.read_text(encoding="utf-8"))
+
+
+def _record(run, cache, noise, rows, accuracies, settings):
     trained = load_records(run)["classifier"]
-    record = {
-        "images": f"{len(rows)} validation images of {cache.image_size} px",
-        "accuracy, clean": on_clean,
-        "accuracy, noisy": on_noisy,
+    commit, dirty = checkout_state()
+    on_clean, on_noisy = accuracies
+    return {
+        "images": f"{len(rows):,} validation images of {cache.image_size} px",
+        "training images": len(paper_split(cache.labels).train),
+        "accuracy, clean": on_clean.value,
+        "accuracy, noisy": on_noisy.value,
+        "uncertainty of an accuracy": (on_clean.high - on_clean.low) / 2,
         "data": cache.info["standin"] or cache.info["source"],
         "sha256 of the data": cache.info["sha256"],
         "noise model": asdict(noise),
-        "profile": f"{trained['profile']}, half its epochs",
+        "profile": trained["profile"],
+        "epochs": f"{settings['epochs']} of {settings['raw_epochs'] + settings['noisy_epochs']}",
+        "commit": commit,
+        "dirty": dirty,
         "commit of the classifier": trained["commit"],
         "uncommitted changes at the classifier": trained["dirty"],
-        "seed": seed,
+        "seed": settings["seed"],
     }
-    write_json(out.with_suffix(".json"), record)
 
 
 if __name__ == "__main__":
-    measure(sys.argv[1], sys.argv[2])
+    parser = argparse.ArgumentParser(description="Compare variants of a run's autoencoder.")
+    parser.add_argument("run", help="folder of a finished run, such as runs/half-standin")
+    parser.add_argument("out", help="CSV file of the table; the record is the JSON file of the same name")
+    parser.add_argument("--epochs", type=int, default=10, help="epochs of most variants, the first on raw images")
+    given = parser.parse_args()
+    measure(given.run, given.out, epochs=given.epochs)
