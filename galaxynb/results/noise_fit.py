@@ -30,13 +30,13 @@ __all__ = ["RANGES", "WEIGHTS", "NoiseFit", "class_scores", "fit_noise", "misfit
 #: Lowest and highest value of each parameter: mean number of stars, mean radius, mean brightness and mean blur of a
 #: star (lengths as fractions of the image side), and standard deviation of the Gaussian noise. The paper's Figure 2
 #: shows several bright spots around a galaxy. Fewer or dimmer stars could not be seen, more would look like a star
-#: cluster, and larger ones would cover the galaxy. Weaker Gaussian noise could not be seen either. At 64 px, every mean
-#: blur below 0.06 gives the same noise, because the smallest kernel has a side of 3 px.
+#: cluster, and larger ones would cover the galaxy. Weaker Gaussian noise could not be seen either. At 64 px, all mean
+#: blurs up to 0.036 give the same noise: every star has the smallest kernel, of 3 px.
 RANGES = {
     "stars": (4.0, 12.0),
     "radius": (0.015, 0.08),
     "brightness": (0.25, 0.7),
-    "blur": (0.06, 0.4),
+    "blur": (0.02, 0.4),
     "sigma": (0.02, 0.1),
 }
 
@@ -135,13 +135,16 @@ def noise_around(*, stars, radius, brightness, blur, sigma):
     return NoiseModel(sigma=float(sigma), n_stars=(low, high), **ranges)
 
 
-def rounded_noise(noise):
+def rounded_noise(noise, image_size):
     """Return a noise model whose ranges and sigma have two significant digits, as defaults should.
 
     Parameters
     ----------
     noise : galaxynb.noise.NoiseModel
         The model to round.
+    image_size : int
+        Side in pixels of the images that the model was fitted on. Limits of the blur that are below the smallest
+        kernel of these images, 3 px, are raised to it. Then the noise is the same on larger images too.
 
     Returns
     -------
@@ -150,11 +153,16 @@ def rounded_noise(noise):
 
     Examples
     --------
-    >>> rounded_noise(NoiseModel(sigma=0.02345, radius=(0.0512, 0.0996))).radius
-    (0.051, 0.1)
+    >>> rounded = rounded_noise(NoiseModel(sigma=0.02345, radius=(0.0512, 0.0996), blur=(0.01, 0.2)), 64)
+    >>> rounded.sigma, rounded.radius, rounded.blur
+    (0.023, (0.051, 0.1), (0.047, 0.2))
     """
     names = ("radius", "brightness", "blur")
-    ranges = {name: tuple(float(f"{limit:.2g}") for limit in getattr(noise, name)) for name in names}
+    smallest = {"blur": 3 / image_size}
+    ranges = {
+        name: tuple(float(f"{max(limit, smallest.get(name, 0)):.2g}") for limit in getattr(noise, name))
+        for name in names
+    }
     return replace(noise, sigma=float(f"{noise.sigma:.2g}"), **ranges)
 
 

@@ -48,7 +48,7 @@ def test_the_default_noise_is_the_closest_one_found(record, evaluations):
     best = evaluations.loc[evaluations["misfit"].idxmin()]
     centres = {row["parameter"]: row["best"] for row in record["intervals"]}
     assert centres == pytest.approx(best[list(centres)].to_dict(), rel=1e-3)
-    found = json.loads(json.dumps(dataclasses.asdict(rounded_noise(noise_around(**centres)))))
+    found = json.loads(json.dumps(dataclasses.asdict(rounded_noise(noise_around(**centres), 64))))
     for name in ("radius", "brightness", "blur", "n_stars", "sigma"):
         assert found[name] == pytest.approx(default[name], rel=0.06)
 

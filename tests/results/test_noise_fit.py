@@ -208,6 +208,7 @@ def test_every_noise_in_the_ranges_is_a_noise_with_spots_that_differ(stars, radi
         assert (low + high) / 2 == pytest.approx(centre)
         assert high / low == pytest.approx(ratio)
     assert abs(np.mean(noise.n_stars) - stars) <= 1
-    rounded = rounded_noise(noise)
-    assert rounded == rounded_noise(rounded)
+    rounded = rounded_noise(noise, 64)
+    assert rounded == rounded_noise(rounded, 64)
+    assert min(rounded.blur) >= 0.046
     np.testing.assert_allclose(rounded.radius, noise.radius, rtol=0.051)

@@ -72,7 +72,7 @@ def measure(run, out, *, n_evaluations=120, most_images=None):
         fit.evaluations.to_csv(temporary, index=False, float_format="%.5g", lineterminator="\n")
     clean = predict(to_float(cache.images[rows])) == cache.labels[rows]
     write_json(out.with_suffix(".json"), record(run, cache, fit, rows, clean.mean(), n_evaluations))
-    print(f"Closest noise, for the defaults of NoiseModel: {rounded_noise(fit.noise)}")
+    print(f"Closest noise, for the defaults of NoiseModel: {rounded_noise(fit.noise, cache.image_size)}")
 
 
 def record(run, cache, fit, rows, clean, n_evaluations):
@@ -82,7 +82,7 @@ def record(run, cache, fit, rows, clean, n_evaluations):
     best = fit.evaluations["misfit"].idxmin()
     accuracy = float(fit.evaluations["accuracy"][best])
     return {
-        "noise model": asdict(rounded_noise(fit.noise)),
+        "noise model": asdict(rounded_noise(fit.noise, cache.image_size)),
         "misfit": round(fit.misfit, 4),
         "recall rms": round(fit.recall_rms, 4),
         "uncertainty": round(fit.uncertainty, 4),
