@@ -124,8 +124,7 @@ reference-run: committed $(VENV)/ready ## run PROFILE=half (hours) and keep it i
 	@folder="$$($(RUN) workflow/study.py --runs "$$RUNS" --profile "$$PROFILE" --data "$$DATA")"; \
 		$(RUN) book -- stages && $(RUN) workflow/reference/keep.py "$$folder" book/reference/run
 
-# Run both sweeps before keeping either: keeping one changes tracked files, and the other's record would then say
-# "uncommitted changes". A sweep with failed points is kept too.
+# A sweep with failed points is kept too.
 reference-sweeps: committed $(VENV)/ready ## run the sweeps seeds and noise (hours) and keep them in book/reference/sweeps/
 	@for name in seeds noise; do $(MAKE) --no-print-directory sweep SWEEP=config/sweeps/$$name.yaml; done; true
 	@set -e; for name in seeds noise; do \
