@@ -80,27 +80,7 @@ kernel: $(VENV)/ready ## register a Jupyter kernel: galaxynb, or galaxynb-jax wi
 
 # Measure a folder of published images first, because the stand-in is compared with them. The same images give the same
 # file.
-reference: $(VENV)/ready ## check the kept results in book/reference/
-	@$(RUN) pytest tests/reference $(PYTEST_ARGS)
-
-test-slurm: $(VENV)/ready ## run the smoke sweep through a Slurm on this machine (as root on Debian)
-	@GALAXYNB_TEST_SLURM=1 $(RUN) pytest tests/slow/test_slurm.py
-
-lab: $(VENV)/ready ## open JupyterLab on the notebooks
-	@$(RUN) lab --notebook-dir=. notebooks/01_data.ipynb
-
-kernel: $(VENV)/ready ## register a Jupyter kernel: galaxynb, or galaxynb-jax with BACKEND=jax
-	@case "$$BACKEND" in tensorflow|jax|torch) ;; *) echo "BACKEND is $$BACKEND, but tensorflow, jax or" \
-		"torch is needed: choose one of them." >&2; exit 2;; esac
-	@"$(VENV)/bin/python" -I -c 'import importlib.util, os, sys; name = os.environ["BACKEND"]; \
-		sys.exit(importlib.util.find_spec(name) is None and f"BACKEND is {name}, but it is not installed: run" \
-		f" $(VENV)/bin/python -m pip install {name}, then repeat the command.")'
-	@$(RUN) kernel --user --name galaxynb$(patsubst %,-%,$(filter-out tensorflow,$(BACKEND)))
-
-# Measure the stand-in first: the later programs change tracked files, and its records would then say "uncommitted
-# changes". Measure a folder of published images before it, because it is compared with them. The same images give the
-# same file.
-reference: $(VENV)/ready ## repeat the measurements in book/reference/ (after make book, also with PROFILE=half; REAL=FOLDER for real images)
+reference: $(VENV)/ready ## repeat the measurements in book/reference/ (after make book PROFILE=half; REAL=FOLDER for real images)
 	@test ! -d "$(REAL)" || $(RUN) workflow/reference/published_cutouts.py "$(REAL)" galaxynb/standin/published_cutouts.csv
 	@$(RUN) workflow/reference/standin_closeness.py book/reference/standin_closeness.csv --work "$$RUNS/closeness" \
 		$(if $(REAL),--real "$(REAL)")

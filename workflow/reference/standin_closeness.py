@@ -557,7 +557,6 @@ def main(arguments=None):
             print(f"{message}; skipped")
         wanted = [part for part in wanted if part not in NEED_REAL]
     record_path = options.out.with_suffix(".json")
-    # Read the state first: the first result changes tracked files, and later parts would record uncommitted changes.
     commit, dirty = checkout_state()
     measures = {
         "hardness": hardness,
