@@ -71,8 +71,8 @@ class NoiseModel:
 
     Each range is ``(low, high)``, and values are drawn uniformly from it. Lengths are fractions of the image side, so
     that one model suits every image size. The paper says which properties are random and that white, blue and red stars
-    are in the proportions 2:1:1, but it gives no ranges. The defaults were chosen on the stand-in, as notebook 02
-    shows.
+    are in the proportions 2:1:1, but it gives no ranges. The defaults were fitted to the paper's Table 2 with a
+    classifier trained on the stand-in, as notebook 02 shows. The colours are our choice.
 
     Attributes
     ----------
