@@ -33,7 +33,7 @@ class Calibration(NamedTuple):
     clean, noisy : float
         Accuracy on the clean and on the noisy images, in [0, 1].
     target : float
-        Accuracy on noisy images that is aimed at.
+        Accuracy on noisy images that the calibration aims at.
     reached : bool
         Whether `noisy` is as close to `target` as asked.
     evaluations : pandas.DataFrame
@@ -225,7 +225,7 @@ def calibrate_strength(
     The search bisects the strength, from 0 up to the first of 1, 2, 4, ... `highest` at which the accuracy is below the
     target. Every evaluation has the same random numbers, so only the strength differs. The accuracy is a step function
     of the strength, and it need not fall everywhere. So the result is the strength, among those evaluated, whose
-    accuracy is nearest to the target; of equally near ones the one whose logarithm is nearest to 0.
+    accuracy is nearest to the target. Of equally near strengths, it is the one nearest to 1 on a logarithmic scale.
 
     Parameters
     ----------
@@ -294,7 +294,7 @@ def calibrate_strength(
 
 
 def measure_strength(noise, predict, images, *, labels, indices, seed, kept_share, tolerance=0.005):
-    """Measure the accuracy at the strength that a noise model has, with the same result as `calibrate_strength`.
+    """Measure the accuracy at the strength that a noise model has. The result has the form of `calibrate_strength`.
 
     Parameters
     ----------
