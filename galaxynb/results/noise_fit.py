@@ -1,8 +1,8 @@
 """Search the ranges of the noise for those whose damage comes closest to a published table of precision and recall.
 
-A table of ten precisions and ten recalls says more about a noise than the accuracy alone: it says which classes keep
-their images, and to which classes the others flee. The functions take a classifier as a function from images to
-classes. They train nothing, and they see only the images that the caller names.
+A table of ten precisions and ten recalls says more about a noise than the accuracy alone. It shows which classes the
+classifier still recognises, and which classes it assigns the other images to. The functions take a classifier as a
+function from images to classes. They train nothing, and they see only the images that the caller names.
 
 The search has five parameters. Each stands for the centre of a range, whose relative width is fixed, so that the spots
 of one image differ in size, brightness and softness.
@@ -29,9 +29,9 @@ __all__ = ["RANGES", "WEIGHTS", "NoiseFit", "class_scores", "fit_noise", "misfit
 
 #: Lowest and highest value of each parameter: mean number of stars, mean radius, mean brightness and mean blur of a
 #: star (lengths as fractions of the image side), and standard deviation of the Gaussian noise. The paper's Figure 2
-#: shows several bright spots around a galaxy. Fewer or dimmer stars could not be seen, more would look like a star
-#: cluster, and larger ones would cover the galaxy. Weaker Gaussian noise could not be seen either. At 64 px, all mean
-#: blurs up to 0.036 give the same noise: every star has the smallest kernel, of 3 px.
+#: shows several bright spots around a galaxy. Fewer stars would not be several, more would look like a star cluster,
+#: and larger ones would cover the galaxy. Dimmer stars or weaker Gaussian noise could not be seen. In images of 64 px,
+#: all mean blurs up to 0.036 give the same noise: every star has the smallest kernel, of 3 px.
 RANGES = {
     "stars": (4.0, 12.0),
     "radius": (0.015, 0.08),
@@ -40,8 +40,9 @@ RANGES = {
     "sigma": (0.02, 0.1),
 }
 
-#: Weights of the squared differences. The accuracy counts as much as the ten recalls together, because the calibration
-#: of a study keeps it: a noise of another accuracy would not be the noise that the study adds. A precision counts half.
+#: Weights of the squared differences. The accuracy counts as much as the ten recalls together: a run calibrates the
+#: strength to the paper's share of accuracy, so it would change a fitted noise of another accuracy. A precision counts
+#: half as much as a recall.
 WEIGHTS = {"accuracy": 10.0, "recall": 1.0, "precision": 0.5}
 
 #: Half-width of a range as a share of its centre.
@@ -195,9 +196,9 @@ def class_scores(labels, predicted):
 def misfit(scores, target, *, weights=None):
     """Return the weighted root mean square difference of accuracy, recalls and precisions.
 
-    The precision of a class that is hardly ever called is left out as far as it rests on few images: its weight is
-    multiplied by c / (c + 0.01), where c is the share of calls. It is left out wholly where the target has neither
-    recall nor precision, because such a precision is 0 by convention.
+    If few images are assigned to a class, its precision rests on few images and counts less: its weight is multiplied
+    by c / (c + 0.01), where c is the share of images that are assigned to the class. A precision does not count at all
+    if recall and precision of the target are 0, because such a precision is 0 by convention.
 
     Parameters
     ----------
@@ -243,15 +244,14 @@ def fit_noise(
     known=None,
     on_evaluation=None,
 ):
-    """Search the noise whose accuracy, recalls and precisions come closest to a table.
+    """Search for the noise whose accuracy, recalls and precisions come closest to a table.
 
     All evaluations use the same random numbers. The first of them, a quarter to a half, are a Sobol design over the
     logarithms of all parameters. A Gaussian process then describes the misfit as a smooth function of the parameters.
-    Of the further evaluations, every other one is where the process expects the largest improvement, and the rest are
-    where it finds the lowest plausible misfit, which also explores. An evaluation takes seconds, and the process takes
-    a fraction of one. The same process then gives the profiles, which would otherwise need thousands of
-    evaluations. Shrinking boxes around the best point would find that point too, but they would leave the rest of the
-    space, and so the profiles, unknown.
+    Of the further evaluations, every other one is where the process expects the largest improvement. The rest are where
+    the process finds the lowest plausible misfit, which explores regions with few evaluations. The same process then
+    gives the profiles, which would otherwise need thousands of evaluations. A local search would also find the best
+    point, but it would leave the rest of the space, and so the profiles, unknown.
 
     Parameters
     ----------
