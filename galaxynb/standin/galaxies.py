@@ -41,7 +41,8 @@ _OLD_DISC = {"disc": 0.6, "edge-on": 1.0, "irregular": 0.6}
 
 _OLD_BAR = 0.9
 
-REDDER_IF_BRIGHT = 0.35  # how much the rank in surface brightness decides the rank in colour, 0 to 1
+# Weight, 0 to 1, of the rank in surface brightness when `old` is drawn from its range. The rest is chance.
+REDDER_IF_BRIGHT = 0.35
 
 # The PSF thickens a thin disc, so its brightness is that of a disc with at least this axis ratio.
 THINNEST = 0.12

@@ -57,8 +57,9 @@ class ClassRanges:
 
     - Within a class, surface brightness falls with size, by `fading` mag per e-fold of the radius. The magnitude
       follows from the area, in which a disc thinner than 0.12 counts as that thick.
-    - Old stars are redder in galaxies with a brighter surface: their rank in the range follows by a third.
-    - The colour of young stars follows that of old stars by half.
+    - Old stars are redder in galaxies with a brighter surface. The rank in surface brightness determines about a third
+      of the place of `old` in its range, and chance the rest.
+    - The place of `old` in its range determines half of the place of `young`, and chance the rest.
 
     Lengths are arcsec or shares of `radius`, angles degrees, and colours AB magnitudes.
 
@@ -78,7 +79,8 @@ class ClassRanges:
     axis_ratio: tuple[float, float]
     #: Mean r surface brightness within the radius, mag/arcsec2 (Blanton & Moustakas, then measured).
     mu: tuple[float, float]
-    #: Magnitudes by which `mu` falls per e-fold of the radius, from the middle of `radius` (measured).
+    #: Magnitudes by which the surface brightness falls per e-fold of the radius. At the middle of `radius` the range is
+    #: `mu` (measured).
     fading: float = 0.9
     #: g - r of old stars (bulge, bar, smooth light) and of young stars (arms, knots, outskirts), from Blanton &
     #: Moustakas, then fitted to the measured colours of centres.
