@@ -35,9 +35,9 @@ def random_stream(seed, *key):
     seed : int or sequence of int
         Seed of the stand-in, not negative.
     *key : int
-        What the numbers are for. Streams with different keys are independent. Images of stand-in files have their row
-        as the only key; `galaxynb.standin.make`, `galaxynb.standin.closeness` and `galaxynb.standin.fitting` begin
-        all other keys with 0, 2 and 3, and `galaxynb.standin.sky_fit` with 4.
+        What the numbers are for. Streams with different keys are independent. The key of an image of a stand-in file
+        is its row alone. All other keys have two numbers or more. The first number is 0 in `galaxynb.standin.make`,
+        2 in `galaxynb.standin.closeness`, 3 in `galaxynb.standin.fitting` and 4 in `galaxynb.standin.sky_fit`.
 
     Returns
     -------
@@ -98,9 +98,9 @@ def draw_cutout(rng, label, *, size=256, ranges=None, sky=None):
     Returns
     -------
     image : ndarray of uint8, shape (size, size, 3)
-        RGB cutout, values 0 to 255.
+        RGB cutout, values 0 to 255. If `size` is 256, it is rounded as `viewer_jpeg` does.
     truth : ndarray of uint8, shape (size, size, 3)
-        The same cutout without sky noise, satellite trail and chip edge.
+        The same cutout without sky noise, satellite trail, chip edge and JPEG.
     galaxies : tuple of galaxynb.standin.galaxies.Galaxy
         The central galaxy, or the members of the central pair.
     pixel_scale : float
@@ -132,7 +132,7 @@ def draw_cutout(rng, label, *, size=256, ranges=None, sky=None):
     add_sky_noise(frame, rng, sky, pixels=pixel / NATIVE_SCALE)
     _add_faults(frame, rng, pixel)
     image = _to_uint8(frame)
-    if size == BASE:  # the blocks of JPEG have 8 px of the published frame; smaller frames have no counterpart
+    if size == BASE:  # the blocks of JPEG have 8 px of the published frame, so other sizes cannot have the same blocks
         image = viewer_jpeg(image, quality=SURVEY.jpeg_quality)
     return image, truth, galaxies, pixel_scale
 
@@ -189,7 +189,7 @@ def _add_galaxies(frame, rng, pixel, crowd):
         low, high = SURVEY.galaxy_radius
         radius = log_normal(rng, (low, high)) * 10 ** (0.1 * (22 - magnitude))
         blue, red = SURVEY.galaxy_colours
-        distant = min(max((magnitude - 17) / 4, 0), 1)  # faint galaxies are distant, and the red ones redder
+        distant = min(max((magnitude - 17) / 4, 0), 1)  # faint galaxies are distant, and distant ones can be redder
         old = rng.uniform(blue, 0.9 + (red - 0.9) * distant)
         galaxy = Galaxy(
             form="spheroid",

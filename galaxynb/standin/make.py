@@ -94,7 +94,7 @@ def make_standin(path, n_images, *, image_size=256, seed=0, workers=None, progre
     -------
     pathlib.Path
         `path`. Besides the columns of the published file, the file holds `truth`: the images without sky noise,
-        satellite trails and chip edges.
+        satellite trails, chip edges and JPEG.
 
     Raises
     ------
