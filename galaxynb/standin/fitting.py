@@ -89,10 +89,10 @@ FITTED_QUANTITIES = {
     "concentration and size": 0.5,
 }
 
-_TOLERATED = 0.06  # distances below this cost nothing: about 50 published galaxies determine none more closely
+_TOLERATED = 0.06  # distances below this cost nothing: with about 50 published galaxies, none is known more closely
 
 
-_COVERED = 0.8  # least share of fitted ranges that the wide ranges should give
+_COVERED = 0.8  # least share of the galaxies of fitted ranges that the wide ranges should be able to give
 
 
 #: Parameters that are uniform within their range, given the radius.

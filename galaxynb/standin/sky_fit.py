@@ -137,7 +137,7 @@ def fit_sky(drawn, published):
     Raises
     ------
     ValueError
-        If fewer drawn frames can be used than twice the numbers of each frame.
+        If fewer than 52 drawn frames can be used: twice as many as the 26 drawn and measured numbers of a frame.
 
     Examples
     --------
