@@ -79,7 +79,7 @@ def evenly(n):
 
 
 def hardness(options):
-    """Measure the accuracy of nearest neighbours on stand-ins and, among as few images as there are, on real ones."""
+    """Measure the accuracy of nearest neighbours on many stand-ins, on the real images and on as few stand-ins."""
     labels = in_proportion(options.neighbours), in_proportion(options.neighbours // 4)
     train, test = (
         draw_like(some, seed=[options.seed, _NEIGHBOURS, part], shrunk=SIDE, progress=True)

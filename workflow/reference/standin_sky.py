@@ -4,7 +4,7 @@ Usage: python workflow/reference/standin_sky.py
 
 The program draws stand-ins with broad skies, measures them and solves for the distribution of skies that gives the
 published measurements. It then repeats this from the distribution found, because the dependence of the measurements on
-the skies is only roughly linear.
+the skies is not exactly linear.
 """
 
 import argparse
