@@ -31,12 +31,12 @@ __all__ = ["RANGES", "WEIGHTS", "NoiseFit", "class_scores", "fit_noise", "misfit
 #: star (lengths as fractions of the image side), and standard deviation of the Gaussian noise. The paper's Figure 2
 #: shows several bright spots around a galaxy. Fewer stars would not be several, more would look like a star cluster,
 #: and larger ones would cover the galaxy. Dimmer stars or weaker Gaussian noise could not be seen. In images of 64 px,
-#: all mean blurs up to 0.036 give the same noise: every star has the smallest kernel, of 3 px.
+#: all mean blurs up to 0.036 would give the same noise: every star would have the smallest kernel, of 3 px.
 RANGES = {
     "stars": (4.0, 12.0),
     "radius": (0.015, 0.08),
     "brightness": (0.25, 0.7),
-    "blur": (0.02, 0.4),
+    "blur": (0.036, 0.4),
     "sigma": (0.02, 0.1),
 }
 
@@ -83,8 +83,8 @@ class NoiseFit(NamedTuple):
         that were not evaluated).
     intervals : pandas.DataFrame
         One row per parameter: ``parameter``, ``best``, ``low`` and ``high``. The profile between ``low`` and ``high``
-        is within two standard deviations of the misfit of its lowest value. ``at_edge`` says whether the interval ends
-        where the search does, so that its true end is unknown.
+        is within two standard deviations of the misfit of the lowest value of all profiles. ``at_edge`` says whether
+        the interval ends where the search does, so that its true end is unknown.
     correlations : pandas.DataFrame
         Rank correlations of the parameters among noises whose misfit is within two standard deviations of the lowest.
         Parameters with a strong correlation trade off. NaN if there are too few such noises.
@@ -218,16 +218,15 @@ def misfit(scores, target, *, weights=None):
     >>> scores = class_scores([0, 0, 1, 1], [0, 1, 1, 1])
     >>> better = class_scores([0, 0, 1, 1], [0, 0, 1, 1])
     >>> round(float(misfit(scores, better)), 2), float(misfit(scores, scores))
-    (0.19, 0.0)
+    (0.21, 0.0)
     """
     weights = WEIGHTS if weights is None else weights
     scores, target = np.asarray(scores), np.asarray(target)
     each = np.array([weights.get(name.split()[0], 0.0) for name in _SCORES])
     recall, precision, called = (slice(first, first + len(_CLASSES)) for first in (1, 11, 21))
-    squares = each * np.square(scores - target)
-    squares[precision] *= scores[called] / (scores[called] + _FEW)
-    squares[precision][(target[recall] == 0) & (target[precision] == 0)] = 0
-    return np.sqrt(np.sum(squares) / np.sum(each))
+    each[precision] *= scores[called] / (scores[called] + _FEW)
+    each[precision][(target[recall] == 0) & (target[precision] == 0)] = 0
+    return np.sqrt(np.sum(each * np.square(scores - target)) / max(np.sum(each), 1e-12))
 
 
 def fit_noise(
@@ -439,7 +438,7 @@ def _profiles(surrogate, units, misfits, ranges, seed):
     others = np.concatenate([_sobol(_CANDIDATES, seed), best, *(_near(one, k, seed) for k, one in enumerate(best[:4]))])
     rows = []
     for column, (name, limits) in enumerate(ranges.items()):
-        for place in np.linspace(0, 1, _GRID):
+        for place in np.union1d(np.linspace(0, 1, _GRID), best[0, column]):
             points = others.copy()
             points[:, column] = place
             mean, std = surrogate.predict(points, return_std=True)
@@ -449,15 +448,26 @@ def _profiles(surrogate, units, misfits, ranges, seed):
 
 
 def _intervals(profiles, centres, uncertainty):
-    """Return the values of each parameter whose profile is within the uncertainty of its lowest value."""
+    """Return the smallest interval that holds all values of a parameter whose profile is low, for each parameter."""
     rows = []
     limit = profiles["misfit"].min() + _WITHIN * uncertainty
     for name, profile in profiles.groupby("parameter", sort=False):
-        fine = profile.loc[(profile["misfit"] <= limit) | (profile["misfit"] == profile["misfit"].min()), "value"]
-        low, high = min(fine.min(), centres[name]), max(fine.max(), centres[name])
-        edge = low <= profile["value"].min() or high >= profile["value"].max()
+        values, misfits = profile["value"].to_numpy(), profile["misfit"].to_numpy()
+        fine = np.flatnonzero((misfits <= limit) | (misfits == misfits.min()))
+        ends = [_crossing(values, misfits, limit, fine[0], -1), _crossing(values, misfits, limit, fine[-1], 1)]
+        low, high = min(ends[0], centres[name]), max(ends[1], centres[name])
+        edge = low <= values.min() or high >= values.max()
         rows.append({"parameter": name, "best": centres[name], "low": low, "high": high, "at_edge": bool(edge)})
     return pd.DataFrame(rows)
+
+
+def _crossing(values, misfits, limit, fine, step):
+    """Return where a profile crosses the limit between a grid point within it and the next one, on a logarithm."""
+    beyond = fine + step
+    if not 0 <= beyond < len(values) or misfits[fine] > limit:
+        return float(values[fine])
+    share = (limit - misfits[fine]) / (misfits[beyond] - misfits[fine])
+    return float(values[fine] * (values[beyond] / values[fine]) ** share)
 
 
 def _correlations(surrogate, intervals, ranges, limit, seed):

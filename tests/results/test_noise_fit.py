@@ -56,6 +56,7 @@ def test_a_known_noise_is_found(fit):
         # The profiles have a grid, and they rest on few evaluations.
         assert intervals.loc[name, "low"] / 1.5 <= value <= intervals.loc[name, "high"] * 1.5, name
     assert intervals.loc["sigma", "high"] < 0.08
+    assert intervals.loc["sigma", "low"] < 0.05 < intervals.loc["sigma", "high"]
     # Large stars that are brighter or dimmer look alike to this classifier, which sees no shapes.
     # So more than half of the blurs are left, on the logarithmic scale of the search.
     low, high = RANGES["blur"]
@@ -119,8 +120,8 @@ def test_an_interrupted_fit_goes_on_with_the_same_result(tmp_path):
     again = fit_noise(counts, IMAGES, KNOWN, known=pd.read_csv(tmp_path / "kept.csv"), **options)
     assert len(calls) == 24 - 12 + 1  # the closest noise is classified once more
     assert again.noise == fit.noise
-    pd.testing.assert_frame_equal(again.evaluations, fit.evaluations)
-    pd.testing.assert_frame_equal(again.profiles, fit.profiles)
+    pd.testing.assert_frame_equal(again.evaluations, fit.evaluations, check_exact=True)
+    pd.testing.assert_frame_equal(again.profiles, fit.profiles, check_exact=True)
 
 
 def test_only_the_named_rows_are_used():
@@ -172,14 +173,27 @@ def test_a_precision_counts_as_far_as_it_is_known():
     zero, target = np.zeros(31), np.zeros(31)
     target[11:21] = 0.5  # precisions
     target[1:11] = 0.1  # recalls, so that no precision is 0 by convention
-    alone = {"accuracy": 0, "recall": 0, "precision": 1}
+    weights = {"accuracy": 1, "recall": 0, "precision": 1}  # the accuracies agree
     never, rarely, often = (zero + share * (np.arange(31) >= 21) for share in (0, 0.01, 0.5))
-    assert misfit(never, target, weights=alone) == 0
-    assert misfit(rarely, target, weights=alone) == pytest.approx(0.5 * np.sqrt(0.5))
-    assert misfit(often, target, weights=alone) == pytest.approx(0.5, rel=0.02)
-    target[[1, 11]] = 0  # the target never calls the first class
+    assert misfit(never, target, weights=weights) == 0
+    assert misfit(rarely, target, weights=weights) == pytest.approx(np.sqrt(10 * 0.5 * 0.25 / (1 + 10 * 0.5)))
+    assert misfit(often, target, weights=weights) == pytest.approx(np.sqrt(10 * 0.25 / 11), rel=0.02)
+    target[[1, 11]] = 0  # the target never calls the first class, so nine precisions are left
     often[11] = 1
-    assert misfit(often, target, weights=alone) == pytest.approx(0.5 * np.sqrt(0.9), rel=0.02)
+    assert misfit(often, target, weights=weights) == pytest.approx(np.sqrt(9 * 0.25 / 10), rel=0.02)
+    # A precision that does not count makes the others count for more, and does not count as agreement.
+    assert misfit(never, target, weights={"precision": 1}) == 0
+    never[0], target[0] = 0.4, 0.3
+    assert misfit(never, target, weights=weights) == pytest.approx(0.1)
+
+
+def test_an_interval_ends_between_two_points_of_its_profile():
+    values = np.geomspace(0.01, 0.1, 21)
+    valley = 0.2 + 0.5 * np.abs(np.log(values / 0.031))  # 0.02 above its lowest value within a factor of exp(0.04)
+    profiles = pd.DataFrame({"parameter": "sigma", "value": np.append(values, 0.031), "misfit": np.append(valley, 0.2)})
+    found = noise_fit._intervals(profiles.sort_values("value"), {"sigma": 0.031}, 0.01).iloc[0]
+    assert [found["low"], found["high"]] == pytest.approx([0.031 / np.exp(0.04), 0.031 * np.exp(0.04)], rel=1e-3)
+    assert not found["at_edge"]
 
 
 SCORES = st.lists(st.floats(0, 1), min_size=31, max_size=31)

@@ -7,7 +7,6 @@ hour. Interrupted trials go on with the next variant: the run's folder checkpoin
 """
 
 import argparse
-import hashlib
 import json
 import tempfile
 from dataclasses import asdict
@@ -20,12 +19,12 @@ from galaxynb.compute import choose_execution
 from galaxynb.data.cache import open_cache
 from galaxynb.data.splits import paper_split
 from galaxynb.files import write_json, written_aside
-from galaxynb.fingerprints import code_digest
+from galaxynb.fingerprints import code_digest, file_fingerprint
 from galaxynb.images import to_float
 from galaxynb.networks.autoencoder import build_autoencoder
 from galaxynb.networks.batches import DenoisingBatches
 from galaxynb.networks.models import compile_model, load_model, predict_classes, weights_digest
-from galaxynb.networks.training import Phase, fit
+from galaxynb.networks.training import Phase, fit, settings_digest
 from galaxynb.noise import NoiseModel
 from galaxynb.provenance import checkout_state, load_records
 from galaxynb.results.evaluation import accuracy_interval
@@ -81,6 +80,7 @@ def train(cache, noise, seed, settings):
 def measure(run, out, *, epochs=6):
     """Write the table of variants to the CSV file `out`, and its record to a JSON file of the same name."""
     run, out = Path(run), Path(out)
+    state = checkout_state()  # before the trainings, because the checkout may change meanwhile
     settings = yaml.safe_load((run / "parameters" / "04_autoencoder.yaml").read_text(encoding="utf-8"))
     settings |= {"loss": "mean_absolute_error", "epochs": epochs}
     seed = settings["seed"]
@@ -107,13 +107,14 @@ def measure(run, out, *, epochs=6):
         }
 
     on_clean, on_noisy = accuracy_interval(right(clean)), accuracy_interval(right(noisy))
-    inputs = [
-        code_digest("networks.autoencoder"),
-        weights_digest(classifier),
-        asdict(noise),
-        cache.info["sha256"],
-        {name: value for name, value in settings.items() if name not in ("run_dir", "profile")},
-    ]
+    inputs = {
+        "code": [code_digest("results.quality"), file_fingerprint(__file__)],
+        "classifier": weights_digest(classifier),
+        "noise": noise,
+        "data": cache.info["sha256"],
+        "precision": choose_execution().precision,
+        "settings": {name: value for name, value in settings.items() if name not in ("run_dir", "profile")},
+    }
     finished = _Finished(run, inputs)
     table = []
     for (name, changed), change in variants(settings, epochs).items():
@@ -122,7 +123,7 @@ def measure(run, out, *, epochs=6):
         table.append({"Variant": name, "Changed": changed} | row)
     with written_aside(out) as temporary:
         pd.DataFrame(table).to_csv(temporary, index=False, float_format="%.4g", lineterminator="\n")
-    write_json(out.with_suffix(".json"), _record(run, cache, noise, rows, (on_clean, on_noisy), settings))
+    write_json(out.with_suffix(".json"), _record(run, cache, noise, rows, (on_clean, on_noisy), settings, state))
 
 
 class _Finished:
@@ -134,17 +135,17 @@ class _Finished:
 
     def row(self, name, change, score):
         """Return the kept row of a variant, or score it and keep the row."""
-        digest = hashlib.sha256(json.dumps([self._inputs, change]).encode()).hexdigest()[:10]
-        kept = self._folder / f"{digest}.json"
+        digest = settings_digest("autoencoder", **self._inputs, change=change)
+        kept = self._folder / f"{digest[:10]}.json"
         if not kept.is_file():
             print(f"training the variant: {name}", flush=True)
             write_json(kept, score(change))
         return json.loads(kept.read_text(encoding="utf-8"))
 
 
-def _record(run, cache, noise, rows, accuracies, settings):
+def _record(run, cache, noise, rows, accuracies, settings, state):
     trained = load_records(run)["classifier"]
-    commit, dirty = checkout_state()
+    commit, dirty = state
     on_clean, on_noisy = accuracies
     return {
         "images": f"{len(rows):,} validation images of {cache.image_size} px",

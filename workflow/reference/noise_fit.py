@@ -7,7 +7,6 @@ an hour or more. An interrupted fit goes on where it stopped: the run's folder c
 """
 
 import argparse
-import hashlib
 import json
 from dataclasses import asdict
 from functools import partial
@@ -19,9 +18,10 @@ from tqdm import tqdm
 from galaxynb.data.cache import open_cache
 from galaxynb.data.splits import paper_split
 from galaxynb.files import write_json, written_aside
-from galaxynb.fingerprints import code_digest
+from galaxynb.fingerprints import code_digest, file_fingerprint
 from galaxynb.images import to_float
 from galaxynb.networks.models import load_model, predict_classes, weights_digest
+from galaxynb.networks.training import settings_digest
 from galaxynb.provenance import checkout_state, load_records
 from galaxynb.results.noise_fit import RANGES, WEIGHTS, fit_noise, rounded_noise
 from galaxynb.results.paper import paper_table
@@ -32,22 +32,23 @@ SEED = 42
 def measure(run, out, *, n_evaluations=120, most_images=None):
     """Write the evaluations to the CSV file `out`, and the record of the fit to a JSON file of the same name."""
     run, out = Path(run), Path(out)
+    state = checkout_state()  # before the evaluations, because the checkout may change meanwhile
     cache = open_cache(run / "data" / "cache")
     classifier = load_model(run / "models" / "classifier.keras", made_by="notebooks/03_classifier.ipynb")
     rows = paper_split(cache.labels).validation[:most_images]
     predict = partial(predict_classes, classifier)
-    inputs = [
-        code_digest("results.noise_fit"),
-        weights_digest(classifier),
-        cache.info["sha256"],
-        SEED,
-        len(rows),
-        n_evaluations,
-        RANGES,
-        WEIGHTS,
-    ]
-    name = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:10]
-    kept = run / "checkpoints" / "noise_fit" / f"{name}.csv"
+    digest = settings_digest(
+        "calibration",
+        code=[code_digest("results.noise_fit"), file_fingerprint(__file__)],
+        classifier=weights_digest(classifier),
+        data=cache.info["sha256"],
+        seed=SEED,
+        images=len(rows),
+        evaluations=n_evaluations,
+        ranges=RANGES,
+        weights=WEIGHTS,
+    )
+    kept = run / "checkpoints" / "noise_fit" / f"{digest[:10]}.csv"
     progress = tqdm(total=n_evaluations, desc="noises")
 
     def keep(evaluations):
@@ -71,14 +72,14 @@ def measure(run, out, *, n_evaluations=120, most_images=None):
     with written_aside(out) as temporary:
         fit.evaluations.to_csv(temporary, index=False, float_format="%.5g", lineterminator="\n")
     clean = predict(to_float(cache.images[rows])) == cache.labels[rows]
-    write_json(out.with_suffix(".json"), record(run, cache, fit, rows, clean.mean(), n_evaluations))
+    write_json(out.with_suffix(".json"), record(run, cache, fit, rows, clean.mean(), n_evaluations, state))
     print(f"Closest noise, for the defaults of NoiseModel: {rounded_noise(fit.noise, cache.image_size)}")
 
 
-def record(run, cache, fit, rows, clean, n_evaluations):
+def record(run, cache, fit, rows, clean, n_evaluations, state):
     """Return the record of a fit: the closest noise, how well it is determined, and what it was fitted on."""
     trained = load_records(run)["classifier"]
-    commit, dirty = checkout_state()
+    commit, dirty = state
     best = fit.evaluations["misfit"].idxmin()
     accuracy = float(fit.evaluations["accuracy"][best])
     return {
@@ -92,6 +93,7 @@ def record(run, cache, fit, rows, clean, n_evaluations):
         "profiles": _rows(fit.profiles, 5),
         "intervals": _rows(fit.intervals, 5),
         "correlations": json.loads(fit.correlations.round(2).to_json(orient="index")),
+        "ranges": RANGES,
         "weights": WEIGHTS,
         "images": f"{len(rows):,} validation images of {cache.image_size} px",
         "data": cache.info["standin"] or cache.info["source"],
