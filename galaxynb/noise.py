@@ -127,10 +127,11 @@ class NoiseModel:
 
     def __post_init__(self):
         """Raise an error that names the first impossible range."""
-        if not (np.isfinite(self.strength) and self.strength >= 0):
-            raise ValueError(f"strength is {self.strength}, but a finite number >= 0 is needed: change it")
-        if not (np.isfinite(self.sigma) and self.sigma >= 0):
-            raise ValueError(f"sigma is {self.sigma}, but 0 or more is needed for a standard deviation: change it")
+        for name in ("strength", "sigma"):
+            value = getattr(self, name)
+            number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+            if not number or not np.isfinite(value) or value < 0:
+                raise ValueError(f"{name} is {value!r}, but a finite number >= 0 is needed: change it")
         unit = {"radius": self.radius, "brightness": self.brightness, "blur": self.blur}
         for name in STAR_COLOURS:
             if len(getattr(self, name)) != 3:
@@ -183,7 +184,9 @@ class NoiseModel:
         """
         known = ("strength", "sigma", "fewest_stars", "most_stars", "radius", "brightness", "blur")
         if unknown := sorted(values.keys() - {*known}):
-            raise ValueError(f"{unknown[0]} is no parameter of the noise, but one of {', '.join(known)} is needed")
+            raise ValueError(
+                f"{unknown[0]} is no parameter of the noise, but one of {', '.join(known)} is needed: correct it"
+            )
         changes = {name: _as_tuples(value) for name, value in values.items() if not name.endswith("_stars")}
         ends = (values.get("fewest_stars"), values.get("most_stars"))
         changes["n_stars"] = tuple(d if end is None else end for end, d in zip(ends, cls().n_stars, strict=True))

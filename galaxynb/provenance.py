@@ -315,7 +315,7 @@ def _commit():
 
     Look for a checkout around this package, then around the working folder. It counts only if it tracks the package:
     the package may be installed inside another project's repository, whose commit would be wrong. Changes of the kept
-    measurements do not count, because no result depends on them: a program that replaces them runs from clean code.
+    measurements do not count: notebooks show them, but compute nothing from them.
     """
     for folder in (Path(__file__).parent, Path.cwd()):
         if _git(folder, "ls-files", "--error-unmatch", ":/galaxynb/__init__.py") is None:

@@ -436,8 +436,9 @@ def test_a_profile_gives_the_model_and_what_it_leaves_out_is_the_default():
         ValueError, match=r"sgima is no parameter of the noise, but one of strength, sigma, .* is needed"
     ):
         NoiseModel.from_profile({"sgima": 1})
-    with pytest.raises(ValueError, match="strength is -1"):
-        NoiseModel.from_profile({"strength": -1})
+    for strength in (-1, "abc", True, None):
+        with pytest.raises(ValueError, match=f"strength is {strength!r}, but a finite number >= 0 is needed"):
+            NoiseModel.from_profile({"strength": strength})
 
 
 def test_a_missing_model_names_the_notebook(tmp_path):

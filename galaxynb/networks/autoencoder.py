@@ -40,8 +40,8 @@ def build_autoencoder(
         Number of layers at the reduced size.
     dilations : sequence of int
         Dilation rates of these layers, each >= 1, repeated in turn. A layer with rate 2 skips every second pixel, so
-        it sees twice as far. With one halving and three layers of rates 1, 2 and 4, an output pixel depends on 36 px of
-        the input; without dilation, on 20 px.
+        it sees twice as far. With one halving and three layers of rates 1, 2 and 4, an output pixel depends on 37 px of
+        the input; without dilation, on 21 px. With six layers it depends on 65 px.
     seed : int
         Seed of Keras's global generator, which draws the initial weights.
     precision : str
