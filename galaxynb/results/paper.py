@@ -2,11 +2,21 @@
 
 import importlib.resources
 
+import numpy as np
 import pandas as pd
 
 from galaxynb.data.galaxy10 import CLASS_NAMES
 
-__all__ = ["PAPER", "REPORT_AVERAGES", "REPORT_COLUMNS", "as_report", "beside_paper", "paper_summary", "paper_table"]
+__all__ = [
+    "PAPER",
+    "REPORT_AVERAGES",
+    "REPORT_COLUMNS",
+    "as_report",
+    "beside_paper",
+    "paper_summary",
+    "paper_table",
+    "recall_difference",
+]
 
 
 #: Names of the paper's Tables 1, 2 and 3: the version of the test images that was classified.
@@ -132,3 +142,25 @@ def beside_paper(report, name):
         columns[title] = report[column].to_numpy()
         columns[f"{title} (paper)"] = paper[column].to_numpy()
     return pd.DataFrame(columns)
+
+
+def recall_difference(table):
+    """Return how far the recalls of a table are from the paper's.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        From `beside_paper`.
+
+    Returns
+    -------
+    float
+        Root mean square difference of the ten classes' recalls, in [0, 1].
+
+    Examples
+    --------
+    >>> recall_difference(beside_paper(paper_table("noisy"), "noisy"))
+    0.0
+    """
+    classes = table[: len(CLASS_NAMES)]
+    return float(np.sqrt(np.mean(np.square(classes["Recall"] - classes["Recall (paper)"]))))

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 
+import configuration
 import numpy as np
 import pandas as pd
 import pytest
@@ -45,6 +46,7 @@ def test_the_default_noise_is_the_closest_one_found(record, evaluations):
     """If this fails after a new fit, give `NoiseModel`, config/schema.yaml and notebook 02 the printed defaults."""
     default = json.loads(json.dumps(dataclasses.asdict(NoiseModel())))
     assert record["noise model"] == default
+    assert record["ranges"] == json.loads(json.dumps(RANGES))
     best = evaluations.loc[evaluations["misfit"].idxmin()]
     centres = {row["parameter"]: row["best"] for row in record["intervals"]}
     assert centres == pytest.approx(best[list(centres)].to_dict(), rel=1e-3)
@@ -234,6 +236,13 @@ def test_networks_are_trained_on_standins_and_on_a_folder_and_go_on_where_they_w
         assert again[name]["recalls"] == first[name]["recalls"]
 
 
+def test_drawn_standins_are_read_again_only_for_the_same_labels(program, tmp_path):
+    first = program.drawn(tmp_path, np.array([2, 2]), [1], 32)
+    np.testing.assert_array_equal(program.drawn(tmp_path, np.array([2, 2]), [1], 32), first)
+    assert len(list(tmp_path.glob("drawn-*.npy"))) == 1
+    assert not np.array_equal(program.drawn(tmp_path, np.array([8, 8]), [1], 32), first)
+
+
 def test_published_cutouts_are_measured_with_class_and_row(tmp_path):
     cutouts = importlib.import_module("published_cutouts")
     names = {(0, "row00012"): 12, (3, "row04567"): 4567, (3, "lossless_image_2"): ""}
@@ -333,6 +342,25 @@ def test_kept_run_says_of_itself_what_its_records_and_metrics_say(kept_records):
     shown = pd.read_csv(REFERENCE / "run" / "accuracies.csv").set_index("Test images")["Accuracy"]
     for name, text in shown.items():
         assert Estimate(**metrics["estimates"][name]).text() == text
+
+
+def test_kept_run_has_the_settings_of_its_profile(kept_records):
+    profile = configuration.read_profile("half", ROOT / "config")
+    for section in ("data", "classifier", "autoencoder"):
+        given = kept_records[section]["parameters"]
+        for name, value in profile[section].items():
+            assert given[name] == value, f"{section}.{name}: repeat the run with `make reference-run`"
+
+
+def test_the_kept_run_was_tested_on_real_images(kept_records):
+    record = json.loads((REFERENCE / "real_recovery.json").read_text())
+    assert record["dirty"] is False
+    assert record["profile"] == "half"
+    assert record["commit of the networks"] == kept_records["autoencoder"]["commit"]
+    assert record["noise model"]["strength"] == kept_records["autoencoder"]["extra"]["noise"]["strength"]
+    table = pd.read_csv(REFERENCE / "real_recovery.csv").set_index("Quantity")["Real images"]
+    for name, estimate in record["estimates"].items():
+        assert Estimate(**estimate).text() == table[name]
 
 
 def test_only_a_finished_run_of_committed_code_is_kept(tmp_path):

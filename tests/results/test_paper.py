@@ -9,7 +9,7 @@ import pytest
 from galaxynb.data.galaxy10 import CLASS_NAMES
 from galaxynb.files import save_table
 from galaxynb.results.evaluation import class_report
-from galaxynb.results.paper import PAPER, beside_paper, paper_summary, paper_table
+from galaxynb.results.paper import PAPER, beside_paper, paper_summary, paper_table, recall_difference
 
 ROWS = [*CLASS_NAMES, "accuracy", "macro avg", "weighted avg"]
 
@@ -60,6 +60,13 @@ def test_beside_paper_keeps_both_sides_apart():
     message = r"report has the rows Disturbed, .* but those of the paper's table are needed"
     with pytest.raises(ValueError, match=message):
         beside_paper(frame.iloc[:10], "clean")
+
+
+def test_recalls_differ_by_the_root_mean_square_over_classes_alone():
+    table = beside_paper(paper_table("noisy"), "noisy")
+    table.loc[[0, 3], "Recall"] += [0.3, -0.01]
+    table.loc[10:, "Recall"] = 1  # the averages do not count
+    assert recall_difference(table) == pytest.approx(((0.3**2 + 0.01**2) / 10) ** 0.5)
 
 
 def test_save_table_rounds_the_csv_and_not_the_json(tmp_path):

@@ -373,13 +373,14 @@ def real_images(options):
 
 
 def drawn_by():
-    """Return a hash of the code that draws stand-ins."""
-    return code_digest("standin.field")
+    """Return a hash of the code that draws stand-ins, saves them as JPEG and shrinks them."""
+    return code_digest("standin.closeness")
 
 
 def drawn(work, labels, seed, size):
     """Draw stand-ins as JPEG, or read them from the folder `work` if an earlier call drew them."""
-    name = hashlib.sha256(json.dumps([drawn_by(), "jpeg", seed, size, len(labels)]).encode()).hexdigest()
+    inputs = [drawn_by(), "jpeg", seed, size, np.asarray(labels).tolist()]
+    name = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
     path = work / f"drawn-{name[:16]}.npy"
     if not path.is_file():
         with written_aside(path) as temporary:
