@@ -115,11 +115,11 @@ class NoiseModel:
     """
 
     strength: float = 1.0
-    sigma: float = 0.06
+    sigma: float = 0.058
     n_stars: tuple[int, int] = (7, 17)
-    radius: tuple[float, float] = (0.015, 0.045)
+    radius: tuple[float, float] = (0.014, 0.043)
     brightness: tuple[float, float] = (0.3, 0.71)
-    blur: tuple[float, float] = (0.047, 0.047)
+    blur: tuple[float, float] = (0.047, 0.099)
     white: tuple = ((0.9, 1.0), (0.9, 1.0), (0.9, 1.0))
     blue: tuple = ((0.45, 0.7), (0.6, 0.85), (0.9, 1.0))
     red: tuple = ((0.9, 1.0), (0.5, 0.75), (0.3, 0.55))
