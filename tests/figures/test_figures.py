@@ -25,6 +25,7 @@ from figure_samples import (
     PROFILES,
     STRENGTHS,
     TIMES,
+    TRIALS,
     TRIED,
     compared,
 )
@@ -40,7 +41,7 @@ from galaxynb.figures.results import accuracy_bars, confusion_matrices
 from galaxynb.figures.style import save_figure
 from galaxynb.figures.sweeps import sweep_curves, sweep_map
 from galaxynb.figures.times import stage_times
-from galaxynb.figures.training import training_curves
+from galaxynb.figures.training import recovery_curves, training_curves
 from galaxynb.results.evaluation import confusion_table
 from galaxynb.results.paper import paper_summary
 
@@ -68,6 +69,7 @@ DRAWN = {
     "noise_grid_of_one": (1, lambda: noise_grid([IMAGES[:1]], ["a"])),
     "confusion_matrices": (5, lambda: confusion_matrices(MATRICES)),
     "confusion_matrices_of_one": (3, lambda: confusion_matrices({"Clean": confusion_table([0], [0])})),
+    "recovery_curves": (2, lambda: recovery_curves(TRIALS, clean=0.7, noisy=0.2)),
     "training_curves": (2, lambda: training_curves(HISTORY)),
     "training_curves_of_one_epoch": (2, lambda: training_curves(HISTORY[:1])),
     "training_curves_of_phases": (1, lambda: training_curves(PHASES, log_loss=True)),

@@ -1,9 +1,8 @@
 """Curves of a training and of trials: best epoch, consecutive epochs, recovery."""
 
 import numpy as np
-import pandas as pd
 import pytest
-from figure_samples import HISTORY, PHASES, texts
+from figure_samples import HISTORY, PHASES, TRIALS, texts
 
 from galaxynb.figures.training import recovery_curves, training_curves
 
@@ -41,19 +40,10 @@ def test_training_curves_refuse_a_history_without_losses(history):
 
 
 def test_recovery_curves_show_size_and_epochs_apart():
-    trials = pd.DataFrame(
-        {
-            "Changed": ["size, epochs", "size", "epochs", "other"],
-            "Parameters": [1000, 100, 1000, 1000],
-            "Steps": [50, 50, 500, 50],
-            "Accuracy, denoised": [0.5, 0.3, 0.6, 0.0],
-            "Accuracy, denoised clean": [0.6, 0.5, 0.7, 0.0],
-        }
-    )
-    size, epochs = recovery_curves(trials, clean=0.7, noisy=0.2).axes
+    size, epochs = recovery_curves(TRIALS, clean=0.7, noisy=0.2).axes
     curves = {line.get_label(): line.get_xydata() for line in size.lines}
     np.testing.assert_allclose(curves["Denoised noisy images"], [[100, 0.2], [1000, 0.6]])
     np.testing.assert_allclose(curves["Denoised clean images"], [[100, 0.6], [1000, 0.8]])
     np.testing.assert_allclose(epochs.lines[1].get_xydata(), [[50, 0.6], [500, 0.8]])
     with pytest.raises(ValueError, match=r"noisy is 0\.7, but a value below clean"):
-        recovery_curves(trials, clean=0.7, noisy=0.7)
+        recovery_curves(TRIALS, clean=0.7, noisy=0.7)

@@ -49,6 +49,15 @@ DISTRIBUTED = pd.DataFrame(
 LONE = pd.DataFrame(
     {"label": [0, 4], "size": [10.0, np.nan], "colour": [0.0, 1.3], "brightness": [300.0, 400.0], "redshift": np.nan}
 )
+TRIALS = pd.DataFrame(
+    {
+        "Changed": ["size, epochs", "size", "epochs", "other"],
+        "Parameters": [1000, 100, 1000, 1000],
+        "Steps": [50, 50, 500, 50],
+        "Accuracy, denoised": [0.5, 0.3, 0.6, 0.0],
+        "Accuracy, denoised clean": [0.6, 0.5, 0.7, 0.0],
+    }
+)
 
 
 def compared(other="published", known=True):
