@@ -106,9 +106,9 @@ reference-run: committed $(VENV)/ready ## run PROFILE=half (hours) and keep it i
 
 # A sweep with failed points is kept too.
 reference-sweeps: committed $(VENV)/ready ## run the sweeps seeds and noise (hours) and keep them in book/reference/sweeps/
-	@for name in seeds noise; do $(MAKE) --no-print-directory sweep SWEEP=config/sweeps/$$name.yaml; done; true
-	@set -e; for name in seeds noise; do \
-		$(RUN) workflow/reference/keep.py "$$RUNS/sweeps/$$name" book/reference/sweeps/$$name; done
+	@for name in seeds noise; do \
+		$(MAKE) --no-print-directory sweep SWEEP=config/sweeps/$$name.yaml; \
+		$(RUN) workflow/reference/keep.py "$$RUNS/sweeps/$$name" book/reference/sweeps/$$name || exit; done
 
 reference-bench: committed $(VENV)/ready ## run all benchmarks (an hour) and keep them in book/reference/benchmarks/
 	@set -e; $(RUN) benchmarks/bench.py --out "$$RUNS/benchmarks/parts"; \
