@@ -158,13 +158,10 @@ def rounded_noise(noise, image_size):
     >>> rounded.sigma, rounded.radius, rounded.blur
     (0.023, (0.051, 0.1), (0.047, 0.2))
     """
-    names = ("radius", "brightness", "blur")
-    smallest = {"blur": 3 / image_size}
-    ranges = {
-        name: tuple(float(f"{max(limit, smallest.get(name, 0)):.2g}") for limit in getattr(noise, name))
-        for name in names
-    }
-    return replace(noise, sigma=float(f"{noise.sigma:.2g}"), **ranges)
+    blur = [max(limit, 3 / image_size) for limit in noise.blur]
+    ranges = {"radius": noise.radius, "brightness": noise.brightness, "blur": blur}
+    rounded = {name: tuple(float(f"{limit:.2g}") for limit in limits) for name, limits in ranges.items()}
+    return replace(noise, sigma=float(f"{noise.sigma:.2g}"), **rounded)
 
 
 def class_scores(labels, predicted):
@@ -466,8 +463,8 @@ def _crossing(values, misfits, limit, fine, step):
     beyond = fine + step
     if not 0 <= beyond < len(values) or misfits[fine] > limit:
         return float(values[fine])
-    share = (limit - misfits[fine]) / (misfits[beyond] - misfits[fine])
-    return float(values[fine] * (values[beyond] / values[fine]) ** share)
+    places = [fine, beyond]
+    return float(np.exp(np.interp(limit, misfits[places], np.log(values[places]))))
 
 
 def _correlations(surrogate, intervals, ranges, limit, seed):

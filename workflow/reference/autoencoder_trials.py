@@ -115,32 +115,23 @@ def measure(run, out, *, epochs=6):
         "precision": choose_execution().precision,
         "settings": {name: value for name, value in settings.items() if name not in ("run_dir", "profile")},
     }
-    finished = _Finished(run, inputs)
+
+    def kept_or_scored(name, change):
+        digest = settings_digest("autoencoder", **inputs, change=change)
+        kept = run / "checkpoints" / "autoencoder_trials" / f"{digest[:10]}.json"
+        if not kept.is_file():
+            print(f"training the variant: {name}", flush=True)
+            write_json(kept, score(change))
+        return json.loads(kept.read_text(encoding="utf-8"))
+
     table = []
     for (name, changed), change in variants(settings, epochs).items():
-        row = finished.row(name, change, score)
+        row = kept_or_scored(name, change)
         row["Recovery"] = (row["Accuracy, denoised"] - on_noisy.value) / (on_clean.value - on_noisy.value)
         table.append({"Variant": name, "Changed": changed} | row)
     with written_aside(out) as temporary:
         pd.DataFrame(table).to_csv(temporary, index=False, float_format="%.4g", lineterminator="\n")
     write_json(out.with_suffix(".json"), _record(run, cache, noise, rows, (on_clean, on_noisy), settings, state))
-
-
-class _Finished:
-    """The finished variants of interrupted trials, one JSON file each."""
-
-    def __init__(self, run, inputs):
-        self._inputs = inputs
-        self._folder = run / "checkpoints" / "autoencoder_trials"
-
-    def row(self, name, change, score):
-        """Return the kept row of a variant, or score it and keep the row."""
-        digest = settings_digest("autoencoder", **self._inputs, change=change)
-        kept = self._folder / f"{digest[:10]}.json"
-        if not kept.is_file():
-            print(f"training the variant: {name}", flush=True)
-            write_json(kept, score(change))
-        return json.loads(kept.read_text(encoding="utf-8"))
 
 
 def _record(run, cache, noise, rows, accuracies, settings, state):

@@ -26,7 +26,7 @@ from galaxynb.results.evaluation import accuracy_interval, estimate_recovery
 from galaxynb.standin.measure import shrink
 
 
-def measure(run, sample, source, seed, state):
+def measure(run, sample, source, seed):
     """Return the estimates by name, and the record, for a sample of real images."""
     cache = open_cache(run / "data" / "cache")
     if cache.info["standin"] is None:
@@ -49,7 +49,7 @@ def measure(run, sample, source, seed, state):
     right = {name: predict_classes(classifier, x) == sample.labels for name, x in images.items()}
     found = {name: accuracy_interval(is_right) for name, is_right in right.items()}
     found |= estimate_recovery(right["clean"], right["noisy"], right["denoised"], seed=seed)
-    trained, (commit, dirty) = load_records(run), state
+    trained, (commit, dirty) = load_records(run), checkout_state()
     recalls = {
         CLASS_NAMES[k]: {name: round(float(is_right[sample.labels == k].mean()), 3) for name, is_right in right.items()}
         for k in np.unique(sample.labels)
@@ -80,9 +80,8 @@ def main(arguments=None):
     parser.add_argument("--real-images", type=int, default=500, help="largest number of real images")
     parser.add_argument("--seed", type=int, default=0, help="seed of the noise and of the bootstrap")
     options = parser.parse_args(arguments)
-    state = checkout_state()
     sample, source = real_images(options)
-    found, record = measure(options.run, sample, source, options.seed, state)
+    found, record = measure(options.run, sample, source, options.seed)
     table = pd.DataFrame({"Quantity": [*found], "Real images": [estimate.text() for estimate in found.values()]})
     with written_aside(options.out) as temporary:
         table.to_csv(temporary, index=False, lineterminator="\n")
