@@ -45,9 +45,9 @@ help: ## list the targets
 	@echo "make TARGET [PROFILE=quick|half|paper|smoke] [DATA=standin|galaxy10|PATH] [KERNEL=galaxynb] [CORES=all]"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-book: profile $(VENV)/ready ## set up, run the study, render the book and print its path
+book: profile $(VENV)/ready ## set up, run the study, render the book and print its path (DRY_RUN=1 only lists the jobs)
 	@$(RUN) book
-	@$(RUN) workflow/study.py --runs "$$RUNS" --profile "$$PROFILE" --data "$$DATA" --book
+	@$(if $(DRY_RUN),,$(RUN) workflow/study.py --runs "$$RUNS" --profile "$$PROFILE" --data "$$DATA" --book)
 
 # Check the arguments before making the environment, which takes minutes.
 profile:

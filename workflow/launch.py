@@ -80,7 +80,8 @@ def settings(given, **more):
 
 def book(given):
     """Return Snakemake's arguments for a study."""
-    common = ["--logger", "galaxynb", "--snakefile", "workflow/Snakefile", "--rerun-incomplete", "--quiet", "host"]
+    shown = ["--dry-run", "--quiet", "rules"] if given["DRY_RUN"] else ["--logger", "galaxynb", "--quiet", "host"]
+    common = [*shown, "--snakefile", "workflow/Snakefile", "--rerun-incomplete"]
     configured = settings(given, profile=given["PROFILE"], source=data_path(given["DATA"]), **_gpus())
     return [
         *common, "--cores", given["CORES"], "--resources", "gpu=1", "--configfile", f"config/{given['PROFILE']}.yaml",

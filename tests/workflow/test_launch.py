@@ -139,6 +139,14 @@ def test_a_name_that_breaks_the_scripts_of_a_cluster_is_refused(name):
         launch.sweep(given)
 
 
+@pytest.mark.parametrize(("dry", "listed"), [("", False), ("1", True)])
+def test_a_dry_run_of_a_book_only_lists_the_jobs(dry, listed, monkeypatch):
+    monkeypatch.setattr(launch, "_gpus", dict)
+    names = ("KERNEL", "RUNS", "CPUS", "SNAKEMAKE_ARGS")
+    given = dict.fromkeys(names, "") | {"PROFILE": "smoke", "DATA": "standin", "CORES": "all", "DRY_RUN": dry}
+    assert ("--dry-run" in launch.book(given)) is listed
+
+
 @pytest.mark.parametrize("data", ["standin", "galaxy10", ".", "~"])
 def test_data_may_be_a_name_a_file_or_a_folder(data, monkeypatch):
     monkeypatch.chdir(ROOT)
