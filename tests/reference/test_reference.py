@@ -335,7 +335,12 @@ def test_kept_run_is_at_the_papers_scale_and_from_committed_code(kept_records):
 def test_kept_run_says_of_itself_what_its_records_and_metrics_say(kept_records):
     metrics = json.loads((REFERENCE / "run" / "metrics.json").read_text())
     said = [(REFERENCE / "run" / name).read_text() for name in ("ran.md", "verdict.md")]
-    assert said == [text + "\n" for text in importlib.import_module("keep").sentences(metrics, kept_records)]
+    networks = ("classifier", "autoencoder")
+    histories = {name: pd.read_csv(REFERENCE / "run" / f"{name}_history.csv") for name in networks}
+    keep = importlib.import_module("keep")
+    assert said == [text + "\n" for text in keep.sentences(metrics, kept_records, histories)]
+    # A training may have been resumed, so its epochs may have taken longer than its stage.
+    assert keep.hours_of(kept_records, histories) >= sum(one["seconds"].sum() for one in histories.values()) / 3600
     said = " ".join("".join(said).split())
     for name in ("clean", "noisy", "denoised", "recovery"):
         assert f"{metrics['estimates'][name]['value']:.2f}" in said
@@ -358,7 +363,7 @@ def test_the_kept_run_was_tested_on_real_images(kept_records):
     assert record["profile"] == "half"
     assert record["commit of the networks"] == kept_records["autoencoder"]["commit"]
     assert record["noise model"]["strength"] == kept_records["autoencoder"]["extra"]["noise"]["strength"]
-    table = pd.read_csv(REFERENCE / "real_recovery.csv").set_index("Quantity")["Real images"]
+    table = pd.read_csv(REFERENCE / "real_recovery.csv").set_index("Quantity")[f"{record['images']} real images"]
     for name, estimate in record["estimates"].items():
         assert Estimate(**estimate).text() == table[name]
 

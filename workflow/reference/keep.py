@@ -60,17 +60,25 @@ def answer(metrics):
     return pd.DataFrame({"Accuracy": ANSWER.values(), "Kept run": kept, "Paper": [f"{paper[n]:.2f}" for n in ANSWER]})
 
 
-def sentences(metrics, records):
+def hours_of(records, histories):
+    """Return the hours of a run. Epochs of an earlier, interrupted part count, although the records leave them out."""
+    seconds = sum(record["wall_s"] for record in records.values())
+    for stage, history in histories.items():
+        ran = records[stage]["extra"].get("training seconds", {}).get("epochs", 0)
+        seconds += max(history["seconds"].sum() - ran, 0)
+    return seconds / 3600
+
+
+def sentences(metrics, records, histories):
     """Return the two paragraphs of the chapter on the kept run: its images and devices, and its results."""
     data, evaluated = records["data"], records["evaluation"]
     estimates = estimates_of(metrics)
     devices = sorted({device_text(record["device"]) for record in records.values()})
-    hours = sum(record["wall_s"] for record in records.values()) / 3600
     ran = (
         f"{banner(data['data']['kind'], data['profile'], sha256=data['data'].get('sha256'))} "
         f"{data['data']['n_images']:,} images of {data['parameters']['image_size']} px a side, on "
         f"{' and '.join(devices)}, backend {evaluated['backend']}; "
-        f"the times of its five notebooks add up to {hours:.1f} hours."
+        f"its five notebooks took {hours_of(records, histories):.1f} hours in all."
     )
     if noise := metrics.get("noise"):  # runs before the calibration lack it
         how = "calibrated on the validation images" if noise["calibrated"] else "given"
@@ -116,7 +124,10 @@ def keep(run, out):
         spent = times(run, records).set_index("Stage").T.rename_axis("Part")
         spent.to_csv(temporary / "times.csv", lineterminator="\n")
         answer(metrics).to_csv(temporary / "answer.csv", index=False, lineterminator="\n")
-        for name, text in zip(("ran.md", "verdict.md"), sentences(metrics, records), strict=True):
+        effect = pd.read_csv(temporary / "effect.csv", dtype=str).rename(columns={"This run": "Kept run"})
+        effect.to_csv(temporary / "effect.csv", index=False, lineterminator="\n")
+        histories = {name: pd.read_csv(temporary / f"{name}_history.csv") for name in ("classifier", "autoencoder")}
+        for name, text in zip(("ran.md", "verdict.md"), sentences(metrics, records, histories), strict=True):
             (temporary / name).write_text(text + "\n", encoding="utf-8")
 
 

@@ -82,7 +82,8 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     sample, source = real_images(options)
     found, record = measure(options.run, sample, source, options.seed)
-    table = pd.DataFrame({"Quantity": [*found], "Real images": [estimate.text() for estimate in found.values()]})
+    shown = [estimate.text() for estimate in found.values()]
+    table = pd.DataFrame({"Quantity": [*found], f"{record['images']} real images": shown})
     with written_aside(options.out) as temporary:
         table.to_csv(temporary, index=False, lineterminator="\n")
     write_json(options.out.with_suffix(".json"), record)
