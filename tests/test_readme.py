@@ -71,6 +71,12 @@ def test_readme_says_of_the_kept_run_what_its_records_and_metrics_say(estimates)
     assert "denoising recovers about three quarters of the loss.** The paper recovers nine tenths" in said
     assert round(4 * estimates["recovery"].value) == 3
     assert round(10 * paper_summary()["recovery"]) == 9
+    assert f"the accuracy is {estimates['denoised clean'].value:.2f}. On" in said
+    real = pd.read_csv(KEPT.parent / "real_recovery.csv", index_col="Quantity")
+    (title,) = real.columns
+    clean, noisy, denoised = (real.loc[name, title].partition(" ")[0] for name in ("clean", "noisy", "denoised"))
+    assert f"On {title.partition(' ')[0]} real galaxies" in said
+    assert f"an accuracy of {clean} on clean, {noisy} on noisy and {denoised} on denoised images" in said
 
 
 def test_links_of_the_readme_lead_to_files():
