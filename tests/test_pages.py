@@ -38,11 +38,15 @@ def test_the_page_on_running_states_the_profiles_as_they_are():
         "Stand-in images": ("data", "n_images"),
         "Image side, px": ("data", "image_size"),
         "Classifier, most epochs": ("classifier", "epochs"),
+        "Classifier, images per batch": ("classifier", "batch_size"),
+        "Autoencoder, middle layers": ("autoencoder", "depth"),
+        "Autoencoder, images per batch": ("autoencoder", "batch_size"),
+        "Autoencoder, first learning rate": ("autoencoder", "learning_rate"),
         "Autoencoder, epochs raw to raw": ("autoencoder", "raw_epochs"),
         "Autoencoder, epochs noisy to raw": ("autoencoder", "noisy_epochs"),
     }
     for title, (section, key) in stated.items():
-        assert [int(cell) for cell in rows[title]] == [profile(name)[section][key] for name in names], title
+        assert [float(cell) for cell in rows[title]] == [profile(name)[section][key] for name in names], title
 
 
 def test_the_method_notes_state_what_the_quick_profile_changes():
