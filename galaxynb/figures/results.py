@@ -94,7 +94,7 @@ def accuracy_bars(estimates, *, paper=None):
     figure, ax = plt.subplots(figsize=(WIDTH, 0.62 * len(estimates) + 1.35))
     where = np.arange(len(estimates))
     value, low, high = np.array([tuple(estimate) for estimate in estimates.values()]).T
-    ax.barh(where, value, height=0.62, color=SKY, label="This run, with 95% interval")
+    ax.barh(where, value, height=0.62, color=SKY, label="Ours, with 95% interval")
     ax.errorbar(value, where, xerr=[value - low, high - value], fmt="none", color="black", capsize=4)
     for y, number in zip(where, value, strict=True):
         ax.text(0.012, y, f"{number:.2f}", va="center", color="black", fontweight="bold")
