@@ -349,6 +349,50 @@ def test_kept_run_says_of_itself_what_its_records_and_metrics_say(kept_records):
         assert Estimate(**metrics["estimates"][name]).text() == text
 
 
+@pytest.fixture(scope="module")
+def trials():
+    return pd.read_csv(REFERENCE / "autoencoder_trials.csv").set_index("Variant")
+
+
+@pytest.fixture(scope="module")
+def trials_record():
+    return json.loads((REFERENCE / "autoencoder_trials.json").read_text())
+
+
+def test_the_trials_are_of_the_kept_run_and_of_committed_code(trials, trials_record, kept_records):
+    assert trials_record["dirty"] is False
+    assert trials_record["commit of the classifier"] == kept_records["classifier"]["commit"]
+    assert trials_record["noise model"]["strength"] == kept_records["autoencoder"]["extra"]["noise"]["strength"]
+    lost = trials_record["accuracy, clean"] - trials_record["accuracy, noisy"]
+    gained = trials["Accuracy, denoised"] - trials_record["accuracy, noisy"]
+    np.testing.assert_allclose(trials["Recovery"], gained / lost, atol=2e-3)
+
+
+def test_notebook_04_says_of_the_trials_what_the_table_shows(trials, trials_record):
+    recovery, denoised = trials["Recovery"], trials["Accuracy, denoised"]
+    chosen, chance = denoised["as chosen"], trials_record["uncertainty of an accuracy"]
+    notebook = json.loads((ROOT / "notebooks" / "04_autoencoder.ipynb").read_text())
+    text = " ".join(" ".join("".join(cell["source"]) for cell in notebook["cells"]).split())
+    assert "Smaller networks recover less." in text
+    smaller = trials.query("Changed == 'size' and Parameters < @trials.Parameters['as chosen']").index
+    assert len(smaller) == 3
+    assert (recovery[smaller] < recovery["as chosen"]).all()
+    assert "Each doubling of the epochs adds less than the one before." in text
+    by_epochs = recovery[["half the epochs", "as chosen", "twice the epochs", "four times the epochs"]].to_numpy()
+    assert np.all(np.diff(by_epochs) > 0)
+    assert np.all(np.diff(by_epochs, n=2) < 0)
+    assert "Blur costs accuracy in every variant" in text
+    assert (trials["Accuracy, denoised clean"] < trials_record["accuracy, clean"] - chance).all()
+    assert "recovers about as much as *twice the epochs*" in text
+    assert trials.loc["half the batch", "Steps"] == trials.loc["twice the epochs", "Steps"]
+    assert abs(denoised["half the batch"] - denoised["twice the epochs"]) < chance
+    assert "*Squared error* recovers less, and *two halvings* least of all." in text
+    assert denoised["squared error"] < chosen - chance
+    assert recovery.idxmin() == "two halvings"
+    assert "The other rates and *no dilation* make about as much difference as chance" in text
+    assert (abs(denoised[["half the rate", "twice the rate", "no dilation"]] - chosen) < 1.2 * chance).all()
+
+
 def test_kept_run_has_the_settings_of_its_profile(kept_records):
     profile = configuration.read_profile("half", ROOT / "config")
     for section in ("data", "classifier", "autoencoder"):
