@@ -339,6 +339,8 @@ def test_kept_run_says_of_itself_what_its_records_and_metrics_say(kept_records):
     histories = {name: pd.read_csv(REFERENCE / "run" / f"{name}_history.csv") for name in networks}
     keep = importlib.import_module("keep")
     assert said == [text + "\n" for text in keep.sentences(metrics, kept_records, histories)]
+    stages = pd.read_csv(REFERENCE / "run" / "stages.csv", dtype=str)
+    pd.testing.assert_frame_equal(stages, keep.stages_table(kept_records, histories), check_dtype=False)
     # A training may have been resumed, so its epochs may have taken longer than its stage.
     assert keep.hours_of(kept_records, histories) >= sum(one["seconds"].sum() for one in histories.values()) / 3600
     said = " ".join("".join(said).split())

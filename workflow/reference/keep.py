@@ -60,13 +60,26 @@ def answer(metrics):
     return pd.DataFrame({"Accuracy": ANSWER.values(), "Kept run": kept, "Paper": [f"{paper[n]:.2f}" for n in ANSWER]})
 
 
+def earlier_seconds(records, histories):
+    """Return the seconds of the epochs that a resumed training had run before, by the name of the stage."""
+    ran = {stage: records[stage]["extra"].get("training seconds", {}).get("epochs", 0) for stage in histories}
+    return {stage: max(history["seconds"].sum() - ran[stage], 0) for stage, history in histories.items()}
+
+
 def hours_of(records, histories):
-    """Return the hours of a run. Epochs of an earlier, interrupted part count, although the records leave them out."""
-    seconds = sum(record["wall_s"] for record in records.values())
-    for stage, history in histories.items():
-        ran = records[stage]["extra"].get("training seconds", {}).get("epochs", 0)
-        seconds += max(history["seconds"].sum() - ran, 0)
-    return seconds / 3600
+    """Return the hours of a run, with the epochs that resumed trainings had run before."""
+    seconds = [record["wall_s"] for record in records.values()]
+    return (sum(seconds) + sum(earlier_seconds(records, histories).values())) / 3600
+
+
+def stages_table(records, histories):
+    """Return the table of the stages, with a column for the epochs that resumed trainings had run before."""
+    table = records_table(records)
+    earlier = earlier_seconds(records, histories)
+    minutes = [earlier.get(stage, 0) / 60 for stage in table["Stage"]]
+    where = table.columns.get_loc("Wall time") + 1
+    table.insert(where, "Earlier epochs", ["-" if one < 1 else f"{one:.0f} min" for one in minutes])
+    return table
 
 
 def sentences(metrics, records, histories):
@@ -120,13 +133,13 @@ def keep(run, out):
             shutil.copy(run / "figures" / f"{name}.png", temporary)
         shutil.copy(run / "metrics.json", temporary)
         shutil.copytree(run / "provenance", temporary / "provenance")
-        records_table(records).to_csv(temporary / "stages.csv", index=False, lineterminator="\n")
         spent = times(run, records).set_index("Stage").T.rename_axis("Part")
         spent.to_csv(temporary / "times.csv", lineterminator="\n")
         answer(metrics).to_csv(temporary / "answer.csv", index=False, lineterminator="\n")
         effect = pd.read_csv(temporary / "effect.csv", dtype=str).rename(columns={"This run": "Kept run"})
         effect.to_csv(temporary / "effect.csv", index=False, lineterminator="\n")
         histories = {name: pd.read_csv(temporary / f"{name}_history.csv") for name in ("classifier", "autoencoder")}
+        stages_table(records, histories).to_csv(temporary / "stages.csv", index=False, lineterminator="\n")
         for name, text in zip(("ran.md", "verdict.md"), sentences(metrics, records, histories), strict=True):
             (temporary / name).write_text(text + "\n", encoding="utf-8")
 
