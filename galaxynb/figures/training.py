@@ -4,7 +4,7 @@ import textwrap
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from galaxynb.figures.style import BLUE, GREEN, ORANGE, STEPS, WIDTH, styled
 
@@ -122,6 +122,9 @@ def recovery_curves(trials, *, clean, noisy):
             recovery = (rows[f"Accuracy, {images}"] - noisy) / (clean - noisy)
             ax.plot(rows[column], recovery, color=colour, marker=marker, label=label)
         ax.set(xscale="log", xlabel="Training steps" if column == "Steps" else column)
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        ax.xaxis.set_minor_locator(NullLocator())
         ax.grid(axis="y")
     axes[0].set(ylabel="Recovery", ylim=(min(0, axes[0].get_ylim()[0]), 1))
     _share_legend(figure, axes)
