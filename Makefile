@@ -102,7 +102,7 @@ committed:
 reference-run: override PROFILE := $(if $(ASKED_PROFILE),$(PROFILE),half)
 reference-run: committed $(VENV)/ready ## run PROFILE=half (hours) and keep it in book/reference/run/
 	@folder="$$($(RUN) workflow/study.py --runs "$$RUNS" --profile "$$PROFILE" --data "$$DATA")"; \
-		$(RUN) book -- stages && $(RUN) workflow/reference/keep.py "$$folder" book/reference/run
+		$(RUN) book -- stages $(if $(DRY_RUN),,&& $(RUN) workflow/reference/keep.py "$$folder" book/reference/run)
 
 # A sweep with failed points is kept too.
 reference-sweeps: committed $(VENV)/ready ## run the sweeps seeds and noise (hours) and keep them in book/reference/sweeps/

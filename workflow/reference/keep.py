@@ -62,7 +62,7 @@ def answer(metrics):
 
 def earlier_seconds(records, histories):
     """Return the seconds of the epochs that a resumed training had run before, by the name of the stage."""
-    ran = {stage: records[stage]["extra"].get("training seconds", {}).get("epochs", 0) for stage in histories}
+    ran = {stage: records[stage]["extra"]["training seconds"]["epochs"] for stage in histories}
     return {stage: max(history["seconds"].sum() - ran[stage], 0) for stage, history in histories.items()}
 
 
@@ -76,9 +76,9 @@ def stages_table(records, histories):
     """Return the table of the stages, with a column for the epochs that resumed trainings had run before."""
     table = records_table(records)
     earlier = earlier_seconds(records, histories)
-    minutes = [earlier.get(stage, 0) / 60 for stage in table["Stage"]]
+    minutes = [round(earlier.get(stage, 0) / 60) for stage in table["Stage"]]
     where = table.columns.get_loc("Wall time") + 1
-    table.insert(where, "Earlier epochs", ["-" if one < 1 else f"{one:.0f} min" for one in minutes])
+    table.insert(where, "Earlier epochs", [f"{number} min" if number else "-" for number in minutes])
     return table
 
 
