@@ -6,10 +6,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from galaxynb.data.galaxy10 import CLASS_NAMES
-from galaxynb.figures.style import BLUE, ORANGE, STEPS, WIDTH, styled
+from galaxynb.figures.style import BLUE, ORANGE, STEPS, WIDTH, label_plainly, styled
 
 __all__ = ["class_count_bars", "class_distributions", "class_samples", "side_by_side", "standin_closeness"]
 
@@ -176,9 +175,7 @@ def _plain_log_ticks(axis, low, high):
     """Label a logarithmic axis with plain numbers, few enough for a narrow panel."""
     decades = np.log10(high / low)
     subs = (1,) if decades > 2.5 else (1, 3) if decades > 1.3 else (1, 2, 5) if decades > 0.5 else (1, 1.5, 2, 3, 5, 7)
-    axis.set_major_locator(LogLocator(subs=subs))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())
+    label_plainly(axis, subs)
 
 
 @styled

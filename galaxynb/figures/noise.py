@@ -3,10 +3,10 @@
 import io
 
 import matplotlib.pyplot as plt
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import NullLocator
 
 from galaxynb.figures.images import noise_grid
-from galaxynb.figures.style import BLUE, RED, WIDTH, styled
+from galaxynb.figures.style import BLUE, RED, WIDTH, label_plainly, styled
 
 __all__ = ["fit_profiles", "noise_explorer", "noisy_pairs", "strength_curve"]
 
@@ -183,8 +183,7 @@ def fit_profiles(evaluations, profiles, intervals):
         ax.axvspan(found.low, found.high, color=BLUE, alpha=0.15, linewidth=0, label="as good")
         ax.axvline(found.best, color=RED, linewidth=1.4, label="closest")
         ax.set(xscale="log", xlabel=_FITTED.get(found.parameter, found.parameter))
-        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        label_plainly(ax.xaxis, (1, 2, 5))
         ax.xaxis.set_minor_locator(NullLocator())
         ax.grid(axis="y")
     # Most evaluated noises are far off, and only the range of the curves matters.

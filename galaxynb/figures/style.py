@@ -10,6 +10,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import seaborn as sns
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from galaxynb.files import written_aside
 
@@ -24,6 +25,7 @@ __all__ = [
     "STEPS",
     "STYLE",
     "WIDTH",
+    "label_plainly",
     "save_figure",
     "styled",
 ]
@@ -89,6 +91,32 @@ def styled(draw):
                     plt.close(number)
 
     return drawn
+
+
+def label_plainly(axis, subs, *, form="{:g}"):
+    """Label a logarithmic axis with plain numbers in place of powers of ten.
+
+    Parameters
+    ----------
+    axis : matplotlib.axis.Axis
+        The axis, such as ``ax.xaxis``.
+    subs : tuple of float
+        Multiples of each power of ten that get a label.
+    form : str
+        Format of a number.
+
+    Examples
+    --------
+    >>> figure, ax = plt.subplots()
+    >>> lines = ax.semilogx([10, 100], [0, 1])
+    >>> label_plainly(ax.xaxis, (1, 3))
+    >>> ax.xaxis.get_major_formatter()(30.0)
+    '30'
+    >>> plt.close(figure)
+    """
+    axis.set_major_locator(LogLocator(subs=subs))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: form.format(value)))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def save_figure(figure, path):

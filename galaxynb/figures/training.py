@@ -4,9 +4,9 @@ import textwrap
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import NullLocator
 
-from galaxynb.figures.style import BLUE, GREEN, ORANGE, STEPS, WIDTH, styled
+from galaxynb.figures.style import BLUE, GREEN, ORANGE, STEPS, WIDTH, label_plainly, styled
 
 __all__ = ["recovery_curves", "training_curves"]
 
@@ -122,8 +122,7 @@ def recovery_curves(trials, *, clean, noisy):
             recovery = (rows[f"Accuracy, {images}"] - noisy) / (clean - noisy)
             ax.plot(rows[column], recovery, color=colour, marker=marker, label=label)
         ax.set(xscale="log", xlabel="Training steps" if column == "Steps" else column)
-        ax.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        label_plainly(ax.xaxis, (1, 3), form="{:,.0f}")
         ax.xaxis.set_minor_locator(NullLocator())
         ax.grid(axis="y")
     axes[0].set(ylabel="Recovery", ylim=(min(0, axes[0].get_ylim()[0]), 1))
@@ -186,9 +185,7 @@ def _scale_values(ax, name, log_loss):
         low, high = ax.get_ylim()
         # Within one decade, matplotlib's own labels are powers of ten outside the axis, or overlap.
         if high < 10 * low:
-            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            ax.yaxis.set_minor_formatter(NullFormatter())
+            label_plainly(ax.yaxis, (1, 2, 5))
     if name == "accuracy":
         ax.set_ylim(0, 1)
 
