@@ -29,6 +29,8 @@ from environment import CHECKOUT, environment, kernel_environment, lab_environme
 NAMED_SOURCES = ("standin", "galaxy10")
 #: Name of the executor that starts jobs on this machine.
 _LOCAL = "local"
+#: Snakemake's arguments to list the jobs and run none.
+_LISTED = ["--dry-run", "--quiet", "rules"]
 
 
 def command(*arguments):
@@ -80,7 +82,7 @@ def settings(given, **more):
 
 def book(given):
     """Return Snakemake's arguments for a study."""
-    shown = ["--dry-run", "--quiet", "rules"] if given["DRY_RUN"] else ["--logger", "galaxynb", "--quiet", "host"]
+    shown = _LISTED if given["DRY_RUN"] else ["--logger", "galaxynb", "--quiet", "host"]
     common = [*shown, "--snakefile", "workflow/Snakefile", "--rerun-incomplete"]
     configured = settings(given, profile=given["PROFILE"], source=data_path(given["DATA"]), **_gpus())
     return [
@@ -106,7 +108,7 @@ def sweep(given):
             "them: choose other names"
         )
     return [
-        *(["--dry-run", "--quiet", "rules"] if dry else ["--logger", "galaxynb"]), *limits,
+        *(_LISTED if dry else ["--logger", "galaxynb"]), *limits,
         "--snakefile", "workflow/Snakefile", "--workflow-profile", f"workflow/profiles/{executor}",
         *settings(given, sweep=given["SWEEP"], **gpus), *shlex.split(given["SNAKEMAKE_ARGS"]),
     ]  # fmt: skip
