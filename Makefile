@@ -99,16 +99,19 @@ committed:
 	@test -z "$$(git status --porcelain)" || { echo "There are uncommitted changes, but kept results must name a commit:" \
 		"commit the changes first." >&2; exit 2; }
 
+# A dry run keeps nothing.
+KEEP = $(if $(DRY_RUN),:,$(RUN) workflow/reference/keep.py)
+
 reference-run: override PROFILE := $(if $(ASKED_PROFILE),$(PROFILE),half)
 reference-run: committed $(VENV)/ready ## run PROFILE=half (hours) and keep it in book/reference/run/
 	@folder="$$($(RUN) workflow/study.py --runs "$$RUNS" --profile "$$PROFILE" --data "$$DATA")"; \
-		$(RUN) book -- stages $(if $(DRY_RUN),,&& $(RUN) workflow/reference/keep.py "$$folder" book/reference/run)
+		$(RUN) book -- stages && $(KEEP) "$$folder" book/reference/run
 
 # A sweep with failed points is kept too.
 reference-sweeps: committed $(VENV)/ready ## run the sweeps seeds and noise (hours) and keep them in book/reference/sweeps/
 	@for name in seeds noise; do \
 		$(MAKE) --no-print-directory sweep SWEEP=config/sweeps/$$name.yaml; \
-		$(RUN) workflow/reference/keep.py "$$RUNS/sweeps/$$name" book/reference/sweeps/$$name || exit; done
+		$(KEEP) "$$RUNS/sweeps/$$name" book/reference/sweeps/$$name || exit; done
 
 reference-bench: committed $(VENV)/ready ## run all benchmarks (an hour) and keep them in book/reference/benchmarks/
 	@set -e; $(RUN) benchmarks/bench.py --out "$$RUNS/benchmarks/parts"; \
