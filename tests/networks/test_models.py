@@ -287,9 +287,10 @@ def test_dilated_layers_see_farther_with_as_many_parameters():
         depends = np.flatnonzero(inner.predict_on_batch(images)[:, 48, 48, 0])
         return model.count_params(), depends[-1] - depends[0] + 1
 
-    near, far, deep = reach([1]), reach([1, 2, 4]), reach([1, 2, 4], depth=6)
-    assert far[0] == near[0]
-    assert (near[1], far[1], deep[1]) == (21, 37, 65)
+    near, far = reach([1]), reach([1, 2, 4])
+    deep, deep_and_far = reach([1], depth=6), reach([1, 2, 4], depth=6)
+    assert far[0] == near[0] and deep_and_far[0] == deep[0]
+    assert (near[1], far[1], deep[1], deep_and_far[1]) == (21, 37, 33, 65)
 
 
 @pytest.mark.parametrize("dilations", [[], [0], [1, -2]])
