@@ -31,7 +31,7 @@ from galaxynb.stages import STAGES
 KEPT = ROOT / "book" / "reference"
 _KEPT_ONCE = (
     "These runs were made once and are kept with the book. They are not part of the run that the line at the top of "
-    "the page describes. They are older than the present noise, stand-in and networks."
+    "the page describes."
 )
 #: For each kept sweep: the opening of its page, and the tag of the cells to leave out.
 SWEEPS = {
@@ -46,7 +46,7 @@ SWEEPS = {
         "On this page, one classifier, trained on clean images, meets noise of many levels. For each level, one "
         "autoencoder is trained on images with that noise. Each network is trained once, so the bars show only the "
         "uncertainty from the finite number of test images. The page on [other seeds](seeds.ipynb) shows how far runs "
-        f"with different seeds scatter. {_KEPT_ONCE}",
+        f"with different seeds scatter. {_KEPT_ONCE} They are older than the present noise, stand-in and networks.",
         "over-seeds",
     ),
 }
