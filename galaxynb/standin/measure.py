@@ -26,8 +26,10 @@ __all__ = [
     "SMALLEST_MEASURED",
     "as_jpeg",
     "compare_images",
+    "find_galaxy",
     "find_sources",
     "measure_cutouts",
+    "measure_galaxy",
     "neighbour_accuracy",
     "published_measurements",
     "same_within",
@@ -102,6 +104,9 @@ _MARGIN = 15  # px: side of the square that dilates sources before the sky aroun
 
 _ROUND, _COMPACT = 0.6, 8.0  # least axis ratio and largest FWHM (px) of a compact source
 
+#: Columns of `measure_cutouts` that describe the central galaxy, except those of its centre.
+_OF_GALAXY = ("size", "axis_ratio", "brightness", "galaxy_rb", "concentration", "asymmetry")
+
 _ROUNDING = 1e-9  # two distances that differ by less are equal
 
 _QUIET = 0.5  # counts: least sky noise for thresholds, about the error of rounding to whole counts
@@ -163,6 +168,62 @@ def measure_cutouts(images, *, progress=False):
     return table.astype({name: float for name in columns if name not in ("n_sources", "n_bright", "source_fwhms")})
 
 
+def find_galaxy(image):
+    """Return the pixels of the central galaxy: the segment that `measure_cutouts` measures.
+
+    Parameters
+    ----------
+    image : ndarray of uint8, shape (H, W, 3)
+        RGB image. H and W are at least 64.
+
+    Returns
+    -------
+    ndarray of bool, shape (H, W)
+        False everywhere if there is no galaxy at the centre.
+
+    Raises
+    ------
+    TypeError
+        If `image` is not uint8.
+    ValueError
+        If the shape of `image` is not (H, W, 3), or a side is under 64.
+    """
+    light, smooth, noise = _detection_image(_one_image(image))
+    segments = _segments(smooth, _FAINT * noise)
+    label = _central(segments)
+    return _without_companions(light, segments == label) if label else np.zeros(light.shape, bool)
+
+
+def measure_galaxy(image, segment):
+    """Measure the light of an image in a given segment, such as that of another version of the image.
+
+    Parameters
+    ----------
+    image : ndarray of uint8, shape (H, W, 3)
+        RGB image. H and W are at least 64.
+    segment : ndarray of bool, shape (H, W)
+        From `find_galaxy`.
+
+    Returns
+    -------
+    dict of float
+        The columns of `measure_cutouts` that describe the central galaxy: ``size``, ``axis_ratio``, ``brightness``,
+        ``galaxy_rb``, ``concentration`` and ``asymmetry``. NaN if the segment is empty or holds no light.
+
+    Raises
+    ------
+    TypeError
+        If `image` is not uint8.
+    ValueError
+        If the shape of `image` is not (H, W, 3), or a side is under 64.
+    """
+    image = _one_image(image)
+    light, _, noise = _detection_image(image)
+    if not segment.any():
+        return dict.fromkeys(_OF_GALAXY, np.nan)
+    return _in_segment(image, light, noise, segment)
+
+
 def find_sources(image):
     """List the off-centre sources of an image at 4 sigma above sky.
 
@@ -193,11 +254,16 @@ def find_sources(image):
     ValueError
         If the shape of `image` is not (H, W, 3), or a side is under 64.
     """
+    return _sources(*_detection_image(_one_image(image)))
+
+
+def _one_image(image):
+    """Return an image as an array. Raise an error if it has another type or shape."""
     image = np.asarray(image)
     if image.ndim != 3:
         raise ValueError(f"image has shape {image.shape}, but (H, W, 3) is needed: give one RGB image")
     (image,) = _checked("image", image[np.newaxis])
-    return _sources(*_detection_image(image))
+    return image
 
 
 def compare_images(images_a, images_b, *, labels_a=None, labels_b=None):
@@ -559,16 +625,19 @@ def _sources(light, smooth, noise):
 def _galaxy(image, light, noise, segments):
     """Return all columns of the central galaxy except those of its centre."""
     label = _central(segments)
-    names = ("size", "axis_ratio", "brightness", "galaxy_rb", "concentration", "asymmetry")
     if label == 0:
-        return dict.fromkeys(names, np.nan)
-    segment = _without_companions(light, segments == label)
+        return dict.fromkeys(_OF_GALAXY, np.nan)
+    return _in_segment(image, light, noise, _without_companions(light, segments == label))
+
+
+def _in_segment(image, light, noise, segment):
+    """Return the same columns for the light of an image in a segment."""
     catalog = _catalog(light, segment.astype(np.int32))
     major, minor = (float(_plain(axis)[0]) for axis in (catalog.semimajor_axis, catalog.semiminor_axis))
     centre = float(catalog.x_centroid[0]), float(catalog.y_centroid[0])
     flux = float(catalog.segment_flux[0])
     if not (flux > 0 and np.isfinite(major) and np.isfinite(centre).all()):
-        return dict.fromkeys(names, np.nan)
+        return dict.fromkeys(_OF_GALAXY, np.nan)
     values = (
         major,
         minor / major,
@@ -577,7 +646,7 @@ def _galaxy(image, light, noise, segments):
         _concentration(light, segment, centre),
         _asymmetry(light, segment, centre, noise),
     )
-    return dict(zip(names, values, strict=True))
+    return dict(zip(_OF_GALAXY, values, strict=True))
 
 
 def _without_companions(light, segment):
