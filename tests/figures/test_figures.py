@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from figure_samples import (
     DISTRIBUTED,
+    ERRORS,
     ESTIMATES,
     FLOATS,
     HISTORY,
@@ -23,6 +24,8 @@ from figure_samples import (
     MATRICES,
     PHASES,
     PROFILES,
+    RECALLS,
+    REMEDIES,
     STRENGTHS,
     TIMES,
     TRIALS,
@@ -37,6 +40,7 @@ from galaxynb.data.galaxy10 import CLASS_NAMES
 from galaxynb.figures.data import class_count_bars, class_distributions, class_samples, side_by_side, standin_closeness
 from galaxynb.figures.images import denoised_rows, noise_grid
 from galaxynb.figures.noise import fit_profiles, noisy_pairs, strength_curve
+from galaxynb.figures.remedies import remedy_accuracies, remedy_heatmap
 from galaxynb.figures.results import accuracy_bars, confusion_matrices
 from galaxynb.figures.style import save_figure
 from galaxynb.figures.sweeps import sweep_curves, sweep_map
@@ -79,6 +83,9 @@ DRAWN = {
     "sweep_curves": (1, lambda: sweep_curves({"clean": ALONG[:3], "noisy": ALONG[:3]}, "sigma")),
     "sweep_curves_panels": (4, lambda: sweep_curves({"clean": ALONG}, "sigma", panels="stars", paper={"clean": 0.7})),
     "sweep_map": (2, lambda: sweep_map(ALONG[1:], "sigma", "stars", title="Recovery", missing=[(0.0, 0)])),
+    "remedy_accuracies": (1, lambda: remedy_accuracies(REMEDIES, clean=0.7, nothing=0.3)),
+    "remedy_heatmap": (2, lambda: remedy_heatmap(RECALLS, label="Recall, %")),
+    "remedy_heatmap_with_last": (2, lambda: remedy_heatmap(RECALLS, label="Recall, %", last=ERRORS)),
     "strength_curve": (1, lambda: strength_curve(STRENGTHS, strength=0.75, target=0.36)),
     "fit_profiles": (6, lambda: fit_profiles(TRIED, PROFILES, INTERVALS)),
 }

@@ -1,0 +1,126 @@
+"""Figures of the remedies: what each needs, costs and gives."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+
+from galaxynb.figures.style import BLUE, GREEN, ORANGE, PURPLE, SEQUENTIAL, WIDTH, styled
+
+__all__ = ["remedy_accuracies", "remedy_heatmap"]
+
+
+#: Colour for each thing that a remedy may learn from.
+_NEEDS = {"nothing": BLUE, "unlabelled noisy images": GREEN, "clean-noisy pairs": ORANGE, "labels": PURPLE}
+
+
+@styled
+def remedy_accuracies(table, *, clean, nothing):
+    """Show the accuracy of each remedy on noisy images, what it learns from, and what it costs.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        One row per remedy, in the order of the figure, with the columns ``title``, ``learns from``, ``noisy`` (an
+        `Estimate`), ``training seconds`` (None if an earlier stage trained it) and ``ms per image``.
+    clean, nothing : float
+        Accuracy of the classifier on clean images, and on noisy images without a remedy. Each is drawn as a line.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One panel: a dot with its 95% interval for each remedy, and its cost at the right.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from galaxynb.results.evaluation import Estimate
+    >>> row = {"title": "Median filter", "learns from": "nothing", "noisy": Estimate(0.3, 0.2, 0.4)}
+    >>> table = pd.DataFrame([row | {"training seconds": 0.0, "ms per image": 1.0}])
+    >>> figure = remedy_accuracies(table, clean=0.7, nothing=0.3)
+    >>> [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    ['Median filter']
+    """
+    figure, ax = plt.subplots(figsize=(WIDTH, 0.3 * len(table) + 1.5))
+    for y, row in enumerate(table.to_dict("records")):
+        value, low, high = row["noisy"]
+        colour = _NEEDS[row["learns from"]]
+        ax.errorbar(value, y, xerr=[[value - low], [high - value]], fmt="o", color=colour, capsize=3, markersize=6)
+        ax.text(1.01, y, _cost(row), transform=ax.get_yaxis_transform(), va="center", fontsize=8.5)
+    ax.axvline(clean, color="0.35", linestyle="--", linewidth=1.2)
+    ax.axvline(nothing, color="0.35", linestyle=":", linewidth=1.2)
+    for x, text in ((clean, "clean"), (nothing, "no remedy")):
+        ax.text(x, -0.9, text, ha="center", va="bottom", fontsize=9, color="0.25")
+    ax.text(1.01, -0.9, "training; per image", transform=ax.get_yaxis_transform(), va="bottom", fontsize=8.5)
+    ax.set_yticks(range(len(table)), table["title"])
+    ax.set(ylim=(len(table) - 0.4, -0.8), xlabel="Accuracy on noisy images")
+    ax.tick_params(axis="y", length=0)
+    ax.grid(axis="x")
+    used = [name for name in _NEEDS if name in set(table["learns from"])]
+    dots = [plt.Line2D([], [], marker="o", linestyle="none", color=_NEEDS[name]) for name in used]
+    figure.legend(dots, [f"learns from {name}" for name in used], loc="outside lower center", ncols=2)
+    return figure
+
+
+def _cost(row):
+    """Return training time and time per image as text."""
+    seconds = row["training seconds"]
+    if seconds is None or np.isnan(seconds):
+        trained = "notebook 04"
+    elif seconds == 0:
+        trained = "none"
+    else:
+        trained = f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+    return f"{trained}; {row['ms per image']:.3g} ms"
+
+
+@styled
+def remedy_heatmap(table, *, label, last=None, form="{:.0f}"):
+    """Show a table of accuracies, one row per remedy, as a map.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Accuracies in [0, 1], with titles as index and columns. NaN is grey.
+    label : str
+        Label of the colour bar.
+    last : pandas.Series, optional
+        Another number for each row, written at the right under its name.
+    form : str
+        Format of a cell's percentage.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One panel and a colour bar.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> figure = remedy_heatmap(pd.DataFrame([[0.5]], index=["Nothing"], columns=["JPEG"]), label="Accuracy, %")
+    >>> figure.axes[0].texts[0].get_text()
+    '50'
+    """
+    rows, columns = table.shape
+    figure, ax = plt.subplots(figsize=(WIDTH, 0.3 * rows + 2.2))
+    percent = 100 * table.to_numpy(float)
+    sns.heatmap(
+        percent,
+        ax=ax,
+        cmap=SEQUENTIAL,
+        annot=np.array([["" if np.isnan(v) else form.format(v) for v in row] for row in percent]),
+        fmt="",
+        annot_kws={"fontsize": 8.5},
+        linewidths=0.4,
+        xticklabels=list(table.columns),
+        yticklabels=list(table.index),
+        cbar_kws={"label": label, "pad": 0.12 if last is not None else 0.03, "shrink": 0.8},
+    )
+    ax.set_facecolor("0.85")
+    ax.tick_params(length=0)
+    ax.tick_params(axis="y", rotation=0, labelsize=9)
+    ax.set_xticklabels(ax.get_xticklabels(), rotation=40, ha="right", rotation_mode="anchor", fontsize=9)
+    if last is not None:
+        ax.text(columns + 0.2, -0.2, last.name, fontsize=9, va="bottom")
+        for y, value in enumerate(last):
+            ax.text(columns + 0.2, y + 0.5, f"{value:.2f}", fontsize=9, va="center")
+    return figure

@@ -1,0 +1,121 @@
+"""Sentences on which remedy to use, made from the numbers alone: a difference counts if McNemar's test finds it."""
+
+from galaxynb.remedies.remedy import LABELS, NOISY, NOTHING, PAIRS
+from galaxynb.remedies.tables import PROBABILITIES, compare_pairs
+
+__all__ = ["advise"]
+
+
+_CLEAR = 0.05  # p-value below which a difference counts
+
+
+def advise(scores, facts, predictions, *, robustness):
+    """Return one sentence for each situation of a reader.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        From `galaxynb.remedies.tables.score_remedies`, with the row "nothing".
+    facts : pandas.DataFrame
+        From `galaxynb.remedies.results.facts_table`, with the same rows.
+    predictions : pandas.DataFrame
+        What `scores` were computed from.
+    robustness : pandas.DataFrame
+        From `galaxynb.remedies.tables.summarize_robustness`.
+
+    Returns
+    -------
+    dict of str
+        Sentences by the situation: ``nothing``, ``noisy``, ``pairs``, ``labels``, ``all``, ``robust`` and ``stars``.
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> from galaxynb.remedies.tables import score_remedies
+    >>> names = ["nothing", "median", "autoencoder"]
+    >>> shown = pd.MultiIndex.from_product([names, ["clean", "noisy"], range(9)], names=["remedy", "images", "row"])
+    >>> shown = shown.to_frame(index=False).assign(label=0, **{f"p{n}": 0.0 for n in range(10)})
+    >>> shown.loc[(shown["remedy"] != "nothing") | (shown["images"] == "clean"), "p0"] = 1.0
+    >>> shown.loc[shown["p0"] == 0, "p1"] = 1.0
+    >>> needs = ["nothing", "nothing", "clean-noisy pairs"]
+    >>> facts = pd.DataFrame({"title": ["Nothing", "Median", "Autoencoder"], "learns from": needs}, index=names)
+    >>> robustness = pd.DataFrame({"mce": [1.0, 0.9, 0.8]}, index=names)
+    >>> advise(score_remedies(shown), facts, shown, robustness=robustness)["nothing"]
+    'With the trained classifier alone, Median is best (1.00 on noisy images): better than nothing (0.00).'
+    """
+    right = _right(predictions)
+    value = scores["noisy"].map(lambda estimate: estimate.value)
+    titles, needs = facts["title"], facts["learns from"]
+    said = {}
+    situations = {
+        "nothing": ("With the trained classifier alone", (NOTHING,)),
+        "noisy": ("With unlabelled noisy images", (NOTHING, NOISY)),
+        "pairs": ("With clean images, to which noise can be added", (NOTHING, NOISY, PAIRS)),
+        "labels": ("With labels too, so that the classifier can be trained again", (NOTHING, NOISY, PAIRS, LABELS)),
+    }
+    before, seen = "nothing", set()
+    for key, (opening, allowed) in situations.items():
+        candidates = value[needs.isin(allowed)].drop("nothing", errors="ignore")
+        if set(candidates.index) == seen:  # there is no more to choose from than before
+            said[key] = f"{opening}, this run tried no further remedy."
+            continue
+        seen = set(candidates.index)
+        best = candidates.idxmax()
+        than = f"{_name(titles, before)} ({value[before]:.2f})"
+        if best == before:
+            said[key] = f"{opening}, {titles[best]} remains the best ({value[best]:.2f} on noisy images)."
+            continue
+        how = _compared(right[best], right[before])
+        said[key] = f"{opening}, {titles[best]} is best ({value[best]:.2f} on noisy images): {how} {than}."
+        before = best
+    said["all"] = _against_paper(value, right, titles)
+    error = robustness["mce"].drop("nothing")
+    said["robust"] = (
+        f"Under damage that no remedy was trained on, {titles[error.idxmin()]} makes the fewest errors: "
+        f"{error.min():.2f} times those without a remedy, as a mean over the kinds of damage. "
+        f"{(error < 1).sum()} of {len(error)} remedies make fewer errors than no remedy."
+    )
+    said["stars"] = _about_stars(facts.drop("nothing"), titles)
+    return said
+
+
+def _about_stars(facts, titles):
+    """Return which remedy removes the injected stars best, and what it does to the sky's own."""
+    if "stars left" not in facts or facts["stars left"].isna().all():
+        return "These images have no noise-free truth, so this run cannot tell what becomes of stars and galaxies."
+    best = facts["stars left"].astype(float).abs().idxmin()
+    left = facts.loc[best, "stars left"]
+    text = f"{titles[best]} leaves the least light of the injected stars, {left:.1%} in the median image."
+    if "own stars kept" in facts and facts["own stars kept"].notna().any():
+        text += f" It keeps {facts.loc[best, 'own stars kept']:.0%} of the clear stars that belong to the sky."
+    return text
+
+
+def _right(predictions):
+    """Return whether each remedy is right, for each noisy image."""
+    noisy = predictions[predictions["images"] == "noisy"].sort_values("row")
+    right = noisy[list(PROBABILITIES)].to_numpy().argmax(axis=1) == noisy["label"].to_numpy()
+    return {name: right[(noisy["remedy"] == name).to_numpy()] for name in noisy["remedy"].unique()}
+
+
+def _compared(right, other):
+    """Return "better than", "worse than" or "not measurably different from"."""
+    if compare_pairs(right, other) >= _CLEAR:
+        return "not measurably different from"
+    return "better than" if right.sum() > other.sum() else "worse than"
+
+
+def _against_paper(value, right, titles):
+    """Return how many remedies are measurably better or worse than the paper's autoencoder."""
+    others = [name for name in value.index if name not in ("nothing", "autoencoder")]
+    found = [_compared(right[name], right["autoencoder"]) for name in others]
+    better = [titles[name] for name, how in zip(others, found, strict=True) if how == "better than"]
+    text = f": {', '.join(better)}" if better else ""
+    return (
+        f"Of {len(others)} other remedies, {len(better)} are measurably better than the paper's autoencoder "
+        f"({value['autoencoder']:.2f}){text}; {found.count('worse than')} are worse."
+    )
+
+
+def _name(titles, name):
+    return "nothing" if name == "nothing" else titles[name]

@@ -1,0 +1,94 @@
+"""Train the networks of the remedies, with checkpoints in the folder that `Given` names."""
+
+import tempfile
+import time
+from pathlib import Path
+
+from galaxynb.networks.autoencoder import denoiser_phase
+from galaxynb.networks.batches import ShuffledBatches
+from galaxynb.networks.models import compile_model, in_float32
+from galaxynb.networks.training import fit
+
+__all__ = ["CustomBatches", "fit_phases", "restorer_phase"]
+
+
+class CustomBatches(ShuffledBatches):
+    """Batches whose content a function makes from rows, orientations and the number of the epoch.
+
+    Parameters
+    ----------
+    make : callable
+        Takes ``rows``, ``orientations`` and ``epoch``, and returns inputs and targets.
+    indices, batch_size, seed
+        As for `galaxynb.networks.batches.ShuffledBatches`.
+    """
+
+    def __init__(self, make, indices, *, batch_size, seed):
+        super().__init__(indices, batch_size, seed, shuffle=True)
+        self.make = make
+
+    def __getitem__(self, number):
+        """Return the inputs and the targets of batch `number`."""
+        return self.make(*self.batch(number), self.epoch)
+
+
+def restorer_phase(given, name, *, epochs, noise):
+    """Return a phase of clean-noisy pairs, with turned and mirrored images, for a network that restores images.
+
+    Parameters
+    ----------
+    given : galaxynb.remedies.remedy.Given
+        What the remedy may use.
+    name : str
+        Name of the phase in the history.
+    epochs : int
+        Number of epochs.
+    noise : galaxynb.noise.NoiseModel
+        Noise on the inputs.
+
+    Returns
+    -------
+    galaxynb.networks.training.Phase
+    """
+    images, _ = given.pairs()
+    how = {"batch_size": given.training.restorer_batch_size, "seed": given.seed, "execution": given.execution}
+    return denoiser_phase(name, images, given.split, epochs=epochs, noise=noise, augment=True, **how)
+
+
+def fit_phases(given, model, phases, *, loss, rate, metrics=(), label=""):
+    """Train a network through its phases with a decaying rate, and return it in float32 with the seconds it took.
+
+    Parameters
+    ----------
+    given : galaxynb.remedies.remedy.Given
+        Names the folder of the checkpoints.
+    model : keras.Model
+        The network, not yet compiled.
+    phases : sequence of galaxynb.networks.training.Phase
+        Phases to train.
+    loss : str or keras.losses.Loss
+        Loss that training lowers.
+    rate : float
+        First learning rate.
+    metrics : sequence of str
+        Further quantities to log.
+    label : str
+        Distinguishes the checkpoints of several networks of one remedy.
+
+    Returns
+    -------
+    keras.Model
+        A copy that computes in float32.
+    float
+        Seconds of training, with those of interrupted runs before.
+    """
+    steps = sum(len(phase.training) * phase.epochs for phase in phases)
+    how = {"learning_rate": rate, "decay_steps": steps, "metrics": metrics, "jit": given.execution.jit}
+    model = compile_model(model, loss, **how)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(given.folder or scratch) / (label or "network")
+        began = time.perf_counter()
+        model, history = fit(model, phases, folder, digest=f"{given.digest}{label}", log=given.log)
+        now = time.perf_counter() - began
+    ran = history.attrs["seconds"]["epochs"] + history.attrs["seconds"]["start"]
+    return in_float32(model), now + max(0.0, float(history["seconds"].sum()) - ran)
