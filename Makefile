@@ -16,13 +16,15 @@ DRY_RUN ?=
 PYTEST_ARGS ?=
 CPUS ?=
 SNAKEMAKE_ARGS ?=
+REMEDY ?=
+REMEDIES ?=
 
 # Programs read these variables from the environment. No shell parses them, so values may hold spaces and quotes.
-GIVEN := PROFILE DATA KERNEL BACKEND RUNS CORES SWEEP EXECUTOR DRY_RUN CPUS SNAKEMAKE_ARGS
+GIVEN := PROFILE DATA KERNEL BACKEND RUNS CORES SWEEP EXECUTOR DRY_RUN CPUS SNAKEMAKE_ARGS REMEDY REMEDIES
 ifeq ($(MAKELEVEL),0)
 $(foreach name,$(GIVEN) VENV PYTHON,$(if $(filter environment,$(origin $(name))),$(info $(name)=$(value $(name)) is taken from the environment)))
 endif
-$(foreach name,profile data kernel runs sweep,$(if $(filter command,$(origin $(name))),$(error $(name) is no argument, but capitals are needed: write $(shell echo $(name) | tr a-z A-Z))))
+$(foreach name,profile data kernel runs sweep remedy remedies,$(if $(filter command,$(origin $(name))),$(error $(name) is no argument, but capitals are needed: write $(shell echo $(name) | tr a-z A-Z))))
 ASKED_PROFILE := $(filter command,$(origin PROFILE))
 $(foreach name,$(GIVEN),$(if $(filter command environment,$(origin $(name))),$(eval override $(name) := $$(value $(name)))))
 export $(GIVEN)
@@ -42,7 +44,7 @@ MOVED := $(shell test "$$(cat '$(VENV)/ready' 2>/dev/null)" = "$$(pwd -P)" || ec
 .PHONY: help book profile sweep-file test test-all test-slow check-reference test-slurm lab kernel reference committed reference-sky reference-ranges reference-run reference-sweeps reference-bench bench sweep lint lock unlock clean moved
 
 help: ## list the targets
-	@echo "make TARGET [PROFILE=quick|half|paper|smoke] [DATA=standin|galaxy10|PATH] [KERNEL=galaxynb] [CORES=all]"
+	@echo "make TARGET [PROFILE=quick|half|paper|smoke] [DATA=standin|galaxy10|PATH] [KERNEL=galaxynb] [CORES=all] [REMEDY=FILE.py:NAME] [REMEDIES=all]"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 book: profile $(VENV)/ready ## set up, run the study, render the book and print its path (DRY_RUN=1 only lists the jobs)

@@ -50,6 +50,12 @@ STAGES = {
         ("01_data", "02_noise", "03_classifier", "04_autoencoder"),
         "metrics.json",
     ),
+    "06_remedies": Stage(
+        "comparing the remedies",
+        "remedies",
+        ("01_data", "02_noise", "03_classifier", "04_autoencoder"),
+        "remedies.json",
+    ),
 }
 
 #: Sections of a profile, in the order of the study. The records of the stages have the same names.

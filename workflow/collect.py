@@ -19,7 +19,7 @@ from failures import last_line, notebook_failure
 
 from galaxynb.files import write_json, written_aside
 from galaxynb.provenance import commit_text, device_text, load_records
-from galaxynb.stages import SECTIONS, STAGES
+from galaxynb.stages import SECTIONS
 
 DONE, FAILED, MISSING = "done", "failed", "missing"
 #: Files in a sweep's folder: the sweep that the folder belongs to, and a digest of the points in the table.
@@ -49,10 +49,23 @@ def metrics(folder):
     return found
 
 
+def remedy_metrics(folder):
+    """Return the metrics of a run's remedies by name, as `metrics` does."""
+    found = {}
+    for name, one in json.loads(Path(folder, "remedies.json").read_text(encoding="utf-8"))["remedies"].items():
+        if one["failed"]:
+            continue
+        found |= {f"remedy/{name}/{images}": estimate for images, estimate in one["accuracy"].items()}
+        found[f"remedy/{name}/recovery"] = one["recovery"]
+        plain = {"mce": one.get("mce"), **(one.get("verdict") or {})}
+        found |= {f"remedy/{name}/{key}": {"value": value} for key, value in plain.items()}
+    return found
+
+
 def made_by(folder):
     """Return the provenance of a run, as columns of the table."""
     records = load_records(folder)
-    stages = [records[stage] for stage in SECTIONS]
+    stages = [records[stage] for stage in SECTIONS if stage in records]
     commits = {commit_text(record) for record in stages}
     last = records["evaluation"]
     return {
@@ -76,7 +89,9 @@ def made_by(folder):
 
 def state(root, point):
     """Return the ``state`` of a point, the ``reason``, and the path of the executed or partial ``notebook``."""
-    folders = {stage: Path(sweeps.folder_of(root, stage, point["config"])) for stage in STAGES}
+    folders = {
+        stage: Path(sweeps.folder_of(root, stage, point["config"])) for stage in sweeps.stages_of(point["config"])
+    }
     for stage, folder in folders.items():
         if (folder / "marks" / stage).exists():
             continue
@@ -115,6 +130,8 @@ def gather(root, name, settings, points):
             continue
         try:
             numbers, made = metrics(folder), made_by(folder)
+            if "remedies" in point["config"]:
+                numbers |= remedy_metrics(sweeps.folder_of(root, "06_remedies", point["config"]))
         except (OSError, ValueError, KeyError) as error:
             states[-1] |= {"state": FAILED, "reason": f"its results cannot be read: {type(error).__name__}: {error}"}
             continue

@@ -17,6 +17,7 @@ from galaxynb.data.galaxy10 import CLASS_COUNTS, GALAXY10_FILE, PUBLISHED_SIDE
 from galaxynb.files import one_line
 from galaxynb.networks.limits import check_halvings, check_weights
 from galaxynb.noise import NoiseModel
+from galaxynb.remedies.rows import parse_place
 from galaxynb.stages import STAGES
 
 #: Bytes that a stage of a network needs for the model and its last checkpoints.
@@ -133,7 +134,9 @@ def check_disk(runs, needed):
 
 def check_notebooks(study):
     """Raise `ConfigurationError` if a notebook cannot be run, or does not set a parameter that the workflow gives."""
-    given = {f"notebooks/{stage}.ipynb": study.parameters(stage, next(iter(study.jobs[stage]))) for stage in STAGES}
+    given = {
+        f"notebooks/{name}.ipynb": study.parameters(name, next(iter(jobs))) for name, jobs in study.jobs.items() if jobs
+    }
     if not study.sweep:
         given["book/sweep.ipynb"] = ["sweep_dir"]
     for path, parameters in given.items():
@@ -160,6 +163,11 @@ def check_study(study, *, folder):
     for settings in study.jobs["01_data"].values():
         check_data(settings)
     check_names({"RUNS": study.runs, "PROFILE": study.name})
+    if study.remedy:
+        try:
+            parse_place(study.remedy)
+        except ValueError as error:
+            raise ConfigurationError(one_line(error)) from None
     check_notebooks(study)
     check_kernel(study.kernel)
     needed = sum(

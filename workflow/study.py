@@ -16,6 +16,8 @@ parameters/STAGE.made.json    checksums of the files that later stages read
 parameters/STAGE.ran.json     checksums of the inputs that the results were made from
 parameters/source.json        for the user's own data: name, size and modification time of each file
 
+Each remedy of notebook 06 is a job of its own, with the same files in marks/remedies/ and parameters/remedies/.
+
 A stage depends on the parameters and the *results* of the stages that it needs. If one of these runs again and gives
 the same results, the stage does not run again. Snakemake normally plans all jobs before the first one. Stages are
 checkpoints, so Snakemake plans anew after each stage.
@@ -39,8 +41,11 @@ from failures import explanation
 from launch import NAMED_SOURCES, data_path
 
 from galaxynb.fingerprints import code_used, file_fingerprint, notebook_code
+from galaxynb.remedies.rows import OWN, chosen_rows, module_of
 from galaxynb.stages import STAGES
 
+#: The stage that compares the remedies, and the program that tries each of them.
+REMEDIES, ROW_PROGRAM = "06_remedies", "workflow/try_remedy.py"
 CONFIG = CHECKOUT / "config"
 #: Notebook whose executed copies are the pages of kept sweeps, and the code that builds the book.
 SWEEP_PAGE, BOOK_PROGRAMS = "book/sweep.ipynb", ("workflow/book.py", "workflow/gate.py")
@@ -82,6 +87,8 @@ class Study:
         self.runs = config.get("runs", "runs")
         self.downloads = config.get("downloads", "downloads")
         self.began = time.time()
+        self.remedy = config.get("remedy") or None
+        self.every_remedy = config.get("every_remedy") == "all"
         schema = read_schema(folder)
         if self.sweep:
             self.settings, profile = sweeps.read(self.sweep, folder=folder)
@@ -92,7 +99,7 @@ class Study:
             self.cpus = config.get("cpus", 1) or cores or 1
         else:
             self.name = config.get("profile", "quick")
-            whole = resolved(config, name=self.name, folder=folder)
+            whole = {"remedies": {}} | resolved(config, name=self.name, folder=folder)
             check(whole, name=self.name, folder=folder)
             whole = with_defaults(whole, schema)
             whole["source"] = data_path(whole["source"])
@@ -115,6 +122,18 @@ class Study:
         """Paths of the stamp files of all stages."""
         return [f"{folder}/marks/{stage}" for stage, folders in self.jobs.items() for folder in folders]
 
+    def rows(self, folder):
+        """Return the names of the remedies that notebook 06 compares in this folder."""
+        settings = self.jobs[REMEDIES].get(folder)
+        if settings is None:
+            return ()
+        return chosen_rows("all" if self.every_remedy else settings["remedies"]["rows"], own=self.remedy)
+
+    @property
+    def row_jobs(self):
+        """All remedies: pairs of a folder and a name."""
+        return [(folder, name) for folder in self.jobs[REMEDIES] for name in self.rows(folder)]
+
     @property
     def began_file(self):
         """A file whose modification time is the start of this workflow. Older logs are those of earlier workflows."""
@@ -128,7 +147,7 @@ class Study:
 
     def gpu(self, stage):
         """Return the resource that lets one stage at a time use the GPU of this machine, if it has one."""
-        networks = stage in ("03_classifier", "04_autoencoder", "05_evaluation")
+        networks = stage in ("03_classifier", "04_autoencoder", "05_evaluation", REMEDIES)
         return {"gpu": 1} if self.gpus and networks else {}
 
     def folder_of(self, stage, settings):
@@ -145,38 +164,66 @@ class Study:
         files = [f"{folder}/parameters/{stage}.yaml", f"{folder}/parameters/{stage}.code.json", *STAGES[stage].reads]
         if stage == "01_data" and self.jobs[stage][folder]["source"] in self.own_data:
             files.append(f"{folder}/parameters/source.json")
-        for name, origin in zip(STAGES[stage].needs, self.needed(stage, folder), strict=True):
-            files += [f"{origin}/parameters/{name}.yaml", f"{origin}/parameters/{name}.made.json"]
-        return files
+        if stage == REMEDIES:
+            files += [f"{folder}/parameters/remedies/{name}.made.json" for name in self.rows(folder)]
+        return files + self._passed_on(stage, folder)
+
+    def row_files(self, name, folder):
+        """Return the files that decide the results of a remedy."""
+        start = f"{folder}/parameters/remedies/{name}"
+        own = [self.remedy.rpartition(":")[0]] if name == OWN else []
+        return [f"{start}.yaml", f"{start}.code.json", *own, *self._passed_on(REMEDIES, folder)]
+
+    def _passed_on(self, stage, folder):
+        """Return the files that describe the results of the stages that a stage needs."""
+        pairs = zip(STAGES[stage].needs, self.needed(stage, folder), strict=True)
+        return [f"{origin}/parameters/{name}.{end}" for name, origin in pairs for end in ("yaml", "made.json")]
 
     def inputs(self, stage):
         """Return the inputs of a stage's rule, by name."""
         from snakemake.io import ancient
 
-        def before(wildcards):
-            folder = wildcards.folder
-            marks = [
-                f"{origin}/marks/{name}"
-                for name, origin in zip(STAGES[stage].needs, self.needed(stage, folder), strict=True)
-            ]
-            # An `ancient` stamp file only puts stages in order. Once an earlier job has to run, Snakemake checks no
-            # other reason to run a later one. So if this stage is outdated anyway, let the stamp files trigger it.
-            return marks if self.is_outdated(stage, folder) else [ancient(mark) for mark in marks]
+        def rows(wildcards):
+            named = self.rows(wildcards.folder) if stage == REMEDIES else ()
+            return [f"{wildcards.folder}/marks/remedies/{name}" for name in named]
 
         return {
-            "before": before,
+            "before": lambda wildcards: self._before(
+                stage, wildcards.folder, self.is_outdated(stage, wildcards.folder)
+            ),
+            "rows": rows,
             # The stage must not run again if only the prose of the notebook changes. Fingerprints cover the code.
             "notebook": ancient(f"notebooks/{stage}.ipynb"),
             "files": lambda wildcards: self.files(stage, wildcards.folder),
         }
 
+    def row_inputs(self):
+        """Return the inputs of the rule of the remedies, by name."""
+
+        def before(wildcards):
+            outdated = self.is_outdated(f"remedies/{wildcards.name}", wildcards.folder)
+            return self._before(REMEDIES, wildcards.folder, outdated)
+
+        return {"before": before, "files": lambda wildcards: self.row_files(wildcards.name, wildcards.folder)}
+
+    def _before(self, stage, folder, outdated):
+        """Return the stamp files of the stages that a stage needs."""
+        from snakemake.io import ancient
+
+        pairs = zip(STAGES[stage].needs, self.needed(stage, folder), strict=True)
+        marks = [f"{origin}/marks/{name}" for name, origin in pairs]
+        # An `ancient` stamp file only puts stages in order. Once an earlier job has to run, Snakemake checks no
+        # other reason to run a later one. So if this stage is outdated anyway, let the stamp files trigger it.
+        return marks if outdated else [ancient(mark) for mark in marks]
+
     def is_outdated(self, stage, folder):
-        """Return whether a stage has no results, or its results come from other inputs than the present ones."""
+        """Return whether a stage or a remedy, such as ``remedies/median``, has no results of the present inputs."""
         try:
             ran = json.loads(Path(folder, "parameters", f"{stage}.ran.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return True
-        return not Path(folder, "marks", stage).exists() or ran != checksums(self.files(stage, folder))
+        files = self.files(stage, folder) if stage in STAGES else self.row_files(Path(stage).name, folder)
+        return not Path(folder, "marks", stage).exists() or ran != checksums(files)
 
     def parameters(self, stage, folder):
         """Return the parameters of a notebook: those of all notebooks, and those in its section of the profile."""
@@ -186,7 +233,16 @@ class Study:
             source = settings["source"]
             shared["source"] = _from_notebooks(source) if source in self.own_data else source
             shared["downloads"] = _from_notebooks(self.downloads)
+        if section == "remedies":
+            return shared | {"remedies": list(self.rows(folder))}
         return shared | dict(settings[section])
+
+    def row_parameters(self, name, folder):
+        """Return the parameters of a remedy."""
+        settings = self.jobs[REMEDIES][folder]
+        chosen = {key: value for key, value in settings["remedies"].items() if key != "rows"}
+        more = {"own": self.remedy} if name == OWN else {}
+        return {"name": name, "profile": self.name, "seed": settings["seed"]} | chosen | more
 
     # Before the first job, in the main process
 
@@ -235,6 +291,9 @@ class Study:
                 results = Path(folder, STAGES[stage].result), Path(folder, "notebooks", f"{stage}.ipynb")
                 if not all(path.exists() for path in results):
                     Path(folder, "marks", stage).unlink(missing_ok=True)
+        for folder, name in self.row_jobs:
+            if not Path(folder, "remedies", name, "remedy.json").exists():
+                Path(folder, "marks", "remedies", name).unlink(missing_ok=True)
         if not all(Path(path).exists() for path in [*self.marks, f"{self.root}/book/index.html"]):
             Path(self.root, "marks", "book").unlink(missing_ok=True)
 
@@ -246,12 +305,10 @@ class Study:
         for stage, folders in self.jobs.items():
             code = _code_of(f"notebooks/{stage}.ipynb")
             for folder in folders:
-                start = f"{folder}/parameters/{stage}"
-                write_if_changed(f"{start}.yaml", yaml.safe_dump(self.parameters(stage, folder)))
-                write_if_changed(f"{start}.code.json", code)
-                if not Path(f"{start}.made.json").exists():
-                    # Snakemake requires an input that no rule makes to exist. The stage overwrites it.
-                    write_if_changed(f"{start}.made.json", "{}\n")
+                _write_inputs(f"{folder}/parameters/{stage}", self.parameters(stage, folder), code)
+        for folder, name in self.row_jobs:
+            code = _code_of(ROW_PROGRAM, CHECKOUT / "galaxynb" / f"{module_of(name).replace('.', '/')}.py")
+            _write_inputs(f"{folder}/parameters/remedies/{name}", self.row_parameters(name, folder), code)
         for folder, settings in self.jobs["01_data"].items():
             if settings["source"] in self.own_data:
                 write_if_changed(f"{folder}/parameters/source.json", _listing(settings["source"]))
@@ -321,11 +378,21 @@ def _given(config):
     return config | given
 
 
-def _code_of(path):
-    """Return the fingerprints of a notebook or program and of the modules that it uses, as JSON text."""
+def _write_inputs(start, parameters, code):
+    """Write the parameters and fingerprints of a stage or remedy to files that begin with `start`."""
+    write_if_changed(f"{start}.yaml", yaml.safe_dump(parameters))
+    write_if_changed(f"{start}.code.json", code)
+    if not Path(f"{start}.made.json").exists():
+        # Snakemake requires an input that no rule makes to exist. The stage overwrites it.
+        write_if_changed(f"{start}.made.json", "{}\n")
+
+
+def _code_of(path, *more):
+    """Return the fingerprints of a notebook or program and of the modules that it and `more` use, as JSON text."""
     try:
         own = notebook_code(path) if path.endswith(".ipynb") else file_fingerprint(path)
-        return json.dumps({path: own, "modules": code_used(path)}, indent=1, sort_keys=True) + "\n"
+        modules = {name: found for one in (path, *more) for name, found in code_used(one).items()}
+        return json.dumps({path: own, "modules": modules}, indent=1, sort_keys=True) + "\n"
     except SyntaxError as error:
         where = f"{os.path.relpath(error.filename)}, line {error.lineno}"
         raise ConfigurationError(

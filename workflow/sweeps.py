@@ -57,7 +57,9 @@ def points(sweep, profile, schema):
     chosen += [{name: (value, {name: value}) for name, value in point.items()} for point in sweep.get("points", [])]
     # The table lists all parameters of a point. Top-level defaults are settings of make, not of a point.
     sections = schema["properties"]
-    profile = profile | {name: with_defaults(profile[name], sections[name]) for name in SECTIONS}
+    # The section of the remedies is a part of a point only if the sweep goes as far.
+    profile = {name: value for name, value in profile.items() if name not in SECTIONS or name in sections_of(sweep)}
+    profile = profile | {name: with_defaults(profile.get(name, {}), sections[name]) for name in sections_of(sweep)}
     found, seen = [], set()
     for choice in chosen:
         config = copy.deepcopy(profile) | {"source": data_path(sweep.get("source", "standin"))}
@@ -88,9 +90,26 @@ def folder_of(root, stage, config):
     return f"{root}/{STAGES[stage].section}-{digest(_decides(stage, config))}"
 
 
+def sections_of(sweep):
+    """Return the sections of a profile that the points of a sweep have: those of all stages up to the last one."""
+    return SECTIONS[: SECTIONS.index(sweep.get("until", "evaluation")) + 1]
+
+
+def stages_of(config):
+    """Return the stages that a configuration has parameters for."""
+    return [name for name, stage in STAGES.items() if stage.section in config]
+
+
 def jobs(root, found):
     """Return for each stage the folders that the points `found` need, each with a configuration."""
-    return {stage: {folder_of(root, stage, point["config"]): point["config"] for point in found} for stage in STAGES}
+    return {
+        name: {
+            folder_of(root, name, point["config"]): point["config"]
+            for point in found
+            if stage.section in point["config"]
+        }
+        for name, stage in STAGES.items()
+    }
 
 
 def read(path, *, folder):
@@ -158,10 +177,14 @@ def _set(config, name, value, schema):
     section, _, parameter = name.partition(".")
     if name in SHARED:
         config[name] = data_path(value) if name == "source" else value
-    elif section in SECTIONS and parameter in schema["properties"][section]["properties"]:
+    elif section in config and section in SECTIONS and parameter in schema["properties"][section]["properties"]:
         config[section] = config[section] | {parameter: value}
     else:
-        known = SECTIONS if section not in SECTIONS else schema["properties"][section]["properties"]
-        prefix = "" if section not in SECTIONS else f"{section}."
+        known = (
+            [name for name in SECTIONS if name in config]
+            if section not in config
+            else schema["properties"][section]["properties"]
+        )
+        prefix = "" if section not in config else f"{section}."
         names = ", ".join([*SHARED, *(f"{prefix}{one}{'' if prefix else '.<parameter>'}" for one in known)])
         raise SweepError(f"{name} is no parameter, but one is needed: choose from {names}")

@@ -19,7 +19,7 @@ from galaxynb.stages import STAGES
 
 #: Activity of each stage, in words.
 DOING = {name: stage.doing for name, stage in STAGES.items()} | {"book": "building the book"}
-_DOING_BY_RULE = {"sweep_page": "drawing the results of a kept sweep"}
+_DOING_BY_RULE = {"sweep_page": "drawing the results of a kept sweep", "remedy": "trying the remedy"}
 _KINDS = {"standin": "stand-in", "real": "real galaxies"}
 _EPOCH = re.compile(r"epoch +(\d+)/(\d+) \S+ ((?: \w+ \S+ )+) (\d+) s")
 _MEASURE = re.compile(r" (\w+) (\S+) ")
@@ -181,6 +181,15 @@ def _evaluation_result(folder):
     return f"accuracy {accuracies}; recovery {recovery['value']:.0%}{interval}"
 
 
+def _remedies_result(folder):
+    remedies = _read(folder / "remedies.json")["remedies"].values()
+    done = [one for one in remedies if not one["failed"]]
+    best = max(done, key=lambda one: one["accuracy"]["noisy"]["value"])
+    failed = f", {len(remedies) - len(done)} failed" if len(remedies) > len(done) else ""
+    accuracy = best["accuracy"]["noisy"]["value"]
+    return f"best of {len(done)}{failed}: {best['title']}, accuracy {accuracy:.1%} on noisy images"
+
+
 def _is_number(value):
     return value is not None and math.isfinite(value)
 
@@ -191,6 +200,7 @@ _RESULTS = {
     "03_classifier": _classifier_result,
     "04_autoencoder": _autoencoder_result,
     "05_evaluation": _evaluation_result,
+    "06_remedies": _remedies_result,
     "book": lambda folder: str(folder / "book" / "index.html"),
 }
 
@@ -353,8 +363,8 @@ class Board:
         self._planned = {
             rule: count for rule, count in jobs.items() if rule != "total" and not is_target(rule) and count
         }
-        # Every study has several jobs of the rule sweep_page, so this rule does not make it a sweep.
-        self._counts = any(count > 1 for rule, count in self._planned.items() if rule != "sweep_page")
+        # Every study has several jobs of some rules, so these do not make it a sweep.
+        self._counts = any(count > 1 for rule, count in self._planned.items() if rule not in _DOING_BY_RULE)
 
     def start(self, number, job):
         """Record that job `number` was started or submitted to a cluster."""

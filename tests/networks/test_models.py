@@ -289,7 +289,7 @@ def test_dilated_layers_see_farther_with_as_many_parameters():
 
     near, far = reach([1]), reach([1, 2, 4])
     deep, deep_and_far = reach([1], depth=6), reach([1, 2, 4], depth=6)
-    assert far[0] == near[0] and deep_and_far[0] == deep[0]
+    assert (far[0], deep_and_far[0]) == (near[0], deep[0])
     assert (near[1], far[1], deep[1], deep_and_far[1]) == (21, 37, 33, 65)
 
 

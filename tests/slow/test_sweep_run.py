@@ -132,7 +132,7 @@ def test_bad_data_cost_their_point_alone_and_are_told(swept, tiny_galaxy10):
     assert {mark: mark.stat().st_mtime_ns for mark in before} == before
     planned = sweep(swept, "DRY_RUN=1")
     assert planned.returncode == 0
-    assert counts(planned.stdout) == dict.fromkeys(SECTIONS, 1)
+    assert counts(planned.stdout) == dict.fromkeys(SECTIONS[:5], 1)
     path.write_text(whole, encoding="utf-8")
     again = sweep(swept)
     assert again.returncode == 0

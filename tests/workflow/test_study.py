@@ -98,6 +98,22 @@ def test_every_stage_leaves_its_results(study):
     assert json.loads((run / "noise.json").read_text())["strength"] == "calibrate"
 
 
+def test_the_remedies_are_compared_without_a_failure(study):
+    run = study.root / SMOKE
+    remedies = json.loads((run / "remedies.json").read_text())["remedies"]
+    assert set(remedies) == {"nothing", "median", "batchnorm-32", "autoencoder"}
+    assert {name: one["failed"] for name, one in remedies.items()} == dict.fromkeys(remedies)
+    predictions = pd.read_parquet(run / "predictions.parquet")
+    assert len(set(predictions.groupby(["remedy", "images"], observed=True).size())) == 1
+    estimates = json.loads((run / "metrics.json").read_text())["estimates"]
+    # The same images, networks and noise as in notebook 05 give the same accuracies.
+    for name, version in {"nothing": "noisy", "autoencoder": "denoised"}.items():
+        assert remedies[name]["accuracy"]["noisy"]["value"] == pytest.approx(estimates[version]["value"])
+    assert remedies["autoencoder"]["recovery"]["value"] == estimates["recovery"]["value"]
+    for figure in ("accuracies", "recalls", "damage", "images"):
+        assert (run / "figures" / f"remedies_{figure}.png").stat().st_size > 10_000
+
+
 def test_the_strength_of_the_noise_follows_from_validation_images_and_from_no_test_image(study):
     """Other test images would give the same strength, and other validation images give other accuracies."""
     run = study.root / SMOKE
@@ -223,8 +239,10 @@ def test_prose_in_the_package_makes_no_stage_again(study):
     [
         ("figures/sweeps", {"sweep_page", "book"}),
         ("data/download", {"data", "book"}),
-        ("results/quality", {"evaluation", "book"}),
-        ("noise", {"noise", "autoencoder", "evaluation", "book"}),
+        ("results/quality", {"evaluation", "remedy", "remedies", "book"}),
+        ("noise", {"noise", "autoencoder", "evaluation", "remedy", "remedies", "book"}),
+        ("remedies/classical", {"remedy", "remedies", "book"}),
+        ("remedies/advice", {"remedies", "book"}),
     ],
 )
 def test_code_makes_those_stages_again_that_use_it(study, module, expected):
@@ -245,7 +263,11 @@ def test_prose_of_notebooks_and_pages_makes_the_book_alone_again(study):
 
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
-    [("n_resamples", "899", {"evaluation"}), ("strength", "0.8", {"noise", "autoencoder", "evaluation"})],
+    [
+        ("n_resamples", "899", {"evaluation"}),
+        ("strength", "0.8", {"noise", "autoencoder", "evaluation", "remedy", "remedies"}),
+        ("n_judged", "5", {"remedy", "remedies"}),
+    ],
 )
 def test_a_parameter_makes_its_stage_and_all_after_it_again(study, key, value, expected):
     edited = planned_after(study, lambda text: re.sub(rf"({key}: )\w+", rf"\g<1>{value}", text), "config/smoke.yaml")

@@ -231,7 +231,7 @@ def test_a_stage_that_makes_the_same_again_leaves_the_later_ones_as_they_are(fin
     finish(finished, "03_classifier")
     assert outdated(finished) == set()
     finish(finished, "03_classifier", text="another")
-    assert outdated(finished) == {"04_autoencoder", "05_evaluation"}
+    assert outdated(finished) == {"04_autoencoder", "05_evaluation", "06_remedies"}
     finish(finished, "01_data", text="another")
     assert outdated(finished) == set(STAGES) - {"01_data"}
 
@@ -239,7 +239,7 @@ def test_a_stage_that_makes_the_same_again_leaves_the_later_ones_as_they_are(fin
 def test_parameters_decide_their_stage_and_all_after_it(finished):
     made = study.Study(profile(noise=profile()["noise"] | {"sigma": 0.2}))
     made.prepare()
-    assert outdated(made) == {"02_noise", "04_autoencoder", "05_evaluation"}
+    assert outdated(made) == {"02_noise", "04_autoencoder", "05_evaluation", "06_remedies"}
     study.Study(profile()).prepare()
     assert outdated(finished) == set()
 
@@ -326,3 +326,64 @@ def test_a_stage_that_fails_leaves_no_stamp_and_its_earlier_results(smoke, monke
     after = files()
     assert after.items() >= before.items()
     assert {path.name for path in after.keys() - before.keys()} == {"02_noise.holder.json"}
+
+
+def test_each_remedy_is_a_job_whose_inputs_decide_it(smoke):
+    names = ("nothing", "median", "batchnorm-32", "autoencoder")
+    assert smoke.rows(smoke.root) == names
+    assert smoke.row_jobs == [(smoke.root, name) for name in names]
+    for name in names:
+        files = smoke.row_files(name, smoke.root)
+        assert all(Path(path).is_file() for path in files)
+        assert f"{smoke.root}/parameters/04_autoencoder.made.json" in files
+        assert smoke.is_outdated(f"remedies/{name}", smoke.root)
+    code = json.loads(Path(smoke.root, "parameters/remedies/median.code.json").read_text())["modules"]
+    assert "galaxynb/remedies/classical.py" in code
+    assert "galaxynb/remedies/judges.py" not in code  # so changing one remedy does not repeat the others
+
+
+def finish_row(made, name, text="{}"):
+    folder = Path(made.root)
+    inputs = content.checksums(made.row_files(name, made.root))
+    for path in (folder / "remedies" / name / "remedy.json", folder / "marks" / "remedies" / name):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    for end, value in (("made", {name: text}), ("ran", inputs)):
+        (folder / "parameters" / "remedies" / f"{name}.{end}.json").write_text(json.dumps(value))
+
+
+def test_remedies_follow_the_study_and_decide_the_comparison(finished):
+    for name in finished.rows(finished.root):
+        finish_row(finished, name)
+    assert outdated(finished) == {"06_remedies"}  # its remedies have results now
+    finish(finished, "06_remedies")
+    assert outdated(finished) == set()
+    finish_row(finished, "median", text='{"another": 1}')
+    assert outdated(finished) == {"06_remedies"}
+    finish(finished, "04_autoencoder", text="another")
+    assert all(finished.is_outdated(f"remedies/{name}", finished.root) for name in finished.rows(finished.root))
+
+
+def test_a_deleted_remedy_takes_its_stamp_back(finished):
+    for name in finished.rows(finished.root):
+        finish_row(finished, name)
+    Path(finished.root, "remedies/median/remedy.json").unlink()
+    finished.take_back_stamps()
+    marks = Path(finished.root, "marks", "remedies")
+    assert {path.name for path in marks.iterdir()} == {"nothing", "batchnorm-32", "autoencoder"}
+
+
+def test_the_users_remedy_is_the_last_row_and_its_file_decides_it(checkout):
+    mine = checkout / "mine.py"
+    mine.write_text("def restore(images): return images")
+    made = study.Study(profile(remedy="mine.py:restore"), cores=2)
+    made.prepare()
+    assert made.rows(made.root)[-1] == "own"
+    finish_row(made, "own")
+    assert not made.is_outdated("remedies/own", made.root)
+    finish_row(made, "median")
+    mine.write_text("def restore(images): return images / 2")
+    assert made.is_outdated("remedies/own", made.root)
+    assert not made.is_outdated("remedies/median", made.root)
+    with pytest.raises(configuration.ConfigurationError, match=r"remedy is 'nowhere\.py:f', .* there is no file"):
+        study.Study(profile(remedy="nowhere.py:f")).prepare()

@@ -20,7 +20,7 @@ import stage
 import sweeps
 import yaml
 from configuration import with_defaults
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from paths import ROOT
 
@@ -61,7 +61,7 @@ def gather(root, found, **settings):
 def test_the_sweeps_that_ship_are_what_their_schema_says_and_have_words_for_their_axes(path):
     sweep, profile = sweeps.read(path, folder=ROOT / "config")
     found = sweeps.points(sweep, profile, SCHEMA)
-    assert len(found) == {"noise": 9, "seeds": 5, "smoke": 2}[path.stem]
+    assert len(found) == {"noise": 9, "remedies": 5, "seeds": 5, "smoke": 2}[path.stem]
     for name in sweep["axes"]:
         assert "." not in parameter_words(name)
         assert parameter_words(name, capital=True)[0].isupper()
@@ -85,7 +85,9 @@ def test_an_axis_of_its_own_name_sets_several_parameters():
     (point,) = points(axes={"stars": [{"value": 7} | {f"noise.{name}": value for name, value in stars.items()}]})
     assert point["axes"] == {"stars": 7}
     # What no axis names is the profile's.
-    assert point["config"] == PROFILE | {"source": "standin", "noise": PROFILE["noise"] | stars}
+    expected = PROFILE | {"source": "standin", "noise": PROFILE["noise"] | stars}
+    del expected["remedies"]  # this sweep ends with the evaluation
+    assert point["config"] == expected
 
 
 @pytest.mark.parametrize(
@@ -138,7 +140,17 @@ def test_a_missing_file_is_told_with_those_there_are():
 def test_noise_levels_share_data_and_classifier_and_nothing_is_made_twice():
     jobs = sweeps.jobs("r", points(axes={"seed": [1, 2], "noise.sigma": [0, 0.1, 0.2]}))
     numbers = {"01_data": 2, "02_noise": 6, "03_classifier": 2, "04_autoencoder": 6, "05_evaluation": 6}
-    assert {stage: len(folders) for stage, folders in jobs.items()} == numbers
+    assert {stage: len(folders) for stage, folders in jobs.items()} == numbers | {"06_remedies": 0}
+
+
+def test_a_sweep_may_go_as_far_as_the_remedies():
+    found = points(axes={"seed": [1, 2], "remedies.n_judged": [0, 5]}, until="remedies")
+    jobs = sweeps.jobs("r", found)
+    assert [len(folders) for folders in jobs.values()] == [2, 2, 2, 2, 2, 4]
+    with pytest.raises(
+        sweeps.SweepError, match=r"remedies\.n_judged is no parameter, .* choose from seed, source, data"
+    ):
+        points(axes={"remedies.n_judged": [0, 5]})
 
 
 @given(st.data())
@@ -258,10 +270,11 @@ def test_what_a_stage_starts_works_as_a_batch():
 def sweep(tmp_path):
     """Return a sweep of four points: one done, one failed, one killed, and one not run."""
     found = points(axes={"noise.sigma": [0, 0.1, 0.2, 0.3]})
-    folders = [{stage: Path(sweeps.folder_of(tmp_path, stage, point["config"])) for stage in STAGES} for point in found]
+    stages = list(STAGES)[:-1]
+    folders = [{stage: Path(sweeps.folder_of(tmp_path, stage, point["config"])) for stage in stages} for point in found]
     for point in folders:
         mark(point, "01_data", "03_classifier")
-    mark(folders[0], *STAGES)
+    mark(folders[0], *stages)
     finish(folders[0]["05_evaluation"])
     for number, text in ((1, notebook(1, 2, error="sigma is -1")), (2, notebook(1, None))):
         log = folders[number]["02_noise"] / "logs" / "02_noise.ipynb"
@@ -289,7 +302,7 @@ def finish(folder):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLURM_JOB_ID", "7")
         data = {"kind": "standin", "sha256": "00", "n_images": 60}
-        for section in SECTIONS:
+        for section in SECTIONS[:-1]:  # up to the evaluation
             write_record(section, folder, parameters={}, seeds={}, data=data, profile="smoke")
 
 
@@ -339,8 +352,9 @@ def test_points_beside_axes_hold_the_profiles_values_and_count_as_axes(tmp_path)
 def test_values_of_several_kinds_are_written_and_a_point_that_cannot_be_read_costs_itself_alone(sweep):
     root, found = sweep[0], points(axes={"noise.sigma": [0], "classifier.jit": ["auto", True]})
     for point in found:
-        folders = {stage: Path(sweeps.folder_of(root, stage, point["config"])) for stage in STAGES}
-        mark(folders, *STAGES)
+        stages = sweeps.stages_of(point["config"])
+        folders = {stage: Path(sweeps.folder_of(root, stage, point["config"])) for stage in stages}
+        mark(folders, *stages)
         finish(folders["05_evaluation"])
     results, told = gather(root, found)
     results.to_parquet(root / "mixed.parquet", index=False)
@@ -447,6 +461,7 @@ def runs(values, **columns):
     return frame.assign(point=[f"p{number}" for number in range(len(frame))])
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=8))
 def test_summary_is_mean_and_standard_deviation_of_the_runs(values):
     row = spread_summary(runs(values), {"accuracy/noisy": "Noisy", "accuracy/other": "Other"}).to_dict("records")

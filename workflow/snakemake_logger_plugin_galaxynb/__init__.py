@@ -99,6 +99,9 @@ class LogHandler(LogHandlerBase):
 
 def _job(record):
     folder = record.wildcards.get("folder", ".")
-    stage = Path(record.output[0]).stem if record.output else record.rule_name
-    log = Path(record.log[0]) if record.log else Path(folder, "logs", f"{stage}.txt")
-    return Job(record.rule_name, stage, folder, log, local=record.local)
+    # Stamp files have the names of the logs. Those of remedies are in folders called remedies.
+    made = Path(record.output[0]) if record.output else Path(folder, "marks", record.rule_name)
+    marks = Path(folder, "marks")
+    name = made.relative_to(marks) if made.is_relative_to(marks) else Path(made.name)
+    log = Path(record.log[0]) if record.log else Path(folder, "logs", name).with_suffix(".txt")
+    return Job(record.rule_name, name.stem, folder, log, local=record.local)

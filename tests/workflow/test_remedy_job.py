@@ -1,0 +1,76 @@
+"""The job of a remedy ends with a row that says what happened, whatever the remedy does."""
+
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+import remedy
+
+
+def started(code, tmp_path):
+    log = tmp_path / "log.txt"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-c", code], stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    return process, log
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch):
+    monkeypatch.setattr(remedy, "_PERIOD", 0.02)
+
+
+def ended(code, tmp_path, *, seconds=60, memory=1e12):
+    process, log = started(code, tmp_path)
+    reason = remedy.stopped(process, seconds=seconds, memory=memory)
+    return reason or remedy.outcome(process, log)
+
+
+def test_a_program_that_succeeds_has_no_reason(tmp_path):
+    assert ended("print('done')", tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("print('first'); print('ValueError: it has NaN'); raise SystemExit(1)", r"ValueError: it has NaN"),
+        ("import os; os._exit(3)", r"it ended with status 3: see .*log\.txt"),
+        ("import os; os.kill(os.getpid(), 9)", r"it was killed \(SIGKILL\), which happens if the machine runs out"),
+        ("import os; os.abort()", r"it was killed \(SIGABRT\)"),
+    ],
+)
+def test_a_program_that_fails_gives_its_last_line_or_its_signal(code, reason, tmp_path):
+    assert pytest.importorskip("re").match(reason, ended(code, tmp_path))
+
+
+def test_a_program_that_takes_too_long_is_stopped_with_its_children(tmp_path):
+    code = (
+        "import subprocess, sys, time; p = subprocess.Popen(['sleep', '60']); print(p.pid, flush=True); time.sleep(60)"
+    )
+    process, log = started(code, tmp_path)
+    while not log.read_text():
+        pass
+    assert remedy.stopped(process, seconds=0.1, memory=1e12).startswith("it took more than 0.00166667 minutes")
+    assert process.returncode == -signal.SIGKILL
+    import psutil
+
+    child = int(log.read_text())
+    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_program_that_takes_too_much_memory_is_stopped(tmp_path):
+    code = "import time; x = bytearray(300_000_000); time.sleep(60)"
+    assert ended(code, tmp_path, memory=200e6) == ("it used more than 0.2 GB of memory, which is 90% of what was free")
+
+
+def test_a_failure_replaces_what_the_remedy_has_written(tmp_path):
+    folder = tmp_path / "own"
+    folder.mkdir()
+    (folder / "predictions.parquet").touch()
+    remedy._write_failure(folder, "own", "ValueError: it has NaN")
+    assert [path.name for path in folder.iterdir()] == ["remedy.json"]
+    facts = json.loads((folder / "remedy.json").read_text())
+    assert (facts["title"], facts["failed"]) == ("Your remedy", "ValueError: it has NaN")
