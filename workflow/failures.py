@@ -79,7 +79,7 @@ def explanation(run, since=0.0, names=None):
     `names` maps paths as notebooks give them, relative to their folder, to paths as the user gave them.
     """
     sentences = []
-    for log in sorted(Path(run, "logs").glob("*")):
+    for log in sorted(path for path in Path(run, "logs").glob("*") if path.is_file()):
         if log.stat().st_mtime < since:
             continue
         if log.suffix == ".ipynb":

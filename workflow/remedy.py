@@ -1,4 +1,4 @@
-"""Try one remedy of notebook 06 as a job: run `try_remedy.py` with the kernel's Python, and keep what becomes of it.
+"""Try one remedy of notebook 06 as a job: run `try_remedy.py`, and keep its results or the reason of its failure.
 
 Usage: python workflow/remedy.py --help
 
@@ -111,6 +111,9 @@ def run(given):
             process = subprocess.Popen(
                 [*map(str, command)], env=env, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
             )
+            # A terminal that closes or `kill` must not leave the training running.
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, lambda *_: sys.exit(1))
             try:
                 free = psutil.virtual_memory().available
                 reason = stopped(process, seconds=60 * parameters["most_minutes"], memory=_MEMORY * free)
@@ -118,11 +121,19 @@ def run(given):
                 os.killpg(process.pid, signal.SIGKILL)
                 raise
         reason = reason or outcome(process, log)
+        if reason is None and not (made / "remedy.json").is_file():
+            reason = f"it ended before it was measured: see {log}"
         if reason:
             _write_failure(made, name, reason)
         facts = json.loads((made / "remedy.json").read_text(encoding="utf-8"))
         commit, dirty = checkout_state()
-        facts |= {"commit": commit, "dirty": dirty, "wall seconds": round(time.monotonic() - began, 1)}
+        settings = {key: value for key, value in parameters.items() if key not in ("name", "profile")}
+        facts |= {
+            "settings": settings,
+            "commit": commit,
+            "dirty": dirty,
+            "wall seconds": round(time.monotonic() - began, 1),
+        }
         write_json(made / "remedy.json", facts)
         with written_aside(place) as temporary:
             shutil.copytree(made, temporary)

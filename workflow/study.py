@@ -88,7 +88,11 @@ class Study:
         self.downloads = config.get("downloads", "downloads")
         self.began = time.time()
         self.remedy = config.get("remedy") or None
-        self.every_remedy = config.get("every_remedy") == "all"
+        self.every_remedy = bool(config.get("every_remedy"))
+        if config.get("every_remedy") not in (None, "", "all"):
+            raise ConfigurationError(
+                f"REMEDIES is {config['every_remedy']}, but all is needed: give it, or leave it out"
+            )
         schema = read_schema(folder)
         if self.sweep:
             self.settings, profile = sweeps.read(self.sweep, folder=folder)
@@ -96,6 +100,10 @@ class Study:
             self.name = self.settings["profile"]
             self.root = f"{self.runs}/sweeps/{Path(self.sweep).stem}"
             self.jobs = sweeps.jobs(self.root, self.points)
+            if not self.jobs[REMEDIES] and (self.remedy or self.every_remedy):
+                raise ConfigurationError(
+                    f"REMEDY or REMEDIES is given, but {self.sweep} ends before the remedies: add `until: remedies`"
+                )
             self.cpus = config.get("cpus", 1) or cores or 1
         else:
             self.name = config.get("profile", "quick")
@@ -292,8 +300,11 @@ class Study:
                 if not all(path.exists() for path in results):
                     Path(folder, "marks", stage).unlink(missing_ok=True)
         for folder, name in self.row_jobs:
-            if not Path(folder, "remedies", name, "remedy.json").exists():
-                Path(folder, "marks", "remedies", name).unlink(missing_ok=True)
+            stamped = Path(folder, "marks", "remedies", name).exists()
+            if stamped and not Path(folder, "remedies", name, "remedy.json").exists():
+                # The comparison, now unfinished, needs all remedies.
+                for mark in (f"remedies/{name}", REMEDIES):
+                    Path(folder, "marks", mark).unlink(missing_ok=True)
         if not all(Path(path).exists() for path in [*self.marks, f"{self.root}/book/index.html"]):
             Path(self.root, "marks", "book").unlink(missing_ok=True)
 
@@ -306,9 +317,11 @@ class Study:
             code = _code_of(f"notebooks/{stage}.ipynb")
             for folder in folders:
                 _write_inputs(f"{folder}/parameters/{stage}", self.parameters(stage, folder), code)
+        modules = {module_of(name) for _, name in self.row_jobs}
+        codes = {one: _code_of(ROW_PROGRAM, CHECKOUT / "galaxynb" / f"{one.replace('.', '/')}.py") for one in modules}
         for folder, name in self.row_jobs:
-            code = _code_of(ROW_PROGRAM, CHECKOUT / "galaxynb" / f"{module_of(name).replace('.', '/')}.py")
-            _write_inputs(f"{folder}/parameters/remedies/{name}", self.row_parameters(name, folder), code)
+            start = f"{folder}/parameters/remedies/{name}"
+            _write_inputs(start, self.row_parameters(name, folder), codes[module_of(name)])
         for folder, settings in self.jobs["01_data"].items():
             if settings["source"] in self.own_data:
                 write_if_changed(f"{folder}/parameters/source.json", _listing(settings["source"]))

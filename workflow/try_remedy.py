@@ -45,6 +45,7 @@ def try_remedy(folder, parameters, out, *, log=print):
     remedy = make_remedy(name, own=parameters.get("own"))
     # Checkpoints belong to a training with these settings, networks and code.
     decides = [training, seed, noise, cache.info, {part: weights_digest(one) for part, one in networks.items()}]
+    decides += [parameters.get("own") and Path(parameters["own"].rpartition(":")[0]).read_text(encoding="utf-8")]
     decides += [keras.backend.backend(), keras.__version__, code_digest(module_of(name))]
     digest = hashlib.sha256(json.dumps(decides, default=dataclasses.asdict).encode()).hexdigest()
     given = Given(
@@ -75,7 +76,7 @@ def main():
     sys.stdout.reconfigure(line_buffering=True)
     try:
         try_remedy(given.folder, parameters, given.out)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         traceback.print_exc()
         print(f"{type(error).__name__}: {one_line(error)}")
         return 1

@@ -1,4 +1,8 @@
-"""Sentences on which remedy to use, made from the numbers alone: a difference counts if McNemar's test finds it."""
+"""Sentences on which remedy to use, made from the numbers alone.
+
+A difference counts if McNemar's test finds it. The best of several remedies is chosen on the same images, so each
+p-value is multiplied by the number of remedies that were compared (Bonferroni).
+"""
 
 from galaxynb.remedies.remedy import LABELS, NOISY, NOTHING, PAIRS
 from galaxynb.remedies.tables import PROBABILITIES, compare_pairs
@@ -41,14 +45,14 @@ def advise(scores, facts, predictions, *, robustness):
     >>> facts = pd.DataFrame({"title": ["Nothing", "Median", "Autoencoder"], "learns from": needs}, index=names)
     >>> robustness = pd.DataFrame({"mce": [1.0, 0.9, 0.8]}, index=names)
     >>> advise(score_remedies(shown), facts, shown, robustness=robustness)["nothing"]
-    'With the trained classifier alone, Median is best (1.00 on noisy images): better than nothing (0.00).'
+    'With nothing to train on, Median is best (1.00 on noisy images): better than nothing (0.00).'
     """
     right = _right(predictions)
     value = scores["noisy"].map(lambda estimate: estimate.value)
     titles, needs = facts["title"], facts["learns from"]
     said = {}
     situations = {
-        "nothing": ("With the trained classifier alone", (NOTHING,)),
+        "nothing": ("With nothing to train on", (NOTHING,)),
         "noisy": ("With unlabelled noisy images", (NOTHING, NOISY)),
         "pairs": ("With clean images, to which noise can be added", (NOTHING, NOISY, PAIRS)),
         "labels": ("With labels too, so that the classifier can be trained again", (NOTHING, NOISY, PAIRS, LABELS)),
@@ -65,7 +69,7 @@ def advise(scores, facts, predictions, *, robustness):
         if best == before:
             said[key] = f"{opening}, {titles[best]} remains the best ({value[best]:.2f} on noisy images)."
             continue
-        how = _compared(right[best], right[before])
+        how = _compared(right[best], right[before], tests=len(candidates))
         said[key] = f"{opening}, {titles[best]} is best ({value[best]:.2f} on noisy images): {how} {than}."
         before = best
     said["all"] = _against_paper(value, right, titles)
@@ -82,7 +86,7 @@ def advise(scores, facts, predictions, *, robustness):
 def _about_stars(facts, titles):
     """Return which remedy removes the injected stars best, and what it does to the sky's own."""
     if "stars left" not in facts or facts["stars left"].isna().all():
-        return "These images have no noise-free truth, so this run cannot tell what becomes of stars and galaxies."
+        return "This run has not measured what becomes of stars: only stand-ins have the noise-free truth for it."
     best = facts["stars left"].astype(float).abs().idxmin()
     left = facts.loc[best, "stars left"]
     text = f"{titles[best]} leaves the least light of the injected stars, {left:.1%} in the median image."
@@ -98,17 +102,19 @@ def _right(predictions):
     return {name: right[(noisy["remedy"] == name).to_numpy()] for name in noisy["remedy"].unique()}
 
 
-def _compared(right, other):
-    """Return "better than", "worse than" or "not measurably different from"."""
-    if compare_pairs(right, other) >= _CLEAR:
+def _compared(right, other, *, tests):
+    """Return "better than", "worse than" or "not measurably different from", for one of several tests."""
+    if tests * compare_pairs(right, other) >= _CLEAR:
         return "not measurably different from"
     return "better than" if right.sum() > other.sum() else "worse than"
 
 
 def _against_paper(value, right, titles):
     """Return how many remedies are measurably better or worse than the paper's autoencoder."""
+    if "autoencoder" not in value:
+        return "The paper's autoencoder failed in this run, so nothing can be compared with it."
     others = [name for name in value.index if name not in ("nothing", "autoencoder")]
-    found = [_compared(right[name], right["autoencoder"]) for name in others]
+    found = [_compared(right[name], right["autoencoder"], tests=len(others)) for name in others]
     better = [titles[name] for name, how in zip(others, found, strict=True) if how == "better than"]
     text = f": {', '.join(better)}" if better else ""
     return (

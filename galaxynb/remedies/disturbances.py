@@ -114,7 +114,7 @@ def _more_stars(images, noise, level, seed, indices):
 
 
 def _brighter_stars(images, noise, level, seed, indices):
-    # The strength multiplies stars and Gaussian noise alike, so sigma falls by what the strength rises.
+    # The strength multiplies stars and Gaussian noise alike. Divide sigma, so that the Gaussian noise stays the same.
     return replace(noise, strength=level * noise.strength, sigma=noise.sigma / level).apply(images, seed, indices)
 
 

@@ -3,6 +3,7 @@
 import importlib.util
 import inspect
 import sys
+import time
 
 from galaxynb.remedies.remedy import LEARNS_FROM, NOTHING, Remedy
 from galaxynb.remedies.rows import OWN, parse_place
@@ -22,9 +23,13 @@ class _Own(Remedy):
     def fit(self, given):
         """Call the ``fit`` of the user's object, if it has one."""
         if hasattr(self._called, "fit"):
+            began = time.perf_counter()
             self._called.fit(given)
+            self.seconds = time.perf_counter() - began
+        self.parameters = getattr(self._called, "parameters", 0)
+        self.chosen = dict(getattr(self._called, "chosen", {}))
         for name in ("restore", "classify"):
-            if hasattr(self._called, name):
+            if getattr(self._called, name, None) is not None:
                 setattr(self, name, getattr(self._called, name))
                 return
         self.restore = self._called
@@ -79,7 +84,7 @@ def load_remedy(text):
     found = getattr(module, name)
     if inspect.isclass(found):
         found = found()
-    if not callable(found) and not any(hasattr(found, method) for method in ("restore", "classify")):
+    if not callable(found) and all(getattr(found, method, None) is None for method in ("restore", "classify")):
         raise ValueError(
             f"{name} of {path} is {type(found).__name__}, but a callable, or an object with restore or classify, is"
             " needed: change it"

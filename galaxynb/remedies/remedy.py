@@ -1,7 +1,7 @@
 """What a remedy is, and what it may learn from.
 
 A remedy either restores noisy images, which the trained classifier then classifies, or it classifies them itself. Each
-states what it may learn from. `Given` holds everything that a remedy can ask for, and refuses what it may not use.
+states what it may learn from. The methods of `Given` give no more than that.
 """
 
 from dataclasses import dataclass, field
@@ -37,6 +37,8 @@ NOTHING, NOISY, PAIRS, LABELS = "nothing", "unlabelled noisy images", "clean-noi
 LEARNS_FROM = (NOTHING, NOISY, PAIRS, LABELS)
 
 _AT_ONCE = 64  # images per batch of a prediction
+
+_SUM = 1e-3  # largest distance of a sum of probabilities from 1
 
 _MOST_CHOSEN_ON = 500  # validation images on which a parameter is chosen
 
@@ -140,6 +142,9 @@ class Given:
     ----------
     learns_from : str
         What the remedy may learn from, one of `LEARNS_FROM`. Methods that give more raise PermissionError.
+    images, labels : ndarray
+        All images (uint8, memory-mapped) and classes. Remedies take them from the methods below, and use only the rows
+        that these return.
     split : galaxynb.data.splits.Split
         Rows for training, validation and test. Remedies use no test images.
     noise : galaxynb.noise.NoiseModel
@@ -245,17 +250,26 @@ def probabilities(remedy, images, *, classifier):
     Raises
     ------
     ValueError
-        If the remedy returns an array of another shape, or one with NaN or infinite values.
+        If the remedy returns an array of another shape, one with NaN or infinite values, or numbers that are no
+        probabilities.
     """
     images = to_float(images) if images.dtype == np.uint8 else images
-    if remedy.classify is not None:
-        return checked(remedy.classify(images), (len(images), 10), "probabilities")
-    return predict(classifier, restored(remedy, images))
+    if remedy.classify is None:
+        return predict(classifier, restored(remedy, images))
+    made = checked(remedy.classify(images.copy()), (len(images), 10), "probabilities")
+    sums = made.sum(axis=1)
+    if made.min(initial=0) < 0 or np.abs(sums - 1).max(initial=0) > _SUM:
+        raise ValueError(
+            f"the remedy returns numbers from {made.min():g} with sums from {sums.min():g} to {sums.max():g}, but"
+            " probabilities with a sum of 1 per image are needed: apply softmax"
+        )
+    return made
 
 
 def restored(remedy, images):
     """Return the images that a fitted remedy restores, clipped to [0, 1], after a check of their shape and values."""
-    return np.clip(checked(remedy.restore(images), images.shape, "images"), 0, 1)
+    # A copy: the remedy may work in place.
+    return np.clip(checked(remedy.restore(images.copy()), images.shape, "images"), 0, 1)
 
 
 def checked(made, shape, what):

@@ -67,6 +67,8 @@ def read_remedies(folder, names):
     ------
     FileNotFoundError
         If a remedy has not been tried.
+    ValueError
+        If the row without a remedy failed.
 
     Examples
     --------
@@ -76,7 +78,10 @@ def read_remedies(folder, names):
     """
     folder, facts, examples = Path(folder), {}, {}
     tables = {"predictions": [], "robustness": []}
-    for name in names or [one for one in (*ROWS, OWN) if (folder / one / "remedy.json").is_file()]:
+    names = names or [one for one in (*ROWS, OWN) if (folder / one / "remedy.json").is_file()]
+    if not names:
+        raise FileNotFoundError(f"{folder} holds no remedies, but their results are needed: run `make book`")
+    for name in names:
         place = folder / name
         if not (place / "remedy.json").is_file():
             raise FileNotFoundError(
@@ -84,6 +89,11 @@ def read_remedies(folder, names):
             )
         facts[name] = json.loads((place / "remedy.json").read_text(encoding="utf-8"))
         if facts[name]["failed"]:
+            if name == "nothing":
+                raise ValueError(
+                    f"the row without a remedy failed ({facts[name]['failed']}), but all others are compared with it:"
+                    f" delete {place} and run `make book` again"
+                )
             continue
         for kind, found in tables.items():
             if (place / f"{kind}.parquet").is_file():
@@ -223,8 +233,7 @@ def verdict_table(facts):
     Returns
     -------
     pandas.DataFrame
-        One row per remedy. Columns that were not measured are left out. The measures of the galaxy that a table has no
-        room for are in ``remedy.json``.
+        One row per remedy. Columns that were not measured are left out.
 
     Examples
     --------
@@ -235,7 +244,7 @@ def verdict_table(facts):
     """
     images = facts[facts["gives"] == "images"]
     table = {"Remedy": images["title"], "PSNR, dB": images["psnr"]}
-    names = {"stars left": "Stars left", "own stars kept": "Own stars kept"}
+    names = {"stars left": "Stars left", "own stars kept": "Own stars kept", "galaxies lost": "Galaxies lost"}
     names |= {"noise frame": "Noise frame", "star frame": "Star frame"}
     table |= {title: images[name] for name, title in names.items() if name in images}
     for title in ("Flux", "Size", "Colour, ln(R/B)", "Concentration", "Asymmetry"):

@@ -1,7 +1,7 @@
-"""Stars as they are: a noise model whose stars are copies of the compact sources in clean images.
+"""A noise model whose stars are copies of the compact sources in clean images.
 
-photutils measures the sources. What the package's noise model draws as blurred disks, this one draws as Gaussians with
-the measured widths, fluxes and colours.
+photutils measures the sources. The model draws stars as Gaussians with the measured widths, fluxes and colours, where
+`galaxynb.noise.NoiseModel` draws blurred disks.
 """
 
 import warnings

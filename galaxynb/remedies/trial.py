@@ -1,4 +1,4 @@
-"""Try one remedy: fit it, classify clean, noisy and otherwise damaged test images, judge its images, take its time.
+"""Try one remedy: fit it, classify clean, noisy and otherwise damaged test images, judge its images, time it.
 
 The results are files in one folder per remedy:
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from galaxynb.files import one_line, write_json, written_aside
+from galaxynb.files import write_json, written_aside
 from galaxynb.images import to_float
 from galaxynb.remedies.disturbances import DISTURBANCES, SEVERITIES, disturb
 from galaxynb.remedies.remedy import LEARNS_FROM, NOISY, Remedy, predict, probabilities, restored
@@ -22,7 +22,7 @@ from galaxynb.remedies.tables import PROBABILITIES
 from galaxynb.remedies.verdict import summarize
 from galaxynb.results.quality import image_quality
 
-__all__ = ["EXAMPLES", "TooSlowError", "Trial", "describe", "failed", "run_trial"]
+__all__ = ["EXAMPLES", "TooSlowError", "Trial", "describe", "run_trial"]
 
 
 #: Number of restored test images to keep as examples.
@@ -71,29 +71,6 @@ def describe(remedy):
         "parameters": int(remedy.parameters),
         "training seconds": None if remedy.seconds is None else round(float(remedy.seconds), 1),
     }
-
-
-def failed(name, error, *, title=None, family="Yours", learns_from="nothing"):
-    """Return the contents of ``remedy.json`` of a remedy that failed: its row says why.
-
-    Parameters
-    ----------
-    name : str
-        Name of the remedy.
-    error : Exception or str
-        What happened.
-    title, family, learns_from : str
-        Facts of the remedy, as far as they are known.
-
-    Examples
-    --------
-    >>> failed("own", ValueError("it has NaN"))["failed"]
-    'ValueError: it has NaN'
-    """
-    reason = error if isinstance(error, str) else f"{type(error).__name__}: {one_line(error)}"
-    unknown = Remedy()
-    unknown.name, unknown.title, unknown.family, unknown.learns_from = name, title or name, family, learns_from
-    return describe(unknown) | {"failed": reason}
 
 
 def run_trial(remedy, given, trial, *, cache, folder, log=print):
@@ -187,14 +164,18 @@ def _write_examples(images, path):
 
 def _adapt(remedy, given, images):
     """Let a remedy that may learn from unlabelled noisy images adapt to images of the validation set."""
-    if LEARNS_FROM.index(given.learns_from) >= LEARNS_FROM.index(NOISY):
+    if _may_adapt(given):
         remedy.adapt(images)
+
+
+def _may_adapt(given):
+    return LEARNS_FROM.index(given.learns_from) >= LEARNS_FROM.index(NOISY)
 
 
 def _robustness(remedy, given, trial, cache, log):
     """Return the predicted class for each kind and severity of damage and each of the first test images."""
     test, validation = given.split.test[: trial.n_robust], given.split.validation[:_ADAPTED_ON]
-    adapts = type(remedy).adapt is not Remedy.adapt
+    adapts = type(remedy).adapt is not Remedy.adapt and _may_adapt(given)
     tables = []
     for kind in DISTURBANCES:
         log(f"damage: {DISTURBANCES[kind].title.lower()}")

@@ -59,7 +59,8 @@ def injected_light(noise, side, *, seed, indices):
 def stars_left(restored, truth, light):
     """Return the share of the injected stars' light that is left in each image.
 
-    The share is the slope of a regression: of what the image has more than the truth, on the injected light. It is 1 if
+    The share is the slope of a regression through the origin: of what the image has more than the truth, on the
+    injected light. It is 1 if
     all light is left, 0 if none is, and negative if more than the star is taken away.
 
     Parameters
@@ -81,8 +82,8 @@ def stars_left(restored, truth, light):
     """
     axes = (1, 2, 3)
     total = (light**2).sum(axis=axes, dtype=float)
-    # Subtract the mean difference: a sky that is too bright everywhere is no star.
-    excess = (restored - truth) - np.median(restored - truth, axis=axes, keepdims=True)
+    # Subtract the median of each band: a sky that is too bright everywhere is no star.
+    excess = (restored - truth) - np.median(restored - truth, axis=(1, 2), keepdims=True)
     with np.errstate(invalid="ignore"):
         return (excess * light).sum(axis=axes, dtype=float) / np.where(total > 0, total, np.nan)
 
@@ -99,7 +100,7 @@ def own_stars_kept(restored, clean, truth, *, light, noise):
     light : ndarray of float, shape (N, H, H, 3)
         Light of the injected stars. Stars of the sky that it touches are left out.
     noise : galaxynb.noise.NoiseModel
-        Noise of the study: stars that drown in it are left out too.
+        Noise of the study. Stars fainter than 5 of its standard deviations are left out too.
 
     Returns
     -------

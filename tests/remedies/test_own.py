@@ -49,6 +49,21 @@ class Mine:
     assert remedy.classify(np.zeros((2, 4, 4, 3)))[0, 0] == 7
 
 
+def test_a_subclass_of_remedy_may_classify(tmp_path):
+    text = """
+import numpy as np
+from galaxynb.remedies.remedy import Remedy
+
+class Mine(Remedy):
+    def classify(self, images):
+        return np.full((len(images), 10), 0.1)
+"""
+    remedy = load_remedy(f"{write(tmp_path, text)}:Mine")
+    remedy.fit(sample_given(remedy.learns_from))
+    assert remedy.restore is None
+    assert remedy.classify(np.zeros((2, 4, 4, 3))).shape == (2, 10)
+
+
 def test_a_class_gets_no_more_than_it_says(tmp_path):
     text = "class Mine:\n    def fit(self, given): given.pairs()\n    def restore(self, images): return images\n"
     remedy = load_remedy(f"{write(tmp_path, text)}:Mine")
@@ -71,7 +86,7 @@ def test_a_file_may_import_another_beside_it(tmp_path):
         ("import nowhere_to_be_found", "f", "cannot be imported"),
         ("", "f", r"mine\.py defines no f, but the remedy needs it"),
         ("f = 3", "f", r"f of .*mine\.py is int, but a callable"),
-        ("class F:\n    learns_from = 'magic'\n    restore = None", "F", "learns_from of F is 'magic', but one of"),
+        ("class F:\n    learns_from = 'magic'\n    restore = print", "F", "learns_from of F is 'magic', but one of"),
     ],
 )
 def test_a_file_without_a_remedy_is_told(tmp_path, text, name, message):

@@ -70,6 +70,12 @@ def test_wrong_probabilities_are_refused():
         probabilities(Returns(np.zeros((3, 9)), classes=True), sample_images()[0][:3], classifier=None)
 
 
+@pytest.mark.parametrize("made", [np.full((3, 10), -0.1), np.full((3, 10), 0.2), np.eye(10)[:3] * 2 - 0.1])
+def test_numbers_that_are_no_probabilities_are_refused(made):
+    with pytest.raises(ValueError, match="but probabilities with a sum of 1 per image are needed: apply softmax"):
+        probabilities(Returns(made, classes=True), sample_images()[0][:3], classifier=None)
+
+
 def test_restored_images_are_clipped_before_they_are_classified():
     images = sample_images()[0][:4]
     white = probabilities(Returns(np.ones(images.shape)), images, classifier=sample_classifier())

@@ -145,12 +145,12 @@ def test_advice_follows_the_numbers():
     table = predictions(SAMPLE)
     said = advise(score_remedies(table, n_resamples=99), facts(), table, robustness=ROBUST)
     assert said["nothing"] == (
-        "With the trained classifier alone, Median is best (0.25 on noisy images): worse than nothing (0.30)."
+        "With nothing to train on, Median is best (0.25 on noisy images): worse than nothing (0.30)."
     )
     assert said["noisy"] == "With unlabelled noisy images, this run tried no further remedy."
     assert "Unet is best (0.73 on noisy images): better than" in said["pairs"]
     assert said["labels"].endswith("this run tried no further remedy.")
-    assert said["stars"].startswith("These images have no noise-free truth")
+    assert said["stars"].startswith("This run has not measured")
     assert said["all"].startswith("Of 2 other remedies, 1 are measurably better than the paper's autoencoder (0.60)")
     assert said["all"].endswith(": Unet; 1 are worse.")
 

@@ -92,6 +92,15 @@ def test_a_missing_remedy_is_named(results):
         read_remedies(results, ["nothing", "unet"])
 
 
+def test_nothing_can_be_compared_if_the_row_without_a_remedy_failed(tmp_path):
+    (tmp_path / "nothing").mkdir()
+    (tmp_path / "nothing" / "remedy.json").write_text('{"title": "Nothing", "failed": "it was killed"}')
+    with pytest.raises(ValueError, match=r"without a remedy failed \(it was killed\), but all others"):
+        read_remedies(tmp_path, [])
+    with pytest.raises(FileNotFoundError, match="holds no remedies, but their results are needed"):
+        read_remedies(tmp_path / "elsewhere", [])
+
+
 class Broken(Remedy):
     name, title, family = "own", "Mine", "Yours"
 
@@ -123,6 +132,17 @@ def test_a_slow_remedy_is_stopped(tmp_path):
 
     with pytest.raises(TooSlowError, match=r"it takes \d+ ms per image, but at most 2 ms are allowed"):
         tried(Broken(slow), tmp_path, trial=Trial(n_robust=1, n_judged=0, most_ms=2))
+
+
+def test_a_remedy_may_work_in_place(tmp_path):
+    def darken(images):
+        images *= np.float32(0.9)
+        return images
+
+    for name, restore in {"in place": darken, "in a copy": lambda images: images * np.float32(0.9)}.items():
+        tried(Broken(restore), tmp_path / name)
+    one, other = (pd.read_parquet(tmp_path / name / "predictions.parquet") for name in ("in place", "in a copy"))
+    pd.testing.assert_frame_equal(one, other)
 
 
 def test_without_truth_there_is_no_verdict(tmp_path):

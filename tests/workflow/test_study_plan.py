@@ -329,7 +329,7 @@ def test_a_stage_that_fails_leaves_no_stamp_and_its_earlier_results(smoke, monke
 
 
 def test_each_remedy_is_a_job_whose_inputs_decide_it(smoke):
-    names = ("nothing", "median", "batchnorm-32", "autoencoder")
+    names = ("nothing", "median", "autoencoder")
     assert smoke.rows(smoke.root) == names
     assert smoke.row_jobs == [(smoke.root, name) for name in names]
     for name in names:
@@ -370,7 +370,8 @@ def test_a_deleted_remedy_takes_its_stamp_back(finished):
     Path(finished.root, "remedies/median/remedy.json").unlink()
     finished.take_back_stamps()
     marks = Path(finished.root, "marks", "remedies")
-    assert {path.name for path in marks.iterdir()} == {"nothing", "batchnorm-32", "autoencoder"}
+    assert {path.name for path in marks.iterdir()} == {"nothing", "autoencoder"}
+    assert not (marks.parent / "06_remedies").exists()
 
 
 def test_the_users_remedy_is_the_last_row_and_its_file_decides_it(checkout):
