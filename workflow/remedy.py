@@ -49,9 +49,9 @@ def stopped(process, *, seconds, memory):
     process : subprocess.Popen
         A process that leads its own group, which is killed as a whole.
     seconds : float
-        Longest time.
+        Time limit.
     memory : float
-        Most bytes of memory.
+        Memory limit in bytes.
     """
     began = time.monotonic()
     while process.poll() is None:
@@ -82,7 +82,7 @@ def outcome(process, log):
         return None
     if process.returncode < 0:
         name = signal.Signals(-process.returncode).name
-        return f"it was killed ({name}), which happens if the machine runs out of memory: see {log}"
+        return f"it was killed ({name}), perhaps because the machine ran out of memory: see {log}"
     return last_line(log) or f"it ended with status {process.returncode}: see {log}"
 
 
@@ -148,7 +148,7 @@ def _write_failure(folder, name, reason):
     """Write the result of a remedy that failed, in place of what it has written."""
     shutil.rmtree(folder)
     folder.mkdir()
-    # The remedy may have failed on being imported, so what it is may be unknown.
+    # Use only the name: if the import failed, the title and the family are unknown.
     known = {"title": "Your remedy" if name == "own" else name}
     facts = {"name": name, "family": "Yours" if name == "own" else "", "learns from": "", "failed": reason} | known
     write_json(folder / "remedy.json", facts)

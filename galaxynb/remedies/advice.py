@@ -44,8 +44,8 @@ def advise(scores, facts, predictions, *, robustness):
     >>> needs = ["nothing", "nothing", "clean-noisy pairs"]
     >>> facts = pd.DataFrame({"title": ["Nothing", "Median", "Autoencoder"], "learns from": needs}, index=names)
     >>> robustness = pd.DataFrame({"mce": [1.0, 0.9, 0.8]}, index=names)
-    >>> advise(score_remedies(shown), facts, shown, robustness=robustness)["nothing"]
-    'With nothing to train on, Median is best (1.00 on noisy images): better than nothing (0.00).'
+    >>> print(advise(score_remedies(shown), facts, shown, robustness=robustness)["nothing"][:66])
+    With nothing to train on, the best remedy is Median (accuracy 1.00
     """
     right = _right(predictions)
     value = scores["noisy"].map(lambda estimate: estimate.value)
@@ -70,13 +70,14 @@ def advise(scores, facts, predictions, *, robustness):
             said[key] = f"{opening}, {titles[best]} remains the best ({value[best]:.2f} on noisy images)."
             continue
         how = _compared(right[best], right[before], tests=len(candidates))
-        said[key] = f"{opening}, {titles[best]} is best ({value[best]:.2f} on noisy images): {how} {than}."
+        found = f"{opening}, the best remedy is {titles[best]} (accuracy {value[best]:.2f} on noisy images)."
+        said[key] = f"{found} It is {how} {than}."
         before = best
     said["all"] = _against_paper(value, right, titles)
     error = robustness["mce"].drop("nothing")
     said["robust"] = (
-        f"Under damage that no remedy was trained on, {titles[error.idxmin()]} makes the fewest errors: "
-        f"{error.min():.2f} times those without a remedy, as a mean over the kinds of damage. "
+        f"Under other kinds of damage, {titles[error.idxmin()]} makes the fewest errors: on average "
+        f"{error.min():.2f} times as many as the classifier without a remedy. "
         f"{(error < 1).sum()} of {len(error)} remedies make fewer errors than no remedy."
     )
     said["stars"] = _about_stars(facts.drop("nothing"), titles)
@@ -89,9 +90,9 @@ def _about_stars(facts, titles):
         return "This run has not measured what becomes of stars: only stand-ins have the noise-free truth for it."
     best = facts["stars left"].astype(float).abs().idxmin()
     left = facts.loc[best, "stars left"]
-    text = f"{titles[best]} leaves the least light of the injected stars, {left:.1%} in the median image."
+    text = f"{titles[best]} removes the injected stars best: the median image keeps {left:.1%} of their light."
     if "own stars kept" in facts and facts["own stars kept"].notna().any():
-        text += f" It keeps {facts.loc[best, 'own stars kept']:.0%} of the clear stars that belong to the sky."
+        text += f" It keeps {facts.loc[best, 'own stars kept']:.0%} of the field stars above 5 sigma."
     return text
 
 
@@ -124,4 +125,4 @@ def _against_paper(value, right, titles):
 
 
 def _name(titles, name):
-    return "nothing" if name == "nothing" else titles[name]
+    return "no remedy" if name == "nothing" else titles[name]

@@ -96,8 +96,8 @@ class Wavelet(_Filter):
 class StarRemoval(_Filter):
     """Detection of stars by photutils' DAOStarFinder, and filling of their disks by OpenCV's inpainting.
 
-    Detections near the centre belong to the galaxy and are kept. Stars of the sky itself are removed like injected
-    ones, because nothing tells them apart.
+    Detections near the centre belong to the galaxy and are kept. Field stars are removed like injected ones,
+    because the two cannot be distinguished.
     """
 
     name, title = "star-removal", "Star removal, inpainting"

@@ -125,7 +125,7 @@ def _poisson(image, photons, rng):
 
 @_each("correlated")
 def _correlated(image, sigma, rng):
-    # White noise, smoothed over about a beam of 64-px images, is scaled back to its standard deviation.
+    # Smooth white noise with a Gaussian about as wide as the PSF, then rescale it to the standard deviation sigma.
     width = 1.2 * len(image) / 64
     field = cv2.GaussianBlur(rng.standard_normal(image.shape, np.float32), (0, 0), width)
     return image + sigma * field / field.std()

@@ -15,7 +15,7 @@ __all__ = ["BothTrained", "FinetunedOnRestored", "HalfNoisy", "TrainedOnNoisy"]
 class _Judge(Remedy):
     """A classifier trained on noisy images."""
 
-    family, learns_from = "Train the judge", LABELS
+    family, learns_from = "Retrained classifier", LABELS
     #: Share of the training images that get noise.
     noisy_share = 1.0
     #: Whether images pass through the autoencoder first, in training and in use.
@@ -62,7 +62,7 @@ class _Judge(Remedy):
 
 
 class TrainedOnNoisy(_Judge):
-    """A classifier trained from its first weights on noisy images only."""
+    """A classifier trained from scratch on noisy images only."""
 
     name, title = "noisy-classifier", "Trained on noisy"
 
@@ -72,7 +72,7 @@ class TrainedOnNoisy(_Judge):
 
 
 class HalfNoisy(_Judge):
-    """A classifier trained from its first weights on images of which half are noisy."""
+    """A classifier trained from scratch on images of which half are noisy."""
 
     name, title, noisy_share = "half-noisy-classifier", "Trained on half noisy", 0.5
 
@@ -95,7 +95,7 @@ class FinetunedOnRestored(_Judge):
 
 
 class BothTrained(_Judge):
-    """A classifier trained from its first weights on images of which half are noisy, all denoised."""
+    """A classifier trained from scratch on images of which half are noisy, all denoised."""
 
     name, title = "denoised-classifier", "Trained on half noisy, denoised"
     noisy_share, behind_autoencoder = 0.5, True

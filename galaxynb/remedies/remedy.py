@@ -113,7 +113,7 @@ class Training:
     restorer_rate : float
         Adam's first learning rate for these networks, > 0. It decays to 0 along a cosine, as all rates here do.
     classifier_epochs : int
-        Epochs of each classifier that is trained from its first weights, >= 1.
+        Epochs of each classifier that is trained from scratch, >= 1.
     finetune_epochs : int
         Epochs of each classifier that starts from trained weights, >= 1.
     classifier_batch_size : int
@@ -188,7 +188,7 @@ class Given:
         """Raise PermissionError unless the remedy may learn from `what`, one of `LEARNS_FROM`."""
         if LEARNS_FROM.index(self.learns_from) < LEARNS_FROM.index(what):
             raise PermissionError(
-                f"learns_from is {self.learns_from!r}, but {what!r} is needed for what the remedy asks: change it"
+                f"learns_from is {self.learns_from!r}, but {what!r} is needed for this method: change learns_from"
             )
 
     def noisy_images(self, number):
@@ -214,7 +214,7 @@ class Given:
         return self.noise.apply(self.images[rows], self.seed, rows), self.labels[rows]
 
     def best(self, candidates, restore):
-        """Return the candidate whose restored validation images are classified best; the first of several.
+        """Return the candidate whose restored validation images are classified best, or the first if several tie.
 
         Parameters
         ----------

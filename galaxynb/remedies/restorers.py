@@ -47,7 +47,7 @@ class Autoencoder(_Network):
 class UNet(_Network):
     """A residual U-Net, trained on clean-noisy pairs with the mean absolute error."""
 
-    name, title, family = "unet", "Residual U-Net", "Better restorers"
+    name, title, family = "unet", "Residual U-Net", "Other networks"
     _build = staticmethod(build_unet)
 
     def fit(self, given):
@@ -67,11 +67,11 @@ class NAFNet(UNet):
 class Noise2Noise(_Network):
     """The U-Net without clean targets: input and target are the same galaxy with independent noise.
 
-    The mean absolute error has its minimum at the median over the noise of the target. A star covers a given pixel in
-    a minority of the draws, so the median is close to the clean pixel; the mean would contain the stars' mean light.
+    The prediction that minimizes the mean absolute error is the median of the noisy targets. A star covers a given
+    pixel in fewer than half of them, so the median is close to the clean pixel. The mean would include starlight.
     """
 
-    name, title, family, learns_from = "noise2noise", "U-Net, Noise2Noise", "Better restorers", NOISY
+    name, title, family, learns_from = "noise2noise", "U-Net, Noise2Noise", "Other networks", NOISY
 
     def fit(self, given):
         """Train the network on pairs of noisy images."""
@@ -100,7 +100,7 @@ class FeatureUNet(_Network):
     with this loss; the first part trains on pixels only, because each step through the classifier takes much longer.
     """
 
-    name, title, family = "unet-features", "U-Net, classifier's features", "Better restorers"
+    name, title, family = "unet-features", "U-Net, classifier's features", "Other networks"
 
     def fit(self, given):
         """Train the network on pixels, then on pixels and features."""
@@ -146,7 +146,7 @@ class CatalogueStars(_Network):
     training then adds stars drawn from this catalogue, as the paper suggests. The tests have the paper's noise.
     """
 
-    name, title, family = "catalogue-stars", "Autoencoder, catalogue stars", "Stars as they are"
+    name, title, family = "catalogue-stars", "Autoencoder, catalogue stars", "Realistic stars"
 
     def fit(self, given):
         """Measure stars, then train the network on them."""

@@ -244,7 +244,7 @@ def verdict_table(facts):
     """
     images = facts[facts["gives"] == "images"]
     table = {"Remedy": images["title"], "PSNR, dB": images["psnr"]}
-    names = {"stars left": "Stars left", "own stars kept": "Own stars kept", "galaxies lost": "Galaxies lost"}
+    names = {"stars left": "Stars left", "own stars kept": "Field stars kept", "galaxies lost": "Galaxies lost"}
     names |= {"noise frame": "Noise frame", "star frame": "Star frame"}
     table |= {title: images[name] for name, title in names.items() if name in images}
     for title in ("Flux", "Size", "Colour, ln(R/B)", "Concentration", "Asymmetry"):

@@ -112,7 +112,7 @@ def measure_stars(images, rows, *, like):
     images : ndarray of uint8, shape (N, H, H, 3)
         Clean images.
     rows : array_like of int, shape (M,)
-        Rows to search, at most 400 of them.
+        Rows to search. Only the first 400 are used.
     like : galaxynb.noise.NoiseModel
         See `CatalogueNoise`.
 
@@ -146,5 +146,7 @@ def measure_stars(images, rows, *, like):
                 fluxes.append(flux)
                 widths.append(width)
     if not widths:
-        raise ValueError(f"{len(rows)} images hold no clear star, but one is needed: use the default stars")
+        raise ValueError(
+            f"{min(len(rows), _MOST_MEASURED)} images hold no clear star, but one is needed: leave out catalogue-stars"
+        )
     return CatalogueNoise(fluxes=np.array(fluxes), widths=np.array(widths), like=like)

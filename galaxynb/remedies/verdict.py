@@ -59,9 +59,9 @@ def injected_light(noise, side, *, seed, indices):
 def stars_left(restored, truth, light):
     """Return the share of the injected stars' light that is left in each image.
 
-    The share is the slope of a regression through the origin: of what the image has more than the truth, on the
-    injected light. It is 1 if
-    all light is left, 0 if none is, and negative if more than the star is taken away.
+    The share is the slope of a linear regression through the origin, which fits the residual (restored minus truth) as
+    a multiple of the injected light. It is 1 if all light is left, 0 if none is, and negative if the remedy removes too
+    much.
 
     Parameters
     ----------
