@@ -76,7 +76,7 @@ def settings(given, **more):
     Therefore all values are encoded as one text without quotation marks, which `study.Study` decodes.
     """
     values = {"kernel": given["KERNEL"], "runs": given["RUNS"], "cpus": given["CPUS"], **more}
-    values |= {"remedy": given.get("REMEDY", ""), "every_remedy": given.get("REMEDIES", "")}
+    values |= {"remedy": given.get("REMEDY"), "every_remedy": given.get("REMEDIES")}
     kept = {name: value for name, value in values.items() if value}
     return ["--config", f"make={quote(json.dumps(kept), safe='')}"]
 

@@ -5,12 +5,11 @@ import numpy as np
 
 from galaxynb.images import to_float, turn
 from galaxynb.networks.autoencoder import build_autoencoder
-from galaxynb.networks.batches import DenoisingBatches
 from galaxynb.networks.restorers import build_nafnet, build_unet
 from galaxynb.networks.training import Phase
 from galaxynb.remedies.remedy import NOISY, PAIRS, Remedy, predict
 from galaxynb.remedies.stars import measure_stars
-from galaxynb.remedies.training import CustomBatches, fit_phases, restorer_phase
+from galaxynb.remedies.training import CustomBatches, custom_phase, fit_phases, restorer_phase
 
 __all__ = ["Autoencoder", "CatalogueStars", "FeatureUNet", "NAFNet", "Noise2Noise", "UNet"]
 
@@ -28,6 +27,11 @@ class _Network(Remedy):
     def restore(self, images):
         """Return restored images: ndarray of float32, shape (N, H, H, 3)."""
         return predict(self._network, images)
+
+    def _train(self, given, model, phase):
+        """Train a network on one phase, and keep it."""
+        options = {"loss": "mean_absolute_error", "rate": given.training.restorer_rate}
+        self._keep(*fit_phases(given, model, [phase], **options))
 
     def _keep(self, network, seconds):
         self._network, self.seconds, self.parameters = network, seconds, network.count_params()
@@ -54,7 +58,7 @@ class UNet(_Network):
         """Train the network."""
         model = self._build(given.side, seed=given.seed, precision=given.execution.precision)
         phase = restorer_phase(given, "noisy", epochs=given.training.restorer_epochs, noise=given.noise)
-        self._keep(*fit_phases(given, model, [phase], loss="mean_absolute_error", rate=given.training.restorer_rate))
+        self._train(given, model, phase)
 
 
 class NAFNet(UNet):
@@ -83,14 +87,8 @@ class Noise2Noise(_Network):
             # Each epoch takes two of the epochs of the noise: one for the inputs, one for the targets.
             return tuple(noise.apply(turned, seed, rows, epoch=2 * epoch + half) for half in (0, 1))
 
-        size = given.training.restorer_batch_size
-        training = CustomBatches(pair, given.split.train, batch_size=size, seed=seed)
-        validation = DenoisingBatches(
-            images, given.split.validation, batch_size=64, seed=seed, noise=noise, training=False
-        )
-        phase = Phase("noisy", given.training.restorer_epochs, training, validation=validation)
         model = build_unet(given.side, seed=seed, precision=given.execution.precision)
-        self._keep(*fit_phases(given, model, [phase], loss="mean_absolute_error", rate=given.training.restorer_rate))
+        self._train(given, model, custom_phase(given, pair))
 
 
 class FeatureUNet(_Network):
@@ -115,20 +113,19 @@ class FeatureUNet(_Network):
         frozen.set_weights(given.classifier.get_weights())
         features = keras.Model(frozen.input, frozen.layers[-2].output, name="features")
         features.trainable = False
-        wanted = predict(features, to_float(given.images[np.sort(given.split.train)]))
+        ordered = np.sort(given.split.train)
+        wanted = predict(features, to_float(given.images[ordered]))
         # The scale is the weight of the features, relative to their scatter over the images.
         scale = _FEATURE_WEIGHT / (float(wanted.std()) or 1.0)
-        place = {row: number for number, row in enumerate(np.sort(given.split.train).tolist())}
         restored = unet(unet.input)
         seen = keras.layers.Rescaling(scale, name="scaled")(features(restored))
         both = keras.Model(unet.input, {"pixels": restored, "seen": seen})
         images, noise, seed = given.pairs()[0], given.noise, given.seed
 
         def triple(rows, _, epoch):
-            numbers = [place[row] for row in rows.tolist()]
             raw = images[rows]
             noisy = noise.apply(raw, seed, rows, epoch=pixels + epoch)
-            return noisy, {"pixels": to_float(raw), "seen": wanted[numbers] * scale}
+            return noisy, {"pixels": to_float(raw), "seen": wanted[np.searchsorted(ordered, rows)] * scale}
 
         batches = CustomBatches(triple, given.split.train, batch_size=training.restorer_batch_size, seed=seed)
         few = CustomBatches(triple, given.split.train[:64], batch_size=64, seed=seed)
@@ -153,16 +150,11 @@ class CatalogueStars(_Network):
         images, rows = given.pairs()
         noise = measure_stars(images, rows, like=given.noise)
         self.chosen = {"stars measured": len(noise.fluxes), "median FWHM, px": round(noise.median_fwhm, 2)}
-        seed, training = given.seed, given.training
+        seed = given.seed
 
         def pair(rows, orientations, epoch):
             turned = turn(images[rows], orientations)
             return noise.apply(turned, seed, rows, epoch=epoch), to_float(turned)
 
-        batches = CustomBatches(pair, rows, batch_size=training.restorer_batch_size, seed=seed)
-        validation = DenoisingBatches(
-            images, given.split.validation, batch_size=64, seed=seed, noise=given.noise, training=False
-        )
-        phase = Phase("noisy", training.restorer_epochs, batches, validation=validation)
         model = build_autoencoder(given.side, depth=6, seed=seed, precision=given.execution.precision)
-        self._keep(*fit_phases(given, model, [phase], loss="mean_absolute_error", rate=training.restorer_rate))
+        self._train(given, model, custom_phase(given, pair))

@@ -10,6 +10,7 @@ import pandas as pd
 from galaxynb.files import written_aside
 from galaxynb.remedies.rows import OWN, ROWS
 from galaxynb.remedies.tables import robustness_table
+from galaxynb.remedies.verdict import GALAXY
 
 __all__ = [
     "Remedies",
@@ -247,7 +248,7 @@ def verdict_table(facts):
     names = {"stars left": "Stars left", "own stars kept": "Field stars kept", "galaxies lost": "Galaxies lost"}
     names |= {"noise frame": "Noise frame", "star frame": "Star frame"}
     table |= {title: images[name] for name, title in names.items() if name in images}
-    for title in ("Flux", "Size", "Colour, ln(R/B)", "Concentration", "Asymmetry"):
+    for title, _ in GALAXY.values():
         if f"{title}, bias" in images:
             bias, scatter = images[f"{title}, bias"].astype(float), images[f"{title}, scatter"].astype(float)
             table[title] = [f"{b:+.3f} ± {s:.3f}" for b, s in zip(bias, scatter, strict=True)]

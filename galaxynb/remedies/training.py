@@ -5,11 +5,11 @@ import time
 from pathlib import Path
 
 from galaxynb.networks.autoencoder import denoiser_phase
-from galaxynb.networks.batches import ShuffledBatches
+from galaxynb.networks.batches import DenoisingBatches, ShuffledBatches
 from galaxynb.networks.models import compile_model, in_float32
-from galaxynb.networks.training import fit
+from galaxynb.networks.training import Phase, fit
 
-__all__ = ["CustomBatches", "fit_phases", "restorer_phase"]
+__all__ = ["CustomBatches", "custom_phase", "fit_phases", "restorer_phase"]
 
 
 class CustomBatches(ShuffledBatches):
@@ -53,6 +53,28 @@ def restorer_phase(given, name, *, epochs, noise):
     images, _ = given.pairs()
     how = {"batch_size": given.training.restorer_batch_size, "seed": given.seed, "execution": given.execution}
     return denoiser_phase(name, images, given.split, epochs=epochs, noise=noise, augment=True, **how)
+
+
+def custom_phase(given, make):
+    """Return a phase whose batches a function makes. Its validation images have the study's noise.
+
+    Parameters
+    ----------
+    given : galaxynb.remedies.remedy.Given
+        What the remedy may use.
+    make : callable
+        As for `CustomBatches`.
+
+    Returns
+    -------
+    galaxynb.networks.training.Phase
+        Its name is "noisy".
+    """
+    training, rows = given.training, given.split
+    batches = CustomBatches(make, rows.train, batch_size=training.restorer_batch_size, seed=given.seed)
+    how = {"batch_size": 64, "seed": given.seed, "noise": given.noise, "training": False}
+    validation = DenoisingBatches(given.images, rows.validation, **how)
+    return Phase("noisy", training.restorer_epochs, batches, validation=validation)
 
 
 def fit_phases(given, model, phases, *, loss, rate, metrics=(), label=""):

@@ -1,4 +1,4 @@
-"""A remedy of the user's own is scored like the others, and its faults are told in a sentence."""
+"""A remedy of the user's own is scored like the others, and each of its faults ends in an error of one sentence."""
 
 import numpy as np
 import pytest
