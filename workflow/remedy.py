@@ -22,10 +22,11 @@ import yaml
 from content import checksums, write_if_changed
 from environment import environment
 from failures import last_line
-from stage import link, may_use_gpu, wait_for_holder, work_as_a_batch
+from stage import add_job_arguments, link, may_use_gpu, wait_for_holder, work_as_a_batch
 
 from galaxynb.files import write_json, written_aside
 from galaxynb.provenance import checkout_state
+from galaxynb.remedies.rows import OWN
 
 PROGRAM = Path(__file__).with_name("try_remedy.py")
 #: Share of the machine's free memory that a remedy may use, and seconds between two looks at it.
@@ -149,21 +150,14 @@ def _write_failure(folder, name, reason):
     shutil.rmtree(folder)
     folder.mkdir()
     # Use only the name: if the import failed, the title and the family are unknown.
-    known = {"title": "Your remedy" if name == "own" else name}
-    facts = {"name": name, "family": "Yours" if name == "own" else "", "learns from": "", "failed": reason} | known
-    write_json(folder / "remedy.json", facts)
+    write_json(folder / "remedy.json", {"title": "Your remedy" if name == OWN else name, "failed": reason})
 
 
 def arguments(texts=None):
     """Return the arguments of the command line."""
     parser = argparse.ArgumentParser(description="Try one remedy in the folder of its run, from the checkout.")
     parser.add_argument("--name", required=True, help="name of the remedy")
-    parser.add_argument("--folder", required=True, help="folder of the run, or of the stage in a sweep")
-    parser.add_argument("--mark", required=True, help="stamp file to write")
-    parser.add_argument("--kernel", required=True, help="name of the Jupyter kernel whose Python runs the remedy")
-    parser.add_argument("--threads", required=True, type=int, help="cores that the remedy may use")
-    parser.add_argument("--files", nargs="*", default=[], help="files that decide the results")
-    parser.add_argument("--needed", nargs="*", default=[], help="folders of the stages whose results it reads")
+    add_job_arguments(parser)
     return parser.parse_args(texts)
 
 

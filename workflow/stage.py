@@ -171,18 +171,23 @@ def _copy(path, target):
         shutil.copyfile(path, temporary)
 
 
+def add_job_arguments(parser):
+    """Add the arguments that the job of a stage and that of a remedy share."""
+    parser.add_argument("--folder", required=True, help="folder of the run, or the stage's own folder in a sweep")
+    parser.add_argument("--mark", required=True, help="stamp file to write")
+    parser.add_argument("--kernel", required=True, help="name of the Jupyter kernel")
+    parser.add_argument("--threads", required=True, type=int, help="cores that the job may use")
+    parser.add_argument("--files", nargs="*", default=[], help="files that decide the results")
+    parser.add_argument("--needed", nargs="*", default=[], help="folders of the stages whose results it reads")
+
+
 def arguments(texts=None):
     """Return the arguments of the command line."""
     parser = argparse.ArgumentParser(description="Run one stage of a study in its folder, from the checkout.")
     parser.add_argument("--notebook", required=True, help="notebook of the stage, such as notebooks/01_data.ipynb")
-    parser.add_argument("--folder", required=True, help="folder of the run, or the stage's own folder in a sweep")
-    parser.add_argument("--mark", required=True, help="stamp file to write: a copy of the stage's record")
-    parser.add_argument("--kernel", required=True, help="name of the Jupyter kernel")
-    parser.add_argument("--threads", required=True, type=int, help="cores that the notebook may use")
+    add_job_arguments(parser)
     parser.add_argument("--began", required=True, help="file whose modification time is the start of the workflow")
     parser.add_argument("--attempt", default=1, type=int, help="number of this attempt, counted from 1")
-    parser.add_argument("--files", nargs="*", default=[], help="files that decide the results of the stage")
-    parser.add_argument("--needed", nargs="*", default=[], help="folders of the stages whose results it reads")
     return parser.parse_args(texts)
 
 

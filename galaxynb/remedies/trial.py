@@ -117,7 +117,7 @@ def run_trial(remedy, given, trial, *, cache, folder, log=print):
         if cache.truth is not None and trial.n_judged:
             rows = test[: trial.n_judged]
             log(f"measuring stars and galaxies in {len(rows)} images")
-            versions = {"clean": cache.images[rows], "truth": cache.truth[rows]}
+            versions = {"restored": images[: len(rows)], "clean": cache.images[rows], "truth": cache.truth[rows]}
             about = {"noise": noise, "seed": seed, "indices": rows}
             found["verdict"] = summarize(lambda some: restored(remedy, some), **versions, **about)
     else:

@@ -173,13 +173,15 @@ def empty_frames(noise, side, *, seed):
     }
 
 
-def summarize(restore, *, clean, truth, noise, seed, indices):
+def summarize(restore, *, restored, clean, truth, noise, seed, indices):
     """Return the astronomer's verdict on a remedy.
 
     Parameters
     ----------
     restore : callable
         Maps noisy images to restored ones: ndarray of float32 in [0, 1].
+    restored : ndarray of float32, shape (N, H, H, 3)
+        Restored test images.
     clean, truth : ndarray of uint8, shape (N, H, H, 3)
         Test images and their noise-free versions.
     noise : galaxynb.noise.NoiseModel
@@ -200,8 +202,6 @@ def summarize(restore, *, clean, truth, noise, seed, indices):
         ``noise frame`` and ``star frame`` are the root mean square of the restored empty frames about their sky, in
         counts of 255. The measures of own stars and of galaxies are None for images under 64 px.
     """
-    noisy = noise.apply(clean, seed, indices)
-    restored = restore(noisy)
     light = injected_light(noise, clean.shape[1], seed=seed, indices=indices)
     found = {"stars left": _median(stars_left(restored, to_float(truth), light))}
     frames = {name: restore(frame) for name, frame in empty_frames(noise, clean.shape[1], seed=seed).items()}

@@ -33,6 +33,7 @@ def scene():
 
 
 CLEAN, TRUTH = scene()
+NOISY = NOISE.apply(CLEAN, 3, ROWS)
 ABOUT = {"clean": CLEAN, "truth": TRUTH, "noise": NOISE, "seed": 3, "indices": ROWS}
 
 
@@ -101,11 +102,11 @@ def test_empty_frames_hold_noise_or_stars_on_a_flat_sky():
 
 
 def test_the_verdict_on_leaving_the_image_and_on_a_flat_one():
-    nothing = summarize(lambda images: images, **ABOUT)
+    nothing = summarize(lambda images: images, restored=NOISY, **ABOUT)
     assert nothing["stars left"] == pytest.approx(1, abs=0.1)
     assert nothing["noise frame"] == pytest.approx(255 * NOISE.sigma, rel=0.05)
     assert nothing["own stars"] > 0
-    flat = summarize(lambda images: np.full_like(images, 33 / 255), **ABOUT)
+    flat = summarize(lambda images: np.full_like(images, 33 / 255), restored=np.full_like(NOISY, 33 / 255), **ABOUT)
     assert flat["stars left"] == pytest.approx(0, abs=0.1)
     assert flat["noise frame"] == flat["star frame"] == 0
     assert flat["own stars kept"] == 0
@@ -116,5 +117,5 @@ def test_the_verdict_on_leaving_the_image_and_on_a_flat_one():
 
 def test_small_images_have_no_measures_of_sources():
     small = {"clean": CLEAN[:, 16:48, 16:48], "truth": TRUTH[:, 16:48, 16:48]}
-    found = summarize(lambda images: images, **(ABOUT | small))
+    found = summarize(lambda images: images, restored=NOISY[:, 16:48, 16:48], **(ABOUT | small))
     assert {*found} == {"stars left", "noise frame", "star frame"}
