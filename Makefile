@@ -45,6 +45,7 @@ MOVED := $(shell test "$$(cat '$(VENV)/ready' 2>/dev/null)" = "$$(pwd -P)" || ec
 
 help: ## list the targets
 	@echo "make TARGET [PROFILE=quick|half|paper|smoke] [DATA=standin|galaxy10|PATH] [KERNEL=galaxynb] [CORES=all] [REMEDY=FILE.py:NAME] [REMEDIES=all]"
+	@echo "  REMEDY adds a remedy of your own to notebook 06; REMEDIES=all tries all remedies (slow)"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 book: profile $(VENV)/ready ## set up, run the study, render the book and print its path (DRY_RUN=1 only lists the jobs)
