@@ -41,7 +41,7 @@ MOVED := $(shell test "$$(cat '$(VENV)/ready' 2>/dev/null)" = "$$(pwd -P)" || ec
 .DEFAULT_GOAL := help
 # Arguments are checked before the environment is made, and Snakemake and pytest use the cores themselves.
 .NOTPARALLEL:
-.PHONY: help book profile sweep-file test test-all test-slow check-reference test-slurm lab kernel reference committed reference-sky reference-ranges reference-run reference-sweeps reference-bench bench sweep lint lock unlock clean moved
+.PHONY: help book profile sweep-file test test-all test-slow check-reference test-slurm lab kernel reference committed reference-sky reference-ranges reference-run reference-sweeps reference-networks reference-remedies reference-bench bench sweep lint lock unlock clean moved
 
 help: ## list the targets
 	@echo "make TARGET [PROFILE=quick|half|paper|smoke] [DATA=standin|galaxy10|PATH] [KERNEL=galaxynb] [CORES=all] [REMEDY=FILE.py:NAME] [REMEDIES=all]"
@@ -115,6 +115,13 @@ reference-sweeps: committed $(VENV)/ready ## run the sweeps seeds and noise (hou
 	@for name in seeds noise; do \
 		$(MAKE) --no-print-directory sweep SWEEP=config/sweeps/$$name.yaml; \
 		$(KEEP) "$$RUNS/sweeps/$$name" book/reference/sweeps/$$name || exit; done
+
+reference-networks: committed $(VENV)/ready ## keep the two networks of a finished run of PROFILE=half in book/reference/networks/
+	@$(RUN) workflow/reference/pack.py "$$RUNS/half-standin" book/reference/networks
+
+reference-remedies: committed $(VENV)/ready ## try all remedies on the kept networks (hours; REAL=FOLDER for real images) and keep the results
+	@PROFILE=half DATA=standin $(RUN) book -- all_data
+	@$(RUN) workflow/reference/remedies.py "$$RUNS/half-standin" book/reference/remedies --work "$$RUNS/remedies" $(if $(REAL),--real "$(REAL)")
 
 reference-bench: committed $(VENV)/ready ## run all benchmarks (an hour) and keep them in book/reference/benchmarks/
 	@set -e; $(RUN) benchmarks/bench.py --out "$$RUNS/benchmarks/parts"; \

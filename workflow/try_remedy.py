@@ -14,11 +14,13 @@ import traceback
 from pathlib import Path
 
 import keras
+import numpy as np
 import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from galaxynb.compute import choose_execution
 from galaxynb.data.cache import open_cache
+from galaxynb.data.catalog import load_catalog
 from galaxynb.data.splits import paper_split
 from galaxynb.files import one_line
 from galaxynb.fingerprints import code_digest
@@ -27,10 +29,14 @@ from galaxynb.networks.models import load_model, weights_digest
 from galaxynb.remedies.remedy import Given, Training
 from galaxynb.remedies.rows import make_remedy, module_of
 from galaxynb.remedies.trial import Trial, run_trial
+from galaxynb.standin.measure import shrink
 
 
-def try_remedy(folder, parameters, out, *, log=print):
-    """Fit and measure the remedy that `parameters` names on the run in `folder`; write the results to `out`."""
+def try_remedy(folder, parameters, out, *, real=None, log=print):
+    """Fit and measure the remedy that `parameters` names on the run in `folder`; write the results to `out`.
+
+    With `real`, the images and classes that `galaxynb.remedies.trial.run_trial` takes, it is tried on them too.
+    """
     folder, out = Path(folder), Path(out)
     cache = open_cache(folder / "data" / "cache")
     noise = read_calibration(folder / "calibrated_noise.json").noise
@@ -62,7 +68,13 @@ def try_remedy(folder, parameters, out, *, log=print):
         digest=digest,
         log=log,
     )
-    return run_trial(remedy, given, trial, cache=cache, folder=out, log=log)
+    return run_trial(remedy, given, trial, cache=cache, folder=out, real=real, log=log)
+
+
+def real_images(path, side):
+    """Return all images of a data source, shrunk to a side in pixels, and their classes."""
+    catalog = load_catalog(path)
+    return shrink(catalog.take(np.arange(catalog.n_images)), side), catalog.labels
 
 
 def main():
@@ -70,12 +82,14 @@ def main():
     parser = argparse.ArgumentParser(description="Fit and measure one remedy.")
     for name in ("folder", "parameters", "out"):
         parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--real", help="images of the sky to classify too: a folder, or any other data source")
     given = parser.parse_args()
     parameters = yaml.safe_load(Path(given.parameters).read_text(encoding="utf-8"))
     # Show each line at once: the log tells how far a long training is.
     sys.stdout.reconfigure(line_buffering=True)
     try:
-        try_remedy(given.folder, parameters, given.out)
+        real = given.real and real_images(given.real, open_cache(Path(given.folder, "data", "cache")).image_size)
+        try_remedy(given.folder, parameters, given.out, real=real)
     except (Exception, SystemExit) as error:
         traceback.print_exc()
         print(f"{type(error).__name__}: {one_line(error)}")

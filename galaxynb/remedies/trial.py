@@ -6,6 +6,7 @@ remedy.json          what the remedy is, its cost, its image quality, the astron
 predictions.parquet  the probabilities for each clean and each noisy test image
 robustness.parquet   the predicted class for each damaged test image
 examples.npz         the first restored test images, if the remedy restores images
+real.parquet         the probabilities for clean and noisy images of the sky, if there are any
 """
 
 import time
@@ -73,8 +74,8 @@ def describe(remedy):
     }
 
 
-def run_trial(remedy, given, trial, *, cache, folder, log=print):
-    """Fit a remedy, measure it, and write the four files to a folder.
+def run_trial(remedy, given, trial, *, cache, folder, real=None, log=print):
+    """Fit a remedy, measure it, and write the files to a folder.
 
     Parameters
     ----------
@@ -88,6 +89,9 @@ def run_trial(remedy, given, trial, *, cache, folder, log=print):
         Images, labels and truth.
     folder : pathlib.Path
         Folder for the files.
+    real : tuple of ndarray, or None
+        Images of the sky that no part of the study has seen (uint8, shape (N, H, H, 3), of the study's side), and
+        their classes. A remedy that may learn from unlabelled images adapts to them before it classifies them.
     log : callable
         Takes a line of text.
 
@@ -128,6 +132,9 @@ def run_trial(remedy, given, trial, *, cache, folder, log=print):
     table = [_rows(remedy.name, images, test, cache.labels[test], values) for images, values in answers.items()]
     _write(pd.concat(table, ignore_index=True), folder / "predictions.parquet")
     _write(damaged, folder / "robustness.parquet")
+    if real is not None:
+        log(f"classifying {len(real[0])} images of the sky")
+        _write(_on_real(remedy, given, *real), folder / "real.parquet")
     write_json(folder / "remedy.json", found | {"failed": None})
     return found
 
@@ -189,6 +196,18 @@ def _robustness(remedy, given, trial, cache, log):
             row = {"remedy": remedy.name, "kind": kind, "severity": severity, "row": test}
             tables.append(pd.DataFrame(row | {"label": cache.labels[test], "predicted": predicted}))
     return _small(pd.concat(tables, ignore_index=True))
+
+
+def _on_real(remedy, given, images, labels):
+    """Return the predictions for images of the sky, clean and with the noise of the study."""
+    rows = np.arange(len(images))
+    versions = {"clean": to_float(images), "noisy": given.noise.apply(images, given.seed, rows)}
+    tables = []
+    for name, version in versions.items():
+        _adapt(remedy, given, version)
+        values = probabilities(remedy, version, classifier=given.classifier)
+        tables.append(_rows(remedy.name, name, rows, labels, values))
+    return pd.concat(tables, ignore_index=True)
 
 
 def _rows(name, images, test, labels, values):

@@ -23,10 +23,10 @@ def cache(*, truth=True):
     return SimpleNamespace(images=images, labels=labels, truth=images if truth else None, image_size=32)
 
 
-def tried(remedy, folder, *, trial=TRIAL, truth=True):
+def tried(remedy, folder, *, trial=TRIAL, truth=True, **more):
     folder.mkdir(parents=True, exist_ok=True)
     given = sample_given(remedy.learns_from)
-    return run_trial(remedy, given, trial, cache=cache(truth=truth), folder=folder, log=lambda line: None)
+    return run_trial(remedy, given, trial, cache=cache(truth=truth), folder=folder, log=lambda line: None, **more)
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +51,19 @@ def test_the_predictions_are_those_of_the_classifier(results):
         assert part["label"].tolist() == given.labels[test].tolist()
         expected = given.classifier.predict(version, verbose=0)
         np.testing.assert_allclose(part[list(PROBABILITIES)], expected, atol=1e-5)
+
+
+def test_images_of_the_sky_are_classified_clean_and_noisy(tmp_path):
+    images, labels = (part[:6] for part in sample_images())
+    tried(make_remedy("nothing"), tmp_path, real=(images, labels))
+    table = pd.read_parquet(tmp_path / "real.parquet")
+    rows = np.arange(6)
+    for name, version in {"clean": to_float(images), "noisy": NOISE.apply(images, SEED, rows)}.items():
+        part = table[table["images"] == name]
+        assert part["label"].tolist() == labels.tolist()
+        expected = sample_given().classifier.predict(version, verbose=0)
+        np.testing.assert_allclose(part[list(PROBABILITIES)], expected, atol=1e-5)
+    assert score_remedies(table, n_resamples=9).index.tolist() == ["nothing"]
 
 
 def test_every_kind_of_damage_is_classified_for_the_first_test_images(results):

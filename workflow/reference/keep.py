@@ -105,8 +105,8 @@ def sentences(metrics, records, histories):
     return [textwrap.fill(text, _COLUMNS) for text in (ran, " ".join(verdict))]
 
 
-def keep(run, out):
-    """Copy the small results of `run` to `out`, in place of earlier ones.
+def committed_records(run):
+    """Return the records of a finished run.
 
     Raises
     ------
@@ -115,16 +115,28 @@ def keep(run, out):
     FileNotFoundError
         If the run is not finished.
     """
-    run = Path(run)
     if not (run / "metrics.json").is_file():
         raise FileNotFoundError(f"{run} holds no finished run, but one is needed: run `make book`")
-    metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     records = load_records(run)
     changed = [stage for stage, record in records.items() if record["dirty"] is not False]
     if changed:
         raise ValueError(
             f"{run}: {', '.join(changed)} ran with uncommitted changes, but a commit is needed: commit and run again"
         )
+    return records
+
+
+def keep(run, out):
+    """Copy the small results of `run` to `out`, in place of earlier ones.
+
+    Raises
+    ------
+    ValueError, FileNotFoundError
+        As for `committed_records`.
+    """
+    run = Path(run)
+    records = committed_records(run)
+    metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     with written_aside(out) as temporary:
         temporary.mkdir()
         for name in TABLES:

@@ -1,0 +1,121 @@
+"""The programs that keep networks, and try all remedies on them, keep what belongs together."""
+
+import importlib
+import json
+
+import numpy as np
+import pytest
+import yaml
+
+from galaxynb.data.cache import prepare_cache
+from galaxynb.files import write_json
+from galaxynb.networks.autoencoder import build_autoencoder
+from galaxynb.networks.models import save_model
+from galaxynb.noise import NoiseModel
+
+FAKE = """
+import argparse, json, pathlib, sys, yaml
+parser = argparse.ArgumentParser()
+for name in ("folder", "parameters", "out", "real"):
+    parser.add_argument(f"--{name}")
+given = parser.parse_args()
+asked = yaml.safe_load(pathlib.Path(given.parameters).read_text())
+if asked["name"] == "bad":
+    sys.exit("ValueError: it is bad")
+made = pathlib.Path(given.out)
+(made / "remedy.json").write_text(json.dumps({"title": asked["name"], "real": given.real, "failed": None}))
+(made / "predictions.parquet").write_text("predictions")
+(made / "other.txt").write_text("not kept")
+"""
+
+
+@pytest.fixture
+def program(tmp_path, monkeypatch):
+    program = importlib.import_module("remedies")
+    (tmp_path / "fake.py").write_text(FAKE)
+    monkeypatch.setattr(program, "PROGRAM", tmp_path / "fake.py")
+    return program
+
+
+@pytest.fixture
+def run(tmp_path, tiny_galaxy10):
+    """Return the folder of a run with images, and with networks that need no training."""
+    folder = tmp_path / "run"
+    path = tiny_galaxy10(tmp_path / "some.h5", n=60, size=32, standin="galaxynb 0, seed 1")
+    prepare_cache(path, folder / "data" / "cache", image_size=32, progress=False)
+    for name in ("classifier", "autoencoder"):
+        save_model(build_autoencoder(32, filters=(4,), width=4, depth=1), folder / "models" / f"{name}.keras")
+    found = {"clean accuracy": 0.7, "noisy accuracy": 0.3, "target accuracy": 0.3, "calibrated": True, "reached": True}
+    noise = {"calibration": found | {"strength": 1.0}, "evaluations": {"strength": [], "accuracy": []}}
+    NoiseModel().write(folder / "calibrated_noise.json")
+    path = folder / "calibrated_noise.json"
+    write_json(path, json.loads(path.read_text()) | noise)
+    write_json(folder / "metrics.json", {"estimates": {"clean": {"value": 0.7, "low": 0.6, "high": 0.8}}})
+    return folder
+
+
+@pytest.fixture
+def records(monkeypatch):
+    """Give all runs the records of committed code."""
+    one = {"parameters": {"run_dir": "x", "epochs": 3}, "commit": "c" * 40, "profile": "tiny", "seeds": {"seed": 1}}
+    made = {name: one | {"dirty": False} for name in ("data", "classifier", "autoencoder")}
+    monkeypatch.setattr(importlib.import_module("keep"), "load_records", lambda _: made)
+    return made
+
+
+def test_packed_networks_have_a_card_that_is_true_of_them(run, records, tmp_path):
+    out = tmp_path / "networks"
+    importlib.import_module("pack").pack(run, out)
+    card = json.loads((out / "card.json").read_text())
+    assert card["profile"] == "tiny"
+    assert card["data"]["n_images"] == 60
+    for name, about in card["networks"].items():
+        path = out / "models" / f"{name}.keras"
+        assert about["bytes"] == path.stat().st_size
+        assert about["largest change"] < 1e-3
+        assert about["settings"] == {"epochs": 3}
+    assert NoiseModel.read(out / "calibrated_noise.json") == NoiseModel()
+
+
+def test_networks_of_uncommitted_code_are_not_kept(run, records, tmp_path):
+    records["classifier"]["dirty"] = True
+    with pytest.raises(ValueError, match="classifier ran with uncommitted changes"):
+        importlib.import_module("pack").pack(run, tmp_path / "networks")
+    assert not (tmp_path / "networks").exists()
+
+
+def test_a_remedy_is_tried_on_the_images_that_the_networks_learned_from(run, program, tmp_path):
+    networks = run  # the layout is the same
+    info = json.loads((run / "data" / "cache" / "cache.json").read_text())
+    write_json(networks / "card.json", {"data": info, "profile": "tiny", "seed": 1, "networks": {}})
+    program.prepare(run, networks, tmp_path / "work")
+    assert (tmp_path / "work" / "models" / "classifier.keras").is_file()
+    program.prepare(run, networks, tmp_path / "work")
+    write_json(networks / "card.json", {"data": info | {"sha256": "0"}, "profile": "tiny", "seed": 1})
+    with pytest.raises(ValueError, match=r"the images of .* are not those of .*: run the profile tiny with seed 1"):
+        program.prepare(run, networks, tmp_path / "work")
+
+
+def test_each_remedy_is_kept_once_with_what_made_it(program, tmp_path):
+    settings, about = {"seed": 3, "n_judged": 4}, {"networks": {"classifier": "a"}, "commit": "c", "dirty": False}
+    out, work = tmp_path / "rows" / "median", tmp_path / "work"
+    work.mkdir()
+    assert not program.kept(out, settings, about["networks"])
+    program.try_row("median", work, settings, out=out, real="sky", about=about)
+    facts = json.loads((out / "remedy.json").read_text())
+    assert (facts["title"], facts["real"], facts["settings"], facts["commit"]) == ("median", "sky", settings, "c")
+    assert {path.name for path in out.iterdir()} == {"remedy.json", "predictions.parquet"}
+    assert yaml.safe_load((work / "parameters" / "median.yaml").read_text()) == {"name": "median"} | settings
+    assert program.kept(out, settings, about["networks"])
+    assert not program.kept(out, settings | {"seed": 4}, about["networks"])
+    assert not program.kept(out, settings, {"classifier": "b"})
+    with pytest.raises(RuntimeError, match="the remedy bad failed: ValueError: it is bad"):
+        program.try_row("bad", work, settings, out=tmp_path / "rows" / "bad", real=None, about=about)
+    assert not (tmp_path / "rows" / "bad").exists()
+
+
+def test_images_of_the_sky_are_shrunk_to_the_side_of_the_study(tmp_path, tiny_galaxy10):
+    images, labels = importlib.import_module("try_remedy").real_images(tiny_galaxy10(tmp_path / "sky.h5", n=10), 32)
+    assert images.shape == (10, 32, 32, 3)
+    assert images.dtype == np.uint8
+    assert labels.tolist() == list(range(10))

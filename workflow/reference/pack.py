@@ -1,0 +1,88 @@
+"""Keep the two networks of a finished run in small files, with a card that describes them.
+
+Usage: python workflow/reference/pack.py runs/half-standin book/reference/networks
+
+The folder has the layout of a run: models/ and calibrated_noise.json. card.json holds what the networks were trained
+on, their accuracies, the checksums of their files, and how far their predictions are from those of the original
+networks, on all test images.
+"""
+
+import argparse
+import hashlib
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+from keep import committed_records
+
+from galaxynb.data.cache import open_cache
+from galaxynb.data.splits import paper_split
+from galaxynb.files import write_json, written_aside
+from galaxynb.networks.calibration import read_calibration
+from galaxynb.networks.models import load_model
+from galaxynb.networks.packing import pack_model
+
+#: Largest difference that the packing may make, in probabilities and in pixel values from 0 to 1.
+LARGEST = 1e-3
+#: The networks, with the notebook that made each and the type in which its kernels are kept.
+NETWORKS = {"classifier": ("03_classifier", np.float16), "autoencoder": ("04_autoencoder", np.float32)}
+
+
+def pack(run, out):
+    """Pack the networks of the run in the folder `run` into the folder `out`, in place of earlier ones.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If the run is not finished, ran with uncommitted changes, or the packing changes a prediction too much.
+    """
+    run, out = Path(run), Path(out)
+    records = committed_records(run)
+    cache = open_cache(run / "data" / "cache")
+    rows = paper_split(cache.labels).test
+    noisy = read_calibration(run / "calibrated_noise.json").noise.apply(cache.images[rows], 0, rows)
+    with written_aside(out) as temporary:
+        (temporary / "models").mkdir(parents=True)
+        networks = {}
+        for name, (notebook, kernels) in NETWORKS.items():
+            model = load_model(run / "models" / f"{name}.keras", made_by=f"notebooks/{notebook}.ipynb")
+            path = temporary / "models" / f"{name}.keras"
+            pack_model(model, path, kernels=kernels)
+            packed = load_model(path, made_by="this program")
+            before, after = (one.predict(noisy, batch_size=64, verbose=0) for one in (model, packed))
+            change = float(np.abs(before - after).max())
+            if change > LARGEST:
+                raise ValueError(
+                    f"packing changes a prediction of the {name} by {change:.2g}, but {LARGEST:g} is allowed"
+                )
+            networks[name] = {
+                "bytes": path.stat().st_size,
+                "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+                "largest change": change,
+                "parameters": model.count_params(),
+                "settings": {key: value for key, value in records[name]["parameters"].items() if key != "run_dir"},
+                "commit": records[name]["commit"],
+            }
+        shutil.copy(run / "calibrated_noise.json", temporary)
+        metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+        card = {
+            "networks": networks,
+            "profile": records["data"]["profile"],
+            "data": cache.info,
+            "seed": records["data"]["seeds"],
+            "estimates": metrics["estimates"],
+        }
+        write_json(temporary / "card.json", card)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("run", help="folder of a finished run, such as runs/half-standin")
+    parser.add_argument("out", help="folder of the packed networks, such as book/reference/networks")
+    given = parser.parse_args()
+    try:
+        pack(given.run, given.out)
+    except (FileNotFoundError, ValueError) as error:
+        sys.exit(str(error))

@@ -1,0 +1,162 @@
+"""Try every remedy on the networks that are kept with the book, and keep the results.
+
+Usage: python workflow/reference/remedies.py runs/half-standin book/reference/remedies --real ../real_images
+
+The run gives only the images. `make book PROFILE=half SNAKEMAKE_ARGS=all_data` makes just these. Each finished remedy
+is kept at once in OUT/rows, so an interrupted call goes on with the next one. The trainings take hours on a CPU. At the
+end, notebook 06 makes the tables and figures from all rows.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pandas as pd
+import papermill
+import yaml
+from configuration import read_profile, read_schema, with_defaults
+from environment import CHECKOUT, environment
+from failures import last_line
+
+from galaxynb.data.cache import open_cache
+from galaxynb.files import save_table, write_json, written_aside
+from galaxynb.provenance import checkout_state, device_text, load_records
+from galaxynb.remedies.results import accuracy_table, facts_table, read_remedies
+from galaxynb.remedies.rows import ROWS, chosen_rows
+from galaxynb.remedies.tables import score_remedies
+
+PROGRAM = CHECKOUT / "workflow" / "try_remedy.py"
+NOTEBOOK = CHECKOUT / "notebooks" / "06_remedies.ipynb"
+TABLES = ("overview", "accuracies", "verdict")
+FIGURES = ("accuracies", "recalls", "damage", "images")
+#: Files of a row. Only remedies that restore images have examples, and only trials on real images have `real`.
+FILES = ("remedy.json", "predictions.parquet", "robustness.parquet", "real.parquet", "examples.npz")
+
+
+def prepare(run, networks, work):
+    """Make a folder in the layout of a run, of the run's images and the kept networks.
+
+    Raises
+    ------
+    ValueError
+        If the networks were trained on other images.
+    """
+    card = json.loads((networks / "card.json").read_text(encoding="utf-8"))
+    cache = open_cache(run / "data" / "cache")
+    if cache.info["sha256"] != card["data"]["sha256"] or cache.image_size != card["data"]["image_size"]:
+        raise ValueError(
+            f"the images of {run} are not those of {networks}, but the same are needed: run the profile"
+            f" {card['profile']} with seed {card['seed']}"
+        )
+    work.mkdir(parents=True, exist_ok=True)
+    for name, origin in {
+        "data": run / "data",
+        "models": networks / "models",
+        "calibrated_noise.json": networks / "calibrated_noise.json",
+    }.items():
+        (work / name).unlink(missing_ok=True)
+        (work / name).symlink_to(origin.resolve())
+    return card
+
+
+def try_row(name, work, settings, *, out, real, about):
+    """Try one remedy in a process of its own, and keep its results in the folder `out`.
+
+    Raises
+    ------
+    RuntimeError
+        If the remedy fails.
+    """
+    parameters = work / "parameters" / f"{name}.yaml"
+    parameters.parent.mkdir(exist_ok=True)
+    parameters.write_text(yaml.safe_dump({"name": name} | settings), encoding="utf-8")
+    log = work / "logs" / f"{name}.txt"
+    log.parent.mkdir(exist_ok=True)
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="galaxynb-") as made, log.open("w", encoding="utf-8") as output:
+        command = [sys.executable, PROGRAM, "--folder", work, "--parameters", parameters, "--out", made]
+        command += ["--real", real] if real else []
+        done = subprocess.run([*map(str, command)], env=environment(), stdout=output, stderr=output, check=False)
+        if done.returncode:
+            raise RuntimeError(f"the remedy {name} failed: {last_line(log)} (see {log})")
+        facts = json.loads(Path(made, "remedy.json").read_text(encoding="utf-8"))
+        facts |= about | {"settings": settings, "wall seconds": round(time.monotonic() - began)}
+        write_json(Path(made, "remedy.json"), facts)
+        with written_aside(out) as temporary:
+            temporary.mkdir()
+            for file in FILES:
+                if (found := Path(made, file)).is_file():
+                    shutil.copy(found, temporary)
+
+
+def kept(folder, settings, networks):
+    """Return whether a folder holds the results of a remedy with these settings and networks."""
+    path = folder / "remedy.json"
+    if not path.is_file():
+        return False
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    return facts["settings"] == settings and facts["networks"] == networks
+
+
+def write_page(work, out, *, profile, seed):
+    """Make the tables and figures of all rows with notebook 06, and keep them."""
+    names = [name for name in ROWS if (out / "rows" / name / "remedy.json").is_file()]
+    (work / "remedies").unlink(missing_ok=True)
+    (work / "remedies").symlink_to((out / "rows").resolve())
+    given = {"run_dir": str(work.resolve()), "profile": profile, "seed": seed, "remedies": names}
+    papermill.execute_notebook(
+        str(NOTEBOOK), str(work / "06_remedies.ipynb"), parameters=given, cwd=str(NOTEBOOK.parent), progress_bar=False
+    )
+    for name in TABLES:
+        shutil.copy(work / "tables" / f"remedies_{name}.csv", out / f"{name}.csv")
+    for name in FIGURES:
+        shutil.copy(work / "figures" / f"remedies_{name}.png", out / f"{name}.png")
+    made = json.loads((work / "remedies.json").read_text(encoding="utf-8"))
+    write_json(out / "remedies.json", made)
+    record = load_records(work)["remedies"]
+    write_json(out / "record.json", {"device": device_text(record["device"]), "versions": record["versions"]})
+    found = read_remedies(out / "rows", names)
+    real = [out / "rows" / name / "real.parquet" for name in names]
+    if all(path.is_file() for path in real):
+        answers = pd.concat([pd.read_parquet(path).astype({"remedy": str, "images": str}) for path in real])
+        table = accuracy_table(score_remedies(answers, seed=seed), facts_table(found.facts))
+        save_table(table, out / "real", decimals=4)
+
+
+def main(arguments=None):
+    """Run the program."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("run", type=Path, help="folder of a run with the images, such as runs/half-standin")
+    parser.add_argument("out", type=Path, help="folder of the kept results, such as book/reference/remedies")
+    parser.add_argument("--networks", type=Path, default=CHECKOUT / "book" / "reference" / "networks")
+    parser.add_argument("--real", help="images of the sky to classify too: a folder, or any other data source")
+    parser.add_argument("--work", type=Path, default=Path("runs/remedies"), help="folder for checkpoints and logs")
+    parser.add_argument("--only", help="names of remedies, separated by commas")
+    given = parser.parse_args(arguments)
+    card = prepare(given.run, given.networks, given.work)
+    config = CHECKOUT / "config"
+    profile = with_defaults(read_profile(card["profile"], config), read_schema(config))
+    settings = {key: value for key, value in profile["remedies"].items() if key != "rows"} | {"seed": profile["seed"]}
+    networks = {name: one["sha256"] for name, one in card["networks"].items()}
+    wanted = chosen_rows(given.only.split(",")) if given.only else chosen_rows("all")
+    for number, name in enumerate(wanted, 1):
+        place = given.out / "rows" / name
+        if kept(place, settings, networks):
+            continue
+        print(f"remedy {number} of {len(wanted)}: {name}", flush=True)
+        commit, dirty = checkout_state()
+        about = {"networks": networks, "commit": commit, "dirty": dirty}
+        try_row(name, given.work, settings, out=place, real=given.real, about=about)
+    write_page(given.work, given.out, profile=card["profile"], seed=profile["seed"])
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (FileNotFoundError, ValueError, RuntimeError) as error:
+        sys.exit(str(error))
