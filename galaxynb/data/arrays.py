@@ -12,7 +12,7 @@ from galaxynb.data.galaxy10 import FLOAT_COLUMNS
 from galaxynb.data.sources import SMALLEST_PICTURE, batch_rows, check_images, check_labels
 from galaxynb.files import one_line
 
-__all__ = ["read_npz"]
+__all__ = ["open_npz", "read_npz"]
 
 
 #: Names of the arrays, in the order in which they are looked for.
@@ -40,18 +40,55 @@ def read_npz(path):
     ValueError
         If the file is damaged or holds other arrays.
     """
+    labels, shape, blocks = open_npz(path, labelled=True)
     with _opened(path) as archive:
-        keys = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+        columns = {name: _column(archive, name, shape[0], path) for name in FLOAT_COLUMNS if name in _keys(archive)}
+    unknown = {name: np.full(shape[0], np.nan) for name in FLOAT_COLUMNS}
+    return {
+        "labels": labels,
+        **unknown,
+        **{name: values.astype(np.float64) for name, values in columns.items() if values.dtype.kind in "fiu"},
+        "image_shape": shape[1:],
+        "files": (path,),
+        "blocks": blocks,
+    }
+
+
+def open_npz(path, *, labelled=False):
+    """Open an .npz file of images, with or without labels.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        As for `read_npz`.
+    labelled : bool, optional
+        Whether labels are needed.
+
+    Returns
+    -------
+    labels : ndarray of uint8, shape (N,), or None
+        Classes 0 to 9. None if the file holds none.
+    shape : tuple of int
+        Shape of the images, (N, H, H, 3).
+    blocks : callable
+        As `galaxynb.data.catalog.Catalog.blocks`.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged or holds other arrays.
+    """
+    with _opened(path) as archive:
+        keys = _keys(archive)
         if not keys:
             raise ValueError(f"{path} is an archive without arrays, but an .npz file is needed: unpack a zip of images")
         image_key, label_key = (
             next((key for key in names if key in keys), None) for names in (_IMAGE_KEYS, _LABEL_KEYS)
         )
-        if image_key is None or label_key is None:
-            raise ValueError(
-                f"{path} holds {', '.join(keys)}, but images and labels are needed: call the arrays 'images' and "
-                f"'labels'"
-            )
+        if image_key is None or (labelled and label_key is None):
+            whole = "images and labels are needed: call the arrays 'images' and 'labels'"
+            needed = whole if labelled else "images are needed: call their array 'images'"
+            raise ValueError(f"{path} holds {', '.join(keys)}, but {needed}")
         with _array(archive, image_key, path) as member:
             shape, fortran, dtype = _header(member)
             start = member.tell()
@@ -60,16 +97,14 @@ def read_npz(path):
             raise ValueError(
                 f"'{image_key}' of {path} is in Fortran order, but C order is needed: save a copy in C order"
             )
-        columns = {name: _column(archive, name, shape[0], path) for name in FLOAT_COLUMNS if name in keys}
-        unknown = {name: np.full(shape[0], np.nan) for name in FLOAT_COLUMNS}
-        return {
-            "labels": check_labels(label_key, _column(archive, label_key, shape[0], path), path=path),
-            **unknown,
-            **{name: values.astype(np.float64) for name, values in columns.items() if values.dtype.kind in "fiu"},
-            "image_shape": shape[1:],
-            "files": (path,),
-            "blocks": functools.partial(_blocks, path, f"{image_key}.npy", start, shape),
-        }
+        labels = None
+        if label_key is not None:
+            labels = check_labels(label_key, _column(archive, label_key, shape[0], path), path=path)
+        return labels, shape, functools.partial(_blocks, path, f"{image_key}.npy", start, shape)
+
+
+def _keys(archive):
+    return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
 
 
 @contextlib.contextmanager

@@ -29,7 +29,7 @@ from galaxynb.data.sources import (
 )
 from galaxynb.files import one_line
 
-__all__ = ["BadImage", "decode_image", "faults_summary", "read_folder", "read_parquet"]
+__all__ = ["BadImage", "decode_image", "faults_summary", "open_parquet", "read_folder", "read_parquet"]
 
 
 #: Kinds of images that the study cannot use, by Pillow's mode.
@@ -57,7 +57,7 @@ class BadImage(ValueError):  # noqa: N818 -- the name says which part of the dat
         self.kind = kind
 
 
-def decode_image(source):
+def decode_image(source, *, largest=None):
     """Decode a PNG or JPEG image.
 
     An image with a palette becomes RGB. An image is rotated as its EXIF data say, like in a viewer.
@@ -66,6 +66,8 @@ def decode_image(source):
     ----------
     source : bytes or pathlib.Path
         The encoded image, or its file.
+    largest : int, optional
+        Largest side in pixels. A larger image is not decoded. By default any size will do.
 
     Returns
     -------
@@ -75,7 +77,7 @@ def decode_image(source):
     Raises
     ------
     BadImage
-        If the image cannot be decoded, or is not 8-bit RGB.
+        If the image cannot be decoded, is not 8-bit RGB, or is too large.
 
     Examples
     --------
@@ -92,13 +94,17 @@ def decode_image(source):
         raise BadImage("empty", "is empty (0 bytes)")
     try:
         image = Image.open(io.BytesIO(data), formats=("PNG", "JPEG"))
-        kind = _kind(image, data)
-        pixels = None if kind else np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+        width, height = image.size
+        too_large = largest is not None and max(width, height) > largest
+        kind = None if too_large else _kind(image, data)
+        pixels = None if kind or too_large else np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     except Image.UnidentifiedImageError as error:
         raise BadImage("no PNG or JPEG", "is no PNG or JPEG image") from error
     except Exception as error:  # Pillow raises errors of many classes for damaged images
         kind = "truncated" if "truncated" in str(error).lower() else "damaged"
         raise BadImage(kind, f"is {kind} ({one_line(error)})") from error
+    if too_large:
+        raise BadImage("too large", f"is {width} x {height} px, but at most {largest} px are allowed: crop it")
     if kind:
         raise BadImage(kind, f"is {kind}")
     return pixels
@@ -227,6 +233,42 @@ def read_parquet(path, *, skip_bad=False, quick=False):
     ValueError
         If a file is damaged or has other columns, or if there is an image that the study cannot use.
     """
+    labels, values, counts, batches, files = _open_parquet(path, labelled=True)
+    names = [f"row {row} of {file}" for file, number in zip(files, counts, strict=True) for row in range(number)]
+    return _opened(
+        path, labels, names, batches, faults={}, skip_bad=skip_bad, sample=[0] if quick else None, columns=values
+    ) | {"files": tuple(files)}
+
+
+def open_parquet(path):
+    """Open parquet files with encoded images, with or without labels, and check no image.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        As for `read_parquet`.
+
+    Returns
+    -------
+    labels : ndarray of uint8, shape (N,), or None
+        Classes 0 to 9. None if a file has no labels.
+    number : int
+        Number of images, N.
+    batches : callable
+        Takes sorted row numbers and the size of a batch. Yields row numbers, and the encoded images or their faults.
+    files : list of pathlib.Path
+
+    Raises
+    ------
+    ValueError
+        If a file is damaged or has other columns.
+    """
+    labels, _, counts, batches, files = _open_parquet(path, labelled=False)
+    return labels, sum(counts), batches, files
+
+
+def _open_parquet(path, *, labelled):
+    """Return labels, further columns, the number of images in each file, a function of batches, and the files."""
     try:
         import pyarrow as pa
         from pyarrow import parquet
@@ -248,7 +290,7 @@ def read_parquet(path, *, skip_bad=False, quick=False):
         # A buffer instead of whole columns keeps the memory bounded whatever the size of a row group.
         return contextlib.closing(parquet.ParquetFile(file, pre_buffer=False, buffer_size=2**20))
 
-    files, groups, labels, names = parquet_files(path), [], [], []
+    files, groups, labels, counts = parquet_files(path), [], [], []
     values = {name: [] for name in FLOAT_COLUMNS}
     for file in files:
         with explained(file), opened(file) as table:
@@ -261,20 +303,22 @@ def read_parquet(path, *, skip_bad=False, quick=False):
                 raise ValueError(
                     f"'{image}' of {file} is {kind}, but encoded images are needed: store bytes, or a struct with bytes"
                 )
-            label = _chosen(_LABEL_COLUMNS, schema, file, "labels")
-            labels.append(_parquet_labels(table.read([label]).column(0), _class_names(schema, label), label, file))
+            n_rows = table.metadata.num_rows
+            if labelled or any(name in schema.names for name in _LABEL_COLUMNS):
+                label = _chosen(_LABEL_COLUMNS, schema, file, "labels")
+                labels.append(_parquet_labels(table.read([label]).column(0), _class_names(schema, label), label, file))
             for name, found in values.items():
                 known = name in schema.names and _is_number(schema.field(name).type, pa)
                 column = table.read([name]).column(0).cast("float64").to_numpy() if known else np.nan
-                found.append(np.broadcast_to(column, len(labels[-1])))
+                found.append(np.broadcast_to(column, n_rows))
             groups += [
                 (file, group, columns, table.metadata.row_group(group).num_rows)
                 for group in range(table.num_row_groups)
             ]
-            names += [f"row {row} of {file}" for row in range(len(labels[-1]))]
+            counts.append(n_rows)
 
     def batches(rows, size):
-        wanted = np.zeros(len(names), bool)
+        wanted = np.zeros(sum(counts), bool)
         wanted[rows] = True
         start = 0
         for file, group, columns, n_rows in groups:
@@ -287,16 +331,8 @@ def read_parquet(path, *, skip_bad=False, quick=False):
                         at += len(batch)
             start += n_rows
 
-    return _opened(
-        path,
-        np.concatenate(labels),
-        names,
-        batches,
-        faults={},
-        skip_bad=skip_bad,
-        sample=[0] if quick else None,
-        columns={name: np.concatenate(found) for name, found in values.items()},
-    ) | {"files": tuple(files)}
+    joined = {name: np.concatenate(found) for name, found in values.items()}
+    return np.concatenate(labels) if len(labels) == len(files) else None, joined, counts, batches, files
 
 
 def _encoded(value):
