@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from galaxynb.images import turn
-from galaxynb.remedies.remedy import NOISY, NOTHING, PAIRS, Remedy, predict
+from galaxynb.remedies.remedy import NOISY, NOTHING, PAIRS, Remedy, run_network
 
 __all__ = ["AdaptedBehindAutoencoder", "AdaptedClassifier", "SymmetryAverage", "Unchanged", "reestimate"]
 
@@ -34,7 +34,7 @@ class SymmetryAverage(Remedy):
     def classify(self, images):
         """Return mean probabilities: ndarray of float32, shape (N, 10)."""
         turned = (turn(images, np.full(len(images), number)) for number in range(8))
-        return np.mean([predict(self._classifier, one) for one in turned], axis=0)
+        return np.mean([run_network(self._classifier, one) for one in turned], axis=0)
 
 
 def reestimate(classifier, images):
@@ -90,7 +90,7 @@ class AdaptedClassifier(Remedy):
 
     def classify(self, images):
         """Return the probabilities of the adapted classifier: ndarray of float32, shape (N, 10)."""
-        return predict(self._adapted, images)
+        return run_network(self._adapted, images)
 
 
 class AdaptedBehindAutoencoder(AdaptedClassifier):
@@ -110,8 +110,8 @@ class AdaptedBehindAutoencoder(AdaptedClassifier):
 
     def adapt(self, images):
         """Adapt to the first images of `images`, after denoising."""
-        super().adapt(predict(self._autoencoder, images[: self.number]))
+        super().adapt(run_network(self._autoencoder, images[: self.number]))
 
     def classify(self, images):
         """Return the probabilities of the adapted classifier for denoised images."""
-        return super().classify(predict(self._autoencoder, images))
+        return super().classify(run_network(self._autoencoder, images))

@@ -6,7 +6,7 @@ import numpy as np
 from galaxynb.images import to_float, turn
 from galaxynb.networks.classifier import build_classifier
 from galaxynb.networks.training import Phase
-from galaxynb.remedies.remedy import LABELS, Remedy, predict
+from galaxynb.remedies.remedy import LABELS, Remedy, run_network
 from galaxynb.remedies.training import CustomBatches, fit_phases
 
 __all__ = ["BothTrained", "FinetunedOnRestored", "HalfNoisy", "TrainedOnNoisy"]
@@ -23,7 +23,8 @@ class _Judge(Remedy):
 
     def classify(self, images):
         """Return the probabilities of the trained classifier: ndarray of float32, shape (N, 10)."""
-        return predict(self._classifier, predict(self._autoencoder, images) if self.behind_autoencoder else images)
+        seen = run_network(self._autoencoder, images) if self.behind_autoencoder else images
+        return run_network(self._classifier, seen)
 
     def _train(self, given, model, *, epochs, rate):
         """Train `model` and keep it."""

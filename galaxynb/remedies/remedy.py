@@ -24,9 +24,9 @@ __all__ = [
     "Remedy",
     "Training",
     "checked",
-    "predict",
     "probabilities",
     "restored",
+    "run_network",
 ]
 
 
@@ -224,7 +224,7 @@ class Given:
             Takes noisy images and a candidate, and returns restored images.
         """
         images, labels = self.validation
-        right = [(predict(self.classifier, restore(images, one)).argmax(1) == labels).mean() for one in candidates]
+        right = [(run_network(self.classifier, restore(images, one)).argmax(1) == labels).mean() for one in candidates]
         for one, accuracy in zip(candidates, right, strict=True):
             self.log(f"parameter {one}: accuracy {accuracy:.3f} on {len(labels)} noisy validation images")
         return candidates[int(np.argmax(right))]
@@ -255,7 +255,7 @@ def probabilities(remedy, images, *, classifier):
     """
     images = to_float(images) if images.dtype == np.uint8 else images
     if remedy.classify is None:
-        return predict(classifier, restored(remedy, images))
+        return run_network(classifier, restored(remedy, images))
     made = checked(remedy.classify(images.copy()), (len(images), 10), "probabilities")
     sums = made.sum(axis=1)
     if made.min(initial=0) < 0 or np.abs(sums - 1).max(initial=0) > _SUM:
@@ -289,6 +289,6 @@ def checked(made, shape, what):
     return made
 
 
-def predict(model, images):
+def run_network(model, images):
     """Return what a network predicts for images, in batches: ndarray of float32."""
     return model.predict(images, batch_size=_AT_ONCE, verbose=0)

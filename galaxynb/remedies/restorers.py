@@ -7,7 +7,7 @@ from galaxynb.images import to_float, turn
 from galaxynb.networks.autoencoder import build_autoencoder
 from galaxynb.networks.restorers import build_nafnet, build_unet
 from galaxynb.networks.training import Phase
-from galaxynb.remedies.remedy import NOISY, PAIRS, Remedy, predict
+from galaxynb.remedies.remedy import NOISY, PAIRS, Remedy, run_network
 from galaxynb.remedies.stars import measure_stars
 from galaxynb.remedies.training import CustomBatches, custom_phase, fit_phases, restorer_phase
 
@@ -26,7 +26,7 @@ class _Network(Remedy):
 
     def restore(self, images):
         """Return restored images: ndarray of float32, shape (N, H, H, 3)."""
-        return predict(self._network, images)
+        return run_network(self._network, images)
 
     def _train(self, given, model, phase):
         """Train a network on one phase, and keep it."""
@@ -114,7 +114,7 @@ class FeatureUNet(_Network):
         features = keras.Model(frozen.input, frozen.layers[-2].output, name="features")
         features.trainable = False
         ordered = np.sort(given.split.train)
-        wanted = predict(features, to_float(given.images[ordered]))
+        wanted = run_network(features, to_float(given.images[ordered]))
         # The scale is the weight of the features, relative to their scatter over the images.
         scale = _FEATURE_WEIGHT / (float(wanted.std()) or 1.0)
         restored = unet(unet.input)

@@ -18,7 +18,7 @@ import pandas as pd
 from galaxynb.files import write_json, written_aside
 from galaxynb.images import to_float
 from galaxynb.remedies.disturbances import DISTURBANCES, SEVERITIES, disturb
-from galaxynb.remedies.remedy import LEARNS_FROM, NOISY, Remedy, predict, probabilities, restored
+from galaxynb.remedies.remedy import LEARNS_FROM, NOISY, Remedy, probabilities, restored, run_network
 from galaxynb.remedies.tables import PROBABILITIES
 from galaxynb.remedies.verdict import summarize
 from galaxynb.results.quality import image_quality
@@ -115,7 +115,7 @@ def run_trial(remedy, given, trial, *, cache, folder, real=None, log=print):
     log(f"fitted; {found['ms per image']} ms per image")
     if remedy.classify is None:
         images = restored(remedy, noisy)
-        answers = {"noisy": predict(given.classifier, images)}
+        answers = {"noisy": run_network(given.classifier, images)}
         found["quality"] = _quality(images, cache, test)
         _write_examples(images[:EXAMPLES], folder / "examples.npz")
         if cache.truth is not None and trial.n_judged:
