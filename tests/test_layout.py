@@ -23,6 +23,7 @@ PARTS = (
     ("results",),
     ("remedies",),
     ("figures",),
+    ("apply",),
 )
 #: This module holds only names and numbers, so modules of earlier parts may import it.
 CONSTANTS = "galaxynb/data/galaxy10.py"
@@ -102,6 +103,6 @@ def test_importing_the_package_loads_none_of_its_modules():
 
 
 def test_only_the_networks_load_keras():
-    with_networks = ("galaxynb.networks", "galaxynb.remedies")
+    with_networks = ("galaxynb.networks", "galaxynb.remedies", "galaxynb.apply")
     modules = [module for module in MODULES if not module.startswith(with_networks)] + ["galaxynb.remedies.results"]
     assert not loaded_by(*modules) & {"keras", "tensorflow", "jax", "torch"}

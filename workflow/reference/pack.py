@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from keep import committed_records
 
+from galaxynb.apply.networks import training_measures
 from galaxynb.data.cache import open_cache
 from galaxynb.data.splits import paper_split
 from galaxynb.files import write_json, written_aside
@@ -42,7 +43,8 @@ def pack(run, out):
     records = committed_records(run)
     cache = open_cache(run / "data" / "cache")
     rows = paper_split(cache.labels).test
-    noisy = read_calibration(run / "calibrated_noise.json").noise.apply(cache.images[rows], 0, rows)
+    noise = read_calibration(run / "calibrated_noise.json").noise
+    noisy = noise.apply(cache.images[rows], 0, rows)
     with written_aside(out) as temporary:
         (temporary / "models").mkdir(parents=True)
         networks = {}
@@ -73,6 +75,7 @@ def pack(run, out):
             "data": cache.info,
             "seed": records["data"]["seeds"],
             "estimates": metrics["estimates"],
+            "measures": training_measures(cache, noise),
         }
         write_json(temporary / "card.json", card)
 

@@ -1,0 +1,94 @@
+"""Small trained networks and images in every format, for tests of `galaxynb.apply`."""
+
+import functools
+import io
+
+import cv2
+import h5py
+import numpy as np
+import pyarrow as pa
+from astropy.io import fits
+from astropy.wcs import WCS
+from PIL import Image
+from pyarrow import parquet
+from remedy_samples import NOISE, SEED, SIDE, sample_autoencoder, sample_classifier, sample_images
+
+from galaxynb.apply.networks import Networks, training_measures
+
+__all__ = ["CLASSES", "large_images", "sample_networks", "write_fits"]
+
+
+CLASSES = ("Round Smooth", "barred_spiral", "9")
+
+
+class _Cache:
+    images, labels = sample_images()
+
+
+@functools.cache
+def sample_networks():
+    """Return networks of 32 px."""
+    return Networks(
+        classifier=sample_classifier(),
+        autoencoder=sample_autoencoder(),
+        noise=NOISE,
+        measures=training_measures(_Cache, NOISE, seed=SEED),
+        kind="standin",
+        trained_on=f"120 synthetic stand-ins of {SIDE} px",
+        digest="d" * 64,
+    )
+
+
+def large_images(number=6, side=64):
+    """Return images of the side whose colours are those of the classes, and the classes."""
+    images, labels = sample_images()
+    return np.stack([cv2.resize(image, (side, side)) for image in images[:number]]), labels[:number]
+
+
+def write_fits(path, cube, *, scale=0.262):
+    """Write a FITS cutout, with a WCS if there is a pixel scale."""
+    header = fits.Header()
+    if scale:
+        wcs = WCS(naxis=2)
+        wcs.wcs.ctype, wcs.wcs.crval = ["RA---TAN", "DEC--TAN"], [150.0, 2.0]
+        wcs.wcs.crpix, wcs.wcs.cdelt = [cube.shape[-1] / 2 + 0.5] * 2, [-scale / 3600, scale / 3600]
+        header = wcs.to_header()
+    header["OBJECT"] = "a galaxy"
+    fits.PrimaryHDU(cube, header).writeto(path)
+    return path
+
+
+def write_folder(folder):
+    """Write six images into class folders, as PNG and JPEG, one of the same name in each. Return the folder."""
+    images, _ = large_images()
+    for k, image in enumerate(images):
+        place = folder / CLASSES[k % 3]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(place / ("same.png" if k < 3 else f"{k}.jpg"))
+    return folder
+
+
+def write_hdf5(path):
+    images, labels = large_images()
+    with h5py.File(path, "w") as file:
+        file.update({"images": images, "ans": labels.astype(np.uint8), "pxscale": np.full(6, 0.262 * 4)})
+        file.update({name: np.arange(6.0) for name in ("ra", "dec", "redshift")})
+    return path
+
+
+def write_npz(path):
+    images, labels = large_images()
+    np.savez(path, images=images, labels=labels, ra=np.arange(6.0))
+    return path
+
+
+def write_parquet(path, *, labelled=True):
+    images, labels = large_images()
+    encoded = []
+    for image in images:
+        stream = io.BytesIO()
+        Image.fromarray(image).save(stream, "PNG")
+        encoded.append({"bytes": stream.getvalue(), "path": None})
+    columns = {"image": encoded} | ({"label": labels.tolist()} if labelled else {})
+    parquet.write_table(pa.table(columns), path)
+    return path
