@@ -18,13 +18,17 @@ CPUS ?=
 SNAKEMAKE_ARGS ?=
 REMEDY ?=
 REMEDIES ?=
+IMAGES ?=
+RUN ?=
+OUT ?=
+SHARDS ?=
 
 # Programs read these variables from the environment. No shell parses them, so values may hold spaces and quotes.
-GIVEN := PROFILE DATA KERNEL BACKEND RUNS CORES SWEEP EXECUTOR DRY_RUN CPUS SNAKEMAKE_ARGS REMEDY REMEDIES
+GIVEN := PROFILE DATA KERNEL BACKEND RUNS CORES SWEEP EXECUTOR DRY_RUN CPUS SNAKEMAKE_ARGS REMEDY REMEDIES IMAGES RUN OUT SHARDS
 ifeq ($(MAKELEVEL),0)
 $(foreach name,$(GIVEN) VENV PYTHON,$(if $(filter environment,$(origin $(name))),$(info $(name)=$(value $(name)) is taken from the environment)))
 endif
-$(foreach name,profile data kernel runs sweep remedy remedies,$(if $(filter command,$(origin $(name))),$(error $(name) is no argument, but capitals are needed: write $(shell echo $(name) | tr a-z A-Z))))
+$(foreach name,profile data kernel runs sweep remedy remedies images run out shards,$(if $(filter command,$(origin $(name))),$(error $(name) is no argument, but capitals are needed: write $(shell echo $(name) | tr a-z A-Z))))
 ASKED_PROFILE := $(filter command,$(origin PROFILE))
 $(foreach name,$(GIVEN),$(if $(filter command environment,$(origin $(name))),$(eval override $(name) := $$(value $(name)))))
 export $(GIVEN)
@@ -33,7 +37,7 @@ $(if $(filter ~%,$(firstword $(value RUNS))),$(error RUNS is $(value RUNS), but 
 $(if $(word 2,$(VENV)),$(error VENV is $(VENV), but a path without spaces is needed: choose another folder))
 
 # Start a program in an environment that the user's settings do not change: see workflow/launch.py.
-RUN = "$(VENV)/bin/python" -I workflow/launch.py
+LAUNCH = "$(VENV)/bin/python" -I workflow/launch.py
 ANY_PYTHON = $(if $(wildcard $(VENV)/bin/python),$(VENV)/bin/python,$(PYTHON))
 # $(VENV)/ready names the checkout that the environment was set up for. A copied or moved checkout sets it up again.
 MOVED := $(shell test "$$(cat '$(VENV)/ready' 2>/dev/null)" = "$$(pwd -P)" || echo moved)
@@ -41,7 +45,7 @@ MOVED := $(shell test "$$(cat '$(VENV)/ready' 2>/dev/null)" = "$$(pwd -P)" || ec
 .DEFAULT_GOAL := help
 # Arguments are checked before the environment is made, and Snakemake and pytest use the cores themselves.
 .NOTPARALLEL:
-.PHONY: help book profile sweep-file test test-all test-slow check-reference test-slurm lab kernel reference committed reference-sky reference-ranges reference-run reference-sweeps reference-networks reference-remedies reference-bench bench sweep lint lock unlock clean moved
+.PHONY: help book profile sweep-file apply apply-images test test-all test-slow check-reference test-slurm lab kernel reference committed reference-sky reference-ranges reference-run reference-sweeps reference-networks reference-remedies reference-bench bench sweep lint lock unlock clean moved
 
 help: ## list the targets
 	@echo "make TARGET [PROFILE=quick|half|paper|smoke] [DATA=standin|galaxy10|PATH] [KERNEL=galaxynb] [CORES=all] [REMEDY=FILE.py:NAME] [REMEDIES=all]"
@@ -49,29 +53,29 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 book: profile $(VENV)/ready ## set up, run the study, render the book and print its path (DRY_RUN=1 only lists the jobs)
-	@$(RUN) book
-	@$(if $(DRY_RUN),,$(RUN) workflow/study.py --runs "$$RUNS" --profile "$$PROFILE" --data "$$DATA" --book)
+	@$(LAUNCH) book
+	@$(if $(DRY_RUN),,$(LAUNCH) workflow/study.py --runs "$$RUNS" --profile "$$PROFILE" --data "$$DATA" --book)
 
 # Check the arguments before making the environment, which takes minutes.
 profile:
 	@$(ANY_PYTHON) -I workflow/launch.py check
 
 test: $(VENV)/ready ## run the tests (5 to 10 minutes)
-	@$(RUN) pytest --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
+	@$(LAUNCH) pytest --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
 
 test-all: test test-slow check-reference test-slurm ## run all tests, with kills, full disks, another backend, Slurm and the kept results
 
 test-slow: $(VENV)/ready ## run only the tests that take minutes
-	@$(RUN) pytest --numprocesses 2 --dist loadfile tests/slow --ignore tests/slow/test_slurm.py $(PYTEST_ARGS)
+	@$(LAUNCH) pytest --numprocesses 2 --dist loadfile tests/slow --ignore tests/slow/test_slurm.py $(PYTEST_ARGS)
 
 check-reference: $(VENV)/ready ## check the kept results in book/reference/
-	@$(RUN) pytest tests/reference $(PYTEST_ARGS)
+	@$(LAUNCH) pytest tests/reference $(PYTEST_ARGS)
 
 test-slurm: $(VENV)/ready ## run the smoke sweep through a Slurm on this machine (as root on Debian)
-	@GALAXYNB_TEST_SLURM=1 $(RUN) pytest tests/slow/test_slurm.py
+	@GALAXYNB_TEST_SLURM=1 $(LAUNCH) pytest tests/slow/test_slurm.py
 
 lab: $(VENV)/ready ## open JupyterLab on the notebooks
-	@$(RUN) lab --notebook-dir=. notebooks/01_data.ipynb
+	@$(LAUNCH) lab --notebook-dir=. notebooks/01_data.ipynb
 
 kernel: $(VENV)/ready ## register a Jupyter kernel: galaxynb, or galaxynb-jax with BACKEND=jax
 	@case "$$BACKEND" in tensorflow|jax|torch) ;; *) echo "BACKEND is $$BACKEND, but tensorflow, jax or" \
@@ -79,23 +83,23 @@ kernel: $(VENV)/ready ## register a Jupyter kernel: galaxynb, or galaxynb-jax wi
 	@"$(VENV)/bin/python" -I -c 'import importlib.util, os, sys; name = os.environ["BACKEND"]; \
 		sys.exit(importlib.util.find_spec(name) is None and f"BACKEND is {name}, but it is not installed: run" \
 		f" $(VENV)/bin/python -m pip install {name}, then repeat the command.")'
-	@$(RUN) kernel --user --name galaxynb$(patsubst %,-%,$(filter-out tensorflow,$(BACKEND)))
+	@$(LAUNCH) kernel --user --name galaxynb$(patsubst %,-%,$(filter-out tensorflow,$(BACKEND)))
 
 # Measure a folder of published images first, because the stand-in is compared with them. The same images give the same
 # file.
 reference: $(VENV)/ready ## repeat the measurements in book/reference/ (after make book PROFILE=half; REAL=FOLDER for real images)
-	@test ! -d "$(REAL)" || $(RUN) workflow/reference/published_cutouts.py "$(REAL)" galaxynb/standin/published_cutouts.csv
-	@$(RUN) workflow/reference/standin_closeness.py book/reference/standin_closeness.csv --work "$$RUNS/closeness" \
+	@test ! -d "$(REAL)" || $(LAUNCH) workflow/reference/published_cutouts.py "$(REAL)" galaxynb/standin/published_cutouts.csv
+	@$(LAUNCH) workflow/reference/standin_closeness.py book/reference/standin_closeness.csv --work "$$RUNS/closeness" \
 		$(if $(REAL),--real "$(REAL)")
-	@$(if $(REAL),$(RUN) workflow/reference/real_recovery.py "$$RUNS/half-standin" "$(REAL)" book/reference/real_recovery.csv)
-	@$(RUN) workflow/reference/noise_fit.py "$$RUNS/half-standin" book/reference/noise_fit.csv
-	@$(RUN) workflow/reference/autoencoder_trials.py "$$RUNS/half-standin" book/reference/autoencoder_trials.csv
+	@$(if $(REAL),$(LAUNCH) workflow/reference/real_recovery.py "$$RUNS/half-standin" "$(REAL)" book/reference/real_recovery.csv)
+	@$(LAUNCH) workflow/reference/noise_fit.py "$$RUNS/half-standin" book/reference/noise_fit.csv
+	@$(LAUNCH) workflow/reference/autoencoder_trials.py "$$RUNS/half-standin" book/reference/autoencoder_trials.csv
 
 reference-sky: $(VENV)/ready ## fit the stand-in's sky to published images (minutes) and print it
-	@$(RUN) workflow/reference/standin_sky.py
+	@$(LAUNCH) workflow/reference/standin_sky.py
 
 reference-ranges: $(VENV)/ready ## fit the stand-in's ranges to published images (half an hour) and print them
-	@$(RUN) workflow/reference/standin_ranges.py --work "$$RUNS/ranges"
+	@$(LAUNCH) workflow/reference/standin_ranges.py --work "$$RUNS/ranges"
 
 # Kept results name the commit that made them, so the checkout must have no uncommitted changes.
 committed:
@@ -103,12 +107,12 @@ committed:
 		"commit the changes first." >&2; exit 2; }
 
 # A dry run keeps nothing.
-KEEP = $(if $(DRY_RUN),:,$(RUN) workflow/reference/keep.py)
+KEEP = $(if $(DRY_RUN),:,$(LAUNCH) workflow/reference/keep.py)
 
 reference-run: override PROFILE := $(if $(ASKED_PROFILE),$(PROFILE),half)
 reference-run: committed $(VENV)/ready ## run PROFILE=half (hours) and keep it in book/reference/run/
-	@folder="$$($(RUN) workflow/study.py --runs "$$RUNS" --profile "$$PROFILE" --data "$$DATA")"; \
-		$(RUN) book -- stages && $(KEEP) "$$folder" book/reference/run
+	@folder="$$($(LAUNCH) workflow/study.py --runs "$$RUNS" --profile "$$PROFILE" --data "$$DATA")"; \
+		$(LAUNCH) book -- stages && $(KEEP) "$$folder" book/reference/run
 
 # A sweep with failed points is kept too.
 reference-sweeps: committed $(VENV)/ready ## run the sweeps seeds and noise (hours) and keep them in book/reference/sweeps/
@@ -117,36 +121,42 @@ reference-sweeps: committed $(VENV)/ready ## run the sweeps seeds and noise (hou
 		$(KEEP) "$$RUNS/sweeps/$$name" book/reference/sweeps/$$name || exit; done
 
 reference-networks: committed $(VENV)/ready ## keep the two networks of a finished run of PROFILE=half in book/reference/networks/
-	@$(RUN) workflow/reference/pack.py "$$RUNS/half-standin" book/reference/networks
+	@$(LAUNCH) workflow/reference/pack.py "$$RUNS/half-standin" book/reference/networks
 
 reference-remedies: committed $(VENV)/ready ## try all remedies on the kept networks (hours; REAL=FOLDER for real images) and keep the results
-	@PROFILE=half DATA=standin $(RUN) book -- all_data
-	@$(RUN) workflow/reference/remedies.py "$$RUNS/half-standin" book/reference/remedies --work "$$RUNS/remedies" $(if $(REAL),--real "$(REAL)")
+	@PROFILE=half DATA=standin $(LAUNCH) book -- all_data
+	@$(LAUNCH) workflow/reference/remedies.py "$$RUNS/half-standin" book/reference/remedies --work "$$RUNS/remedies" $(if $(REAL),--real "$(REAL)")
 
 reference-bench: committed $(VENV)/ready ## run all benchmarks (an hour) and keep them in book/reference/benchmarks/
-	@set -e; $(RUN) benchmarks/bench.py --out "$$RUNS/benchmarks/parts"; \
-		$(RUN) benchmarks/bench.py study sweep --out "$$RUNS/benchmarks/study"; \
+	@set -e; $(LAUNCH) benchmarks/bench.py --out "$$RUNS/benchmarks/parts"; \
+		$(LAUNCH) benchmarks/bench.py study sweep --out "$$RUNS/benchmarks/study"; \
 		rm -rf book/reference/benchmarks; mkdir book/reference/benchmarks; \
 		cp -R "$$RUNS/benchmarks/parts" "$$RUNS/benchmarks/study" book/reference/benchmarks/
 
 bench: $(VENV)/ready ## compare the speed of the study with other implementations (BENCH="pairs start-up" for some rows)
-	@$(RUN) benchmarks/bench.py $(BENCH) --out "$$RUNS/benchmarks"
+	@$(LAUNCH) benchmarks/bench.py $(BENCH) --out "$$RUNS/benchmarks"
+
+apply: apply-images $(VENV)/ready ## denoise and classify IMAGES=FOLDER or file ([RUN=FOLDER of a run] [OUT=FOLDER] [SHARDS=200 EXECUTOR=slurm])
+	@$(LAUNCH) apply
+
+apply-images:
+	@$(ANY_PYTHON) -I workflow/launch.py check apply
 
 sweep: sweep-file $(VENV)/ready ## run SWEEP=config/sweeps/NAME.yaml (EXECUTOR=slurm for a cluster; DRY_RUN=1 only lists the jobs)
-	@$(RUN) sweep
+	@$(LAUNCH) sweep
 
 sweep-file:
 	@$(ANY_PYTHON) -I workflow/launch.py check sweep
 
 lint: $(VENV)/ready ## check the style of the code
-	@$(RUN) ruff check . && $(RUN) ruff format --check .
+	@$(LAUNCH) ruff check . && $(LAUNCH) ruff format --check .
 
 lock: ## update the pinned versions in requirements.lock (needs uv)
 	@uv pip compile pyproject.toml --extra book --extra test --extra slurm --universal --python-version 3.11 --fork-strategy fewest \
 		--no-header --no-annotate --no-emit-find-links --upgrade -o requirements.lock
 
 unlock: $(VENV)/ready ## unlock a run after make was killed (SWEEP=... for a sweep)
-	@$(RUN) $(if $(filter-out file,$(origin SWEEP)),sweep,book) --unlock
+	@$(LAUNCH) $(if $(filter-out file,$(origin SWEEP)),sweep,book) --unlock
 
 clean: ## remove all results; keep the environment and the downloads
 	@rm -rf -- "$$RUNS" .snakemake
@@ -161,8 +171,8 @@ $(VENV)/ready: requirements.lock $(MOVED)
 	@echo "Setting up $(VENV) with $$(grep -c == requirements.lock) pinned packages (2 to 5 minutes, once)"
 	@$(PYTHON) -I -m venv --clear $(VENV)
 	@began=$$(date +%s); log=$(VENV)/setup.log; { \
-		$(RUN) pip install --quiet -r requirements.lock && $(RUN) pip install --quiet --no-deps --no-build-isolation --editable . && \
-		$(RUN) kernel --sys-prefix --name galaxynb; \
+		$(LAUNCH) pip install --quiet -r requirements.lock && $(LAUNCH) pip install --quiet --no-deps --no-build-isolation --editable . && \
+		$(LAUNCH) kernel --sys-prefix --name galaxynb; \
 		} > "$$log" 2>&1 || { cat "$$log" >&2; echo "$(VENV) could not be set up: see the last lines above (log: $$log)" >&2; exit 1; }; \
 		echo "$(VENV) is set up after $$(( $$(date +%s) - began )) s (log: $$log)"
 	@pwd -P > $@

@@ -4,6 +4,8 @@
     python -I workflow/launch.py check sweep         stop if SWEEP names no file
     python -I workflow/launch.py book [ARGUMENTS]    run the study and render the book, with Snakemake
     python -I workflow/launch.py sweep [ARGUMENTS]   run the sweep SWEEP
+    python -I workflow/launch.py check apply         stop if IMAGES names no file
+    python -I workflow/launch.py apply               denoise and classify IMAGES, with SHARDS in as many jobs
     python -I workflow/launch.py pip ARGUMENTS       call pip
     python -I workflow/launch.py kernel ARGUMENTS    register a kernel; with --user, for the backend BACKEND
     python -I workflow/launch.py lab ARGUMENTS       open JupyterLab
@@ -49,7 +51,7 @@ def known_profiles(folder="config"):
 
 
 def check(given, what=""):
-    """Raise SystemExit if PROFILE or DATA names no file, or for `what` "sweep", if SWEEP names none.
+    """Raise SystemExit if PROFILE or DATA names no file; for `what` "sweep" or "apply", if SWEEP or IMAGES names none.
 
     `preflight` checks the contents later, when the environment exists.
     """
@@ -57,6 +59,13 @@ def check(given, what=""):
         if not Path(given["SWEEP"]).is_file():
             known = ", ".join(map(str, sorted(Path("config/sweeps").glob("*.yaml"))))
             sys.exit(f"SWEEP is {given['SWEEP']}, but this file is missing: give one of {known}, or write your own")
+        return
+    if what == "apply":
+        if not given["IMAGES"] or not Path(given["IMAGES"]).expanduser().exists():
+            sys.exit(
+                f"IMAGES is {given['IMAGES'] or 'not given'}, but a folder or file of images is needed: write `make"
+                " apply IMAGES=my_cutouts`"
+            )
         return
     if data_path(given["DATA"]) not in NAMED_SOURCES and not Path(data_path(given["DATA"])).exists():
         sys.exit(
@@ -115,6 +124,30 @@ def sweep(given):
     ]  # fmt: skip
 
 
+def apply(given):
+    """Return the arguments of Python that denoise and classify IMAGES; with SHARDS, after writing their plan."""
+    images = str(Path(given["IMAGES"]).expanduser())
+    out = given["OUT"] or f"{given['RUNS']}/applied/{Path(images).resolve().name}"
+    arguments = ["--images", images, "--out", out] + (["--run", given["RUN"]] if given["RUN"] else [])
+    shards, executor, dry = given["SHARDS"], given["EXECUTOR"], given["DRY_RUN"]
+    if not shards:
+        return ["workflow/apply.py", *arguments]
+    if not shards.isdecimal() or not int(shards):
+        sys.exit(f"SHARDS is {shards}, but a number of jobs is needed: give one, such as 200")
+    pieces = int(shards)
+    if not dry:
+        program = [sys.executable, "workflow/apply.py", *arguments, "--pieces", shards]
+        if status := subprocess.run(program, env=environment(), check=False).returncode:
+            sys.exit(status)
+        pieces = json.loads(Path(out, "plan.json").read_text(encoding="utf-8"))["pieces"]
+    values = {"images": images, "out": out, "run": given["RUN"], "pieces": pieces}
+    return [
+        *("-m", "snakemake"), *(_LISTED if dry else []), *(["--cores", given["CORES"]] if executor == _LOCAL else []),
+        *("--snakefile", "workflow/apply.smk", "--workflow-profile", f"workflow/profiles/{executor}"),
+        *("--config", f"make={quote(json.dumps(values), safe='')}"), *shlex.split(given["SNAKEMAKE_ARGS"]),
+    ]  # fmt: skip
+
+
 def _gpus():
     """Return the setting that lets one training at a time run on this machine, if the machine has GPUs."""
     from galaxynb.compute import gpus_of_machine
@@ -142,9 +175,11 @@ def main(name, *arguments):
         arguments = ["ipykernel", "install", *arguments, "--display-name", title, *pairs]
     elif name == "lab":
         arguments, variables = ["jupyterlab", *arguments], lab_environment()
+    elif name == "apply":
+        arguments = apply(given)
     else:
         arguments = [name, *arguments]
-    started = [sys.executable, *(arguments if arguments[0].endswith(".py") else ["-m", *arguments])]
+    started = [sys.executable, *([] if arguments[0].endswith((".py", "-m")) else ["-m"]), *arguments]
     if name == "papermill":
         with tempfile.TemporaryDirectory(prefix="galaxynb-", ignore_cleanup_errors=True) as scratch:
             sys.exit(subprocess.run(started, env=environment(scratch=scratch), check=False).returncode)

@@ -1,0 +1,87 @@
+"""`make apply` starts one process, or with SHARDS a workflow of many."""
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import unquote
+
+import launch
+import pytest
+from apply_samples import sample_networks, write_hdf5
+from paths import ROOT
+
+GIVEN = dict.fromkeys(("IMAGES", "OUT", "RUN", "SHARDS", "DRY_RUN", "SNAKEMAKE_ARGS"), "")
+GIVEN |= {"RUNS": "runs", "EXECUTOR": "local", "CORES": "all"}
+
+
+def test_without_shards_one_process_does_all(tmp_path):
+    (tmp_path / "my cutouts").mkdir()
+    images = str(tmp_path / "my cutouts")
+    assert launch.apply(GIVEN | {"IMAGES": images}) == [
+        "workflow/apply.py", "--images", images, "--out", "runs/applied/my cutouts",
+    ]  # fmt: skip
+    asked = launch.apply(GIVEN | {"IMAGES": images, "RUN": "runs/mine", "OUT": "there"})
+    assert asked[3:] == ["--out", "there", "--run", "runs/mine"]
+
+
+def test_with_shards_a_dry_run_writes_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments = launch.apply(GIVEN | {"IMAGES": "a.h5", "SHARDS": "200", "DRY_RUN": "1", "EXECUTOR": "slurm"})
+    assert "--dry-run" in arguments
+    assert "workflow/profiles/slurm" in arguments
+    config = next(text for text in arguments if text.startswith("make="))
+    assert json.loads(unquote(config.removeprefix("make=")))["pieces"] == 200
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("shards", ["many", "0", "-3", "1.5"])
+def test_shards_is_a_number(shards):
+    with pytest.raises(SystemExit, match=rf"SHARDS is {shards}, but a number of jobs is needed"):
+        launch.apply(GIVEN | {"IMAGES": "a.h5", "SHARDS": shards})
+
+
+@pytest.mark.parametrize("images", ["", "nowhere"])
+def test_missing_images_are_named_before_anything_starts(images):
+    with pytest.raises(SystemExit, match=rf"IMAGES is {images or 'not given'}, but a folder or file"):
+        launch.check({"IMAGES": images}, "apply")
+
+
+def test_a_million_rows_are_planned_in_seconds(tmp_path):
+    config = launch.quote(json.dumps({"images": "a.h5", "out": str(tmp_path / "out"), "run": "", "pieces": 2000}))
+    command = [sys.executable, "-m", "snakemake", "--snakefile", "workflow/apply.smk", "--dry-run", "--quiet", "rules"]
+    done = subprocess.run(
+        [*command, "--config", f"make={config}"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=300
+    )
+    assert "2002" in done.stdout + done.stderr  # 2,000 pieces, the join and the target
+
+
+@pytest.fixture
+def program(monkeypatch):
+    """Return the program, with small networks."""
+    networks = importlib.import_module("galaxynb.apply.networks")
+    monkeypatch.setattr(networks, "load_networks", lambda run: sample_networks())
+    return importlib.import_module("apply")
+
+
+def test_the_program_says_what_it_found_and_where_the_page_is(program, tmp_path, capsys):
+    images, out = write_hdf5(tmp_path / "some.h5"), tmp_path / "out"
+    assert program.main(["--images", str(images), "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "6 of 6 images could be used." in said
+    assert Path(said.strip().splitlines()[-1].removeprefix("The page is ready: ")).is_file()
+
+
+def test_the_program_makes_pieces_and_joins_them(program, tmp_path, capsys):
+    given = ["--images", str(write_hdf5(tmp_path / "some.h5")), "--out", str(tmp_path / "out")]
+    for step in (["--pieces", "2"], ["--piece", "1"], ["--piece", "0"]):
+        assert program.main([*given, *step]) == 0
+    assert not (tmp_path / "out" / "predictions.csv").exists()
+    assert program.main([*given, "--join"]) == 0
+    assert len((tmp_path / "out" / "predictions.csv").read_text().splitlines()) == 7
+
+
+def test_a_fault_is_one_sentence(program, tmp_path, capsys):
+    assert program.main(["--images", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
+    assert capsys.readouterr().err.count("\n") == 1

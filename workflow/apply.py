@@ -1,0 +1,73 @@
+"""Denoise and classify images of a folder or file. make calls this file through `launch.py apply`.
+
+Usage: python workflow/apply.py --images my_cutouts --out runs/applied/my_cutouts [--run runs/quick-standin]
+
+With --pieces, --piece and --join, several processes share the work: the first one writes the plan, any number of others
+each make one piece of the results, and the last one joins them.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def quiet():
+    """Hide what TensorFlow's libraries print while they start. Exceptions are not hidden."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("w") as nothing:
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def main(texts=None):
+    """Run the program; return its exit status."""
+    parser = argparse.ArgumentParser(description="Denoise and classify images.")
+    parser.add_argument("--images", required=True, type=Path, help="folder or file of images")
+    parser.add_argument("--out", required=True, type=Path, help="folder for the results")
+    parser.add_argument("--run", help="folder of a finished run; without it, the networks of the repository")
+    parser.add_argument("--pieces", type=int, help="only write the plan, with this number of pieces")
+    parser.add_argument("--piece", type=int, help="only make this piece")
+    parser.add_argument("--join", action="store_true", help="only join the pieces")
+    given = parser.parse_args(texts)
+    with quiet():
+        import keras
+
+        keras.ops.zeros(1)  # finds the devices
+        from galaxynb.apply.inputs import open_inputs
+        from galaxynb.apply.networks import load_networks
+        from galaxynb.apply.run import apply_images, apply_piece, join_pieces, make_plan, only_one
+    try:
+        # Open the images first: loading the networks takes seconds.
+        inputs = open_inputs(given.images)
+        networks = load_networks(given.run)
+        if given.pieces is not None:
+            with only_one(given.out):
+                make_plan(inputs, given.out, networks, pieces=given.pieces)
+            return 0
+        if given.piece is None and not given.join:
+            found = apply_images(inputs, given.out, networks, progress=sys.stderr.isatty())
+        else:
+            plan = json.loads((given.out / "plan.json").read_text(encoding="utf-8"))
+            if given.piece is not None:
+                apply_piece(inputs, given.out, networks, piece=given.piece, plan=plan)
+                return 0
+            found = join_pieces(inputs, given.out, networks, plan=plan)
+    except (FileNotFoundError, ValueError, BlockingIOError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    print("\n".join(found["sentences"]))
+    print(f"The page is ready: {(given.out / 'index.html').resolve()}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
