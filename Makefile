@@ -45,7 +45,7 @@ MOVED := $(shell test "$$(cat '$(VENV)/ready' 2>/dev/null)" = "$$(pwd -P)" || ec
 .DEFAULT_GOAL := help
 # Arguments are checked before the environment is made, and Snakemake and pytest use the cores themselves.
 .NOTPARALLEL:
-.PHONY: help book profile sweep-file apply apply-images test test-all test-slow check-reference test-slurm lab kernel reference committed reference-sky reference-ranges reference-run reference-sweeps reference-networks reference-remedies reference-bench bench sweep lint lock unlock clean moved
+.PHONY: help book profile sweep-file apply apply-images onnx test test-all test-slow check-reference test-slurm lab kernel reference committed reference-sky reference-ranges reference-run reference-sweeps reference-networks reference-remedies reference-bench bench sweep lint lock unlock clean moved
 
 help: ## list the targets
 	@echo "make TARGET [PROFILE=quick|half|paper|smoke] [DATA=standin|galaxy10|PATH] [KERNEL=galaxynb] [CORES=all] [REMEDY=FILE.py:NAME] [REMEDIES=all]"
@@ -139,6 +139,9 @@ bench: $(VENV)/ready ## compare the speed of the study with other implementation
 apply: apply-images $(VENV)/ready ## denoise and classify IMAGES=FOLDER or file ([RUN=FOLDER of a run] [OUT=FOLDER] [SHARDS=200 EXECUTOR=slurm])
 	@$(LAUNCH) apply
 
+onnx: $(VENV)/ready ## write both networks in ONNX to OUT=runs/onnx ([RUN=FOLDER of a run])
+	@$(LAUNCH) workflow/export.py --out "$${OUT:-$$RUNS/onnx}" $(if $(value RUN),--run "$$RUN")
+
 apply-images:
 	@$(ANY_PYTHON) -I workflow/launch.py check apply
 
@@ -152,7 +155,7 @@ lint: $(VENV)/ready ## check the style of the code
 	@$(LAUNCH) ruff check . && $(LAUNCH) ruff format --check .
 
 lock: ## update the pinned versions in requirements.lock (needs uv)
-	@uv pip compile pyproject.toml --extra book --extra test --extra slurm --universal --python-version 3.11 --fork-strategy fewest \
+	@uv pip compile pyproject.toml --extra book --extra test --extra slurm --extra onnx --universal --python-version 3.11 --fork-strategy fewest \
 		--no-header --no-annotate --no-emit-find-links --upgrade -o requirements.lock
 
 unlock: $(VENV)/ready ## unlock a run after make was killed (SWEEP=... for a sweep)

@@ -18,7 +18,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 LOCK_LINES = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
 EXTRAS = PROJECT["optional-dependencies"]
 #: The extras whose packages `make` installs.
-INSTALLED = ("book", "test", "slurm")
+INSTALLED = ("book", "test", "slurm", "onnx")
 DECLARED = PROJECT["dependencies"] + [requirement for name in INSTALLED for requirement in EXTRAS[name]]
 
 
