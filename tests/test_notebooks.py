@@ -27,8 +27,13 @@ def code_cells(path):
     return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
 
 
-def test_there_are_five_notebooks_in_the_order_of_the_workflow():
-    assert [path.stem for path in NOTEBOOKS] == list(STAGES)
+#: The notebooks of the study. One more applies its networks to images of the reader's own.
+STUDY = [path for path in NOTEBOOKS if path.stem != "07_apply"]
+
+
+def test_there_are_six_notebooks_in_the_order_of_the_workflow_and_one_for_own_images():
+    assert [path.stem for path in STUDY] == list(STAGES)
+    assert [path.stem for path in NOTEBOOKS] == [*STAGES, "07_apply"]
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
@@ -58,7 +63,7 @@ def test_each_parameter_is_typed_and_explained(notebook):
         assert len(parameter["help"]) > 10, name
 
 
-@pytest.mark.parametrize(("notebook", "section"), [*zip(NOTEBOOKS, SECTIONS, strict=True)], ids=SECTIONS)
+@pytest.mark.parametrize(("notebook", "section"), [*zip(STUDY, SECTIONS, strict=True)], ids=SECTIONS)
 def test_defaults_are_those_of_the_quick_profile_on_the_standin(notebook, section):
     defaults = {
         name: ast.literal_eval(parameter["default"]) for name, parameter in inspect_notebook(str(notebook)).items()
@@ -88,7 +93,7 @@ WRITES = (
 )
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", STUDY, ids=lambda path: path.stem)
 def test_a_notebook_writes_results_only_in_its_last_cells(path):
     """If a stage fails half-way, the results of the earlier run must stay unchanged."""
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]

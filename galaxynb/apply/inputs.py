@@ -114,6 +114,8 @@ def open_inputs(path):
     ('files', 1, 'a.png')
     """
     path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing, but images are needed: give a folder or file of cutouts")
     if path.is_file() and _is_image(path):
         return _files(path, [path], path.parent)
     if path.is_dir():

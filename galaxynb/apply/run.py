@@ -61,6 +61,12 @@ def apply_images(images, out, networks, *, progress=True):
         If the images cannot be opened, or the folder holds other files or results of other images.
     BlockingIOError
         If another process is writing to the folder.
+
+    Examples
+    --------
+    >>> apply_images("nowhere", "out", None)
+    Traceback (most recent call last):
+    FileNotFoundError: nowhere is missing, but images are needed: give a folder or file of cutouts
     """
     inputs, out = images if isinstance(images, Inputs) else open_inputs(images), Path(out)
     with only_one(out):

@@ -164,6 +164,11 @@ def draw_like(labels, *, seed=0, size=_PUBLISHED_SIDE, shrunk=None, jpeg=False, 
     -------
     ndarray of uint8, shape (M, S, S, 3)
         RGB cutouts, values 0 to 255, where S is `shrunk` if given and `size` otherwise.
+
+    Examples
+    --------
+    >>> draw_like([2, 5], size=64).shape
+    (2, 64, 64, 3)
     """
     side = shrunk or size
     images = np.empty((len(labels), side, side, 3), np.uint8)

@@ -6,6 +6,7 @@ Tests run in a copy of the checkout, so they may edit files and do not touch the
 import html.parser
 import json
 import re
+import sys
 from functools import partial
 from urllib.parse import unquote, urlsplit
 
@@ -16,7 +17,9 @@ import yaml
 from checkout import SMOKE, Checkout, other_code
 
 from galaxynb.data.cache import open_cache
+from galaxynb.data.galaxy10 import CLASS_NAMES
 from galaxynb.data.splits import paper_split
+from galaxynb.images import to_float
 from galaxynb.networks.calibration import calibrate_strength, read_calibration
 from galaxynb.networks.models import load_model, predict_classes
 from galaxynb.noise import NoiseModel
@@ -96,6 +99,27 @@ def test_every_stage_leaves_its_results(study):
     calibrated = json.loads((run / "calibrated_noise.json").read_text())
     assert metrics["noise"] == records["autoencoder"]["extra"]["noise"] == calibrated["calibration"]
     assert json.loads((run / "noise.json").read_text())["strength"] == "calibrate"
+
+
+def test_the_networks_of_the_run_are_applied_to_other_images(study):
+    run = study.root / SMOKE
+    given = [f"IMAGES={SMOKE}/data/standin.h5", f"RUN={SMOKE}", "OUT=runs/applied/all"]
+    done = study.make("apply", *given)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "60 of 60 images could be used." in done.stdout
+    out = study.root / "runs" / "applied" / "all"
+    assert f"The page is ready: {out / 'index.html'}" in done.stdout
+    table = pd.read_parquet(out / "predictions.parquet")
+    # The images are shrunk as in notebook 01, so the classifier predicts the same.
+    classifier = load_model(run / "models" / "classifier.keras", made_by="the test")
+    predicted = predict_classes(classifier, to_float(open_cache(run / "data" / "cache").images))
+    assert table["before"].tolist() == [CLASS_NAMES[k] for k in predicted]
+    notebook = study.root / "runs" / "07.ipynb"
+    command = [sys.executable, "-I", "workflow/launch.py", "papermill", "notebooks/07_apply.ipynb", str(notebook)]
+    given = ["-p", "run_dir", f"../{SMOKE}", "-p", "out", "../runs/applied/notebook", "-k", "galaxynb"]
+    done = study.run(*command, "--cwd", "notebooks", *given)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert len(pd.read_csv(study.root / "runs/applied/notebook/predictions.csv")) == 20
 
 
 def test_the_remedies_are_compared_without_a_failure(study):
