@@ -44,7 +44,7 @@ from galaxynb.networks.training import Phase, fit
 from galaxynb.noise import NoiseModel
 from galaxynb.results.evaluation import accuracy_interval, class_report, confusion_table, estimate_recovery
 from galaxynb.results.quality import image_quality
-from galaxynb.stages import SECTIONS
+from galaxynb.stages import SECTIONS, STAGES
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -595,8 +595,7 @@ def study(sample):
     profile = sample.sizes.study_profile
     runs, plain = sample.folder / "runs", sample.folder / "bare"
     run = runs / f"{profile}-standin"
-    notebooks = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
-    stages = dict(zip(SECTIONS, notebooks, strict=True))
+    stages = dict(zip(SECTIONS, STAGES, strict=True))
     ours, theirs = {}, {}
     for stage, notebook in stages.items():
         say(f"study: {notebook}")
