@@ -103,7 +103,7 @@ reference-ranges: $(VENV)/ready ## fit the stand-in's ranges to published images
 
 # Kept results name the commit that made them, so the checkout must have no uncommitted changes.
 committed:
-	@test -z "$$(git status --porcelain)" || { echo "There are uncommitted changes, but kept results must name a commit:" \
+	@test -z "$$(git status --porcelain -- . ':!book/reference')" || { echo "There are uncommitted changes, but kept results must name a commit:" \
 		"commit the changes first." >&2; exit 2; }
 
 # A dry run keeps nothing.

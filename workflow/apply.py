@@ -8,7 +8,6 @@ each make one piece of the results, and the last one joins them.
 
 import argparse
 import contextlib
-import json
 import os
 import sys
 from pathlib import Path
@@ -44,28 +43,30 @@ def main(texts=None):
         keras.ops.zeros(1)  # finds the devices
         from galaxynb.apply.inputs import open_inputs
         from galaxynb.apply.networks import load_networks
-        from galaxynb.apply.run import apply_images, apply_piece, join_pieces, make_plan, only_one
+        from galaxynb.apply.run import apply_images, apply_piece, finished, in_use, join_pieces, make_plan, read_plan
+        from galaxynb.files import one_line
     try:
         # Open the images first: loading the networks takes seconds.
         inputs = open_inputs(given.images)
         networks = load_networks(given.run)
         if given.pieces is not None:
-            with only_one(given.out):
-                make_plan(inputs, given.out, networks, pieces=given.pieces)
+            make_plan(inputs, given.out, networks, pieces=given.pieces)
+            finished(given.out)
             return 0
         if given.piece is None and not given.join:
             found = apply_images(inputs, given.out, networks, progress=sys.stderr.isatty())
-        else:
-            plan = json.loads((given.out / "plan.json").read_text(encoding="utf-8"))
-            if given.piece is not None:
+            print("\n".join(found["sentences"]))
+            print(f"The page is ready: {(given.out / 'index.html').resolve()}")
+            return 0
+        plan = read_plan(inputs, given.out, networks)
+        with in_use(given.out, shared=True):
+            if given.join:
+                join_pieces(inputs, given.out, networks, plan=plan)
+            else:
                 apply_piece(inputs, given.out, networks, piece=given.piece, plan=plan)
-                return 0
-            found = join_pieces(inputs, given.out, networks, plan=plan)
-    except (FileNotFoundError, ValueError, BlockingIOError) as error:
-        print(error, file=sys.stderr)
+    except (OSError, ValueError) as error:
+        print(one_line(error), file=sys.stderr)
         return 1
-    print("\n".join(found["sentences"]))
-    print(f"The page is ready: {(given.out / 'index.html').resolve()}")
     return 0
 
 

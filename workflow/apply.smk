@@ -3,6 +3,7 @@
 # workflow/apply.py describes the pieces.
 import json
 import shlex
+import shutil
 import sys
 from pathlib import Path
 from urllib.parse import unquote
@@ -24,12 +25,12 @@ rule all:
         f"{OUT}/summary.json",
 
 
-# A piece appears only when it is complete, so a repeated job makes it anew.
+# A piece appears only when it is complete, so a repeated job makes it anew. On one machine, a piece uses all cores.
 rule piece:
     output:
         f"{OUT}/pieces/{{number}}.parquet",
     retries: 2
-    threads: 2
+    threads: 1000 if GIVEN["executor"] == "local" else 2
     resources:
         mem_mb=4000,
         runtime=240,
@@ -49,3 +50,10 @@ rule join:
         runtime=240,
     shell:
         COMMAND + " --join"
+
+
+# The join leaves the pieces, so that it can be repeated.
+onsuccess:
+    shutil.rmtree(f"{OUT}/pieces", ignore_errors=True)
+    print("\n".join(json.loads(Path(OUT, "summary.json").read_text(encoding="utf-8"))["sentences"]))
+    print(f"The page is ready: {Path(OUT, 'index.html').resolve()}")

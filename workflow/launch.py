@@ -126,12 +126,20 @@ def sweep(given):
 
 def apply(given):
     """Return the arguments of Python that denoise and classify IMAGES; with SHARDS, after writing their plan."""
-    images = str(Path(given["IMAGES"]).expanduser())
-    out = given["OUT"] or f"{given['RUNS']}/applied/{Path(images).resolve().name}"
-    arguments = ["--images", images, "--out", out] + (["--run", given["RUN"]] if given["RUN"] else [])
+    images, out, run = (given[name] and str(Path(given[name]).expanduser()) for name in ("IMAGES", "OUT", "RUN"))
+    out = out or f"{given['RUNS']}/applied/{Path(images).resolve().name}"
+    arguments = ["--images", images, "--out", out] + (["--run", run] if run else [])
     shards, executor, dry = given["SHARDS"], given["EXECUTOR"], given["DRY_RUN"]
     if not shards:
+        asked = "DRY_RUN" if dry else "" if executor == _LOCAL else "EXECUTOR"
+        if asked:
+            sys.exit(f"{asked} is {given[asked]}, but it needs a number of jobs: give one, such as SHARDS=200")
         return ["workflow/apply.py", *arguments]
+    if {*"{}'\"$`\\"} & {*images, *out, *run, *str(CHECKOUT)}:
+        sys.exit(
+            f"IMAGES is {images}, OUT is {out} and RUN is {run}, but names without braces, quotes, dollar signs and"
+            " backslashes are needed for several jobs: choose other names"
+        )
     if not shards.isdecimal() or not int(shards):
         sys.exit(f"SHARDS is {shards}, but a number of jobs is needed: give one, such as 200")
     pieces = int(shards)
@@ -140,7 +148,9 @@ def apply(given):
         if status := subprocess.run(program, env=environment(), check=False).returncode:
             sys.exit(status)
         pieces = json.loads(Path(out, "plan.json").read_text(encoding="utf-8"))["pieces"]
-    values = {"images": images, "out": out, "run": given["RUN"], "pieces": pieces}
+        if Path(out, "summary.json").is_file():
+            return ["workflow/apply.py", *arguments]  # there is nothing left to do
+    values = {"images": images, "out": out, "run": run, "pieces": pieces, "executor": executor}
     return [
         *("-m", "snakemake"), *(_LISTED if dry else []), *(["--cores", given["CORES"]] if executor == _LOCAL else []),
         *("--snakefile", "workflow/apply.smk", "--workflow-profile", f"workflow/profiles/{executor}"),

@@ -1,9 +1,11 @@
-"""Open images of your own in any of several formats, and read them a few at a time.
+"""Open images of your own in any of several formats, and bring them to the side of the networks.
 
 A fault of one image is a sentence in its place, so it does not stop the others.
 """
 
+import contextlib
 import math
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -15,10 +17,13 @@ import numpy as np
 
 from galaxynb.apply.survey import FIELD, read_cutout
 from galaxynb.data.arrays import open_npz
+from galaxynb.data.galaxy10 import CLASS_NAMES, IMAGES
+from galaxynb.data.hdf5 import open_hdf5, read_hdf5
 from galaxynb.data.pictures import BadImage, decode_image, open_parquet
-from galaxynb.data.sources import find_class, natural_order, recognize_source, shown_files
+from galaxynb.data.sources import find_class, natural_order, parquet_files, recognize_source, shown_files
+from galaxynb.files import one_line
 
-__all__ = ["FITS", "PICTURES", "Inputs", "Picture", "open_inputs", "prepare"]
+__all__ = ["FITS", "PICTURES", "Inputs", "Prepared", "open_inputs", "prepare"]
 
 
 PICTURES = (".png", ".jpg", ".jpeg")
@@ -30,23 +35,29 @@ SMALLEST, LARGEST = 64, 4096
 
 _SAME = 0.1  # largest relative difference of two fields of view that count as the same
 
+#: Fields of view of the training images, as multiples of `FIELD`. Large galaxies of Galaxy10 have twice the field.
+_FIELDS = (1, 2)
 
-class Picture(NamedTuple):
-    """One image to work on, or its fault.
+_AT_ONCE = 64  # files that are read at a time
+
+
+class Prepared(NamedTuple):
+    """An image at the side of the networks, or why it cannot be used.
 
     Attributes
     ----------
-    pixels : ndarray or None
-        RGB: uint8 of shape (H, H, 3), or float32 in [0, 1]. None if the image cannot be used.
-    scale : float
-        Pixel scale in arcsec/px, NaN where unknown.
-    fault : str
-        Why the image cannot be used, as the end of a sentence; empty if it can.
+    image : ndarray of float32, shape (S, S, 3), or None
+        RGB in [0, 1]; None if the image cannot be used.
+    part : int
+        Side in pixels of the central part of the original that `image` shows; 0 without an image.
+    remark : str
+        The fault of an image that cannot be used, as the end of a sentence. For others, what differs from the training
+        images; empty if nothing does.
     """
 
-    pixels: np.ndarray | None
-    scale: float = math.nan
-    fault: str = ""
+    image: np.ndarray | None
+    part: int = 0
+    remark: str = ""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -66,7 +77,8 @@ class Inputs:
     labels : ndarray of int8, shape (N,), or None
         Classes 0 to 9, -1 where unknown. None if no image has one.
     read : callable
-        Takes the first row and the one after the last, and yields rows (range) and lists of `Picture`, in order.
+        Takes the first row, the one after the last, and the side S in pixels. Yields each row and its `Prepared`
+        image, in order.
     files : tuple of pathlib.Path
         The files that hold the images.
     """
@@ -90,7 +102,7 @@ def open_inputs(path):
           in it that class.
         - One such file.
         - An HDF5 file with `images` (uint8, shape (N, H, H, 3)) and perhaps `ans` and `pxscale`, as Galaxy10 has them.
-        - An .npz file with `images` and perhaps `labels`.
+        - An .npz file with `images` and perhaps `labels` and `pxscale`.
         - A parquet file, or a folder of several, with a column of encoded images, as Hugging Face serves them.
 
     Returns
@@ -116,46 +128,51 @@ def open_inputs(path):
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing, but images are needed: give a folder or file of cutouts")
-    if path.is_file() and _is_image(path):
-        return _files(path, [path], path.parent)
     if path.is_dir():
-        found = sorted((one for one in _walk(path) if _is_image(one)), key=lambda one: natural_order(str(one)))
-        if found:
-            return _files(path, found, path)
-    match recognize_source(path):
-        case "hdf5":
-            return _hdf5(path)
-        case "npz":
-            return _arrays(path, "npz", *open_npz(path))
-        case "parquet":
+        if parquet_files(path):
             return _parquet(path)
-        case _:
+        found = sorted(filter(_is_image, _walk(path)), key=lambda one: natural_order(str(one)))
+        if not found:
             raise ValueError(f"{path} holds no image, but some are needed: add PNG, JPEG or FITS cutouts")
+        return _files(path, found, path)
+    if _is_image(path):
+        return _files(path, [path], path.parent)
+    try:
+        kind = recognize_source(path)
+    except ValueError as error:
+        if "of another format" not in str(error):
+            raise
+        raise ValueError(
+            f"{path} is of another format, but PNG, JPEG, FITS, HDF5, .npz or parquet is needed: convert it"
+        ) from None
+    return {"hdf5": _hdf5, "npz": _npz, "parquet": _parquet}[kind](path)
 
 
 def _is_image(path):
     return path.name.lower().endswith(PICTURES + FITS)
 
 
-def _walk(folder):
-    """Yield all files in a folder and its subfolders, without hidden ones."""
+def _walk(folder, above=()):
+    """Yield all files in a folder and its subfolders, without hidden ones. Links to a folder above are left out."""
+    above = (*above, folder.resolve())
     for entry in shown_files(folder):
-        if entry.is_dir():
-            yield from _walk(entry)
-        else:
+        if not entry.is_dir():
             yield entry
+        elif entry.resolve() not in above:
+            yield from _walk(entry, above)
 
 
 def _files(path, files, root):
-    names = [file.relative_to(root).as_posix() for file in files]
+    # A name in another encoding has no text, so it is written with escapes.
+    names = [os.fsencode(file.relative_to(root)).decode("utf-8", "backslashreplace") for file in files]
     labels = [find_class(file.parent.name) if file.parent != root else None for file in files]
     known = np.array([-1 if label is None else label for label in labels], np.int8)
 
-    def read(first, last, step=64):
+    def read(first, last, side):
         with ThreadPoolExecutor(2) as pool:
-            for start in range(first, last, step):
-                rows = range(start, min(start + step, last))
-                yield rows, list(pool.map(lambda row: _read_file(files[row]), rows))
+            for start in range(first, last, _AT_ONCE):
+                rows = range(start, min(start + _AT_ONCE, last))
+                yield from zip(rows, pool.map(lambda row: _from_file(files[row], side), rows), strict=True)
 
     return Inputs(
         path=path,
@@ -168,107 +185,146 @@ def _files(path, files, root):
     )
 
 
-def _read_file(path):
+def _from_file(path, side):
     try:
         if path.name.lower().endswith(FITS):
-            return Picture(*read_cutout(path))
-        return Picture(decode_image(path, largest=LARGEST))
+            return prepare(*read_cutout(path, largest=LARGEST), side=side)
+        return prepare(decode_image(path, largest=LARGEST), side=side)
     except BadImage as fault:
-        return Picture(None, fault=str(fault))
+        return Prepared(None, remark=str(fault))
 
 
 def _hdf5(path):
-    from galaxynb.data.hdf5 import read_hdf5
+    found = read_hdf5(path, labelled=False)
 
-    found = read_hdf5(path)
-    return _arrays(path, "hdf5", found["labels"], found["image_shape"], found["blocks"], scales=found["pxscale"])
+    def alone(row):
+        with open_hdf5(path) as file:
+            return file[IMAGES][row]
+
+    about = {"labels": found["labels"], "scales": found["pxscale"], "files": found["files"]}
+    return _arrays(path, "hdf5", found["blocks"], number=found["images"], alone=alone, **about)
 
 
-def _arrays(path, form, labels, shape, blocks, *, scales=None):
-    """Return the images of a file that holds them as one array."""
-    number = len(labels) if labels is not None else shape[0]
+def _npz(path):
+    labels, shape, blocks, columns = open_npz(path)
+    about = {"labels": labels, "scales": columns.get("pxscale"), "files": (path,)}
+    return _arrays(path, "npz", blocks, number=shape[0], alone=None, **about)
+
+
+def _arrays(path, form, blocks, *, number, alone, labels, scales, files):
+    """Return the images of a file that holds them as one array. `alone` reads one image, if the format allows it."""
     scales = np.full(number, np.nan) if scales is None else scales
 
-    def read(first, last):
-        wanted = np.arange(first, last)
-        for rows, images in blocks("images", wanted):
-            here = (rows >= first) & (rows < last)
-            pairs = zip(images[here], scales[rows[here]], strict=True)
-            yield range(int(rows[here][0]), int(rows[here][-1]) + 1), [Picture(one, float(s)) for one, s in pairs]
+    def read(first, last, side):
+        at = first
+        while at < last:
+            try:
+                for rows, images in blocks("images", np.arange(at, last)):
+                    for row, image in zip(rows, images, strict=True):
+                        if at <= row < last:
+                            yield int(row), prepare(image, scales[row], side=side)
+                            at = int(row) + 1
+            except ValueError as error:
+                # A part of this block is damaged. Read its images one by one.
+                for row in range(at, min(at + _AT_ONCE, last)):
+                    yield row, _alone(alone, row, scales[row], side, error)
+                    at = row + 1
 
-    known = None if labels is None else labels.astype(np.int8)
-    return Inputs(path=path, form=form, number=number, names=str, labels=known, read=read, files=(path,))
+    return Inputs(path=path, form=form, number=number, names=str, labels=_known(labels), read=read, files=tuple(files))
+
+
+def _alone(read, row, scale, side, error):
+    """Return one image of an array, a block of which cannot be read."""
+    if read is not None:
+        with contextlib.suppress(ValueError):
+            return prepare(read(row), scale, side=side)
+    return Prepared(None, remark=f"is damaged ({one_line(error)})")
 
 
 def _parquet(path):
-    labels, number, batches, files = open_parquet(path)
+    labels, scales, batches, files = open_parquet(path)
+    number = len(scales)
 
-    def read(first, last):
-        for rows, sources in batches(np.arange(first, last), 64):
-            if len(rows):
-                yield range(int(rows[0]), int(rows[-1]) + 1), [_decoded(source) for source in sources]
+    def read(first, last, side):
+        at = first
+        with ThreadPoolExecutor(2) as pool:
+            while at < last:
+                try:
+                    for rows, sources in batches(np.arange(at, last), _AT_ONCE):
+                        made = pool.map(lambda one, scale: _decoded(one, scale, side), sources, scales[rows])
+                        for row, one in zip(rows, made, strict=True):
+                            yield int(row), one
+                            at = int(row) + 1
+                except ValueError as error:
+                    yield at, Prepared(None, remark=f"is damaged ({one_line(error)})")
+                    at += 1
 
-    return Inputs(path=path, form="parquet", number=number, names=str, labels=labels, read=read, files=tuple(files))
+    about = {"labels": _known(labels), "read": read, "files": tuple(files)}
+    return Inputs(path=path, form="parquet", number=number, names=str, **about)
 
 
-def _decoded(source):
+def _decoded(source, scale, side):
     try:
         if isinstance(source, BadImage):
             raise source
-        return Picture(decode_image(source, largest=LARGEST))
+        return prepare(decode_image(source, largest=LARGEST), scale, side=side)
     except BadImage as fault:
-        return Picture(None, fault=str(fault))
+        return Prepared(None, remark=str(fault))
 
 
-def prepare(picture, side):
-    """Bring an image to the side and, where its pixel scale is known, to the field of view of the training images.
+def _known(labels):
+    """Return labels as int8, with -1 for numbers that are no class; None for labels that are no whole numbers."""
+    if labels is None or labels.dtype.kind not in "iu":
+        return None
+    known = np.where((labels >= 0) & (labels < len(CLASS_NAMES)), labels, -1).astype(np.int8)
+    return known if (known >= 0).any() else None
+
+
+def prepare(pixels, scale=math.nan, *, side):
+    """Bring an image to a side and, where its pixel scale is known, to the field of view of the training images.
 
     Parameters
     ----------
-    picture : Picture
-        An image.
+    pixels : ndarray, shape (H, W, 3)
+        RGB: uint8, or floats in [0, 1].
+    scale : float
+        Pixel scale in arcsec/px, NaN where unknown.
     side : int
         Side in pixels that the networks need.
 
     Returns
     -------
-    image : ndarray of float32, shape (side, side, 3), or None
-        RGB in [0, 1]; None if the image cannot be used.
-    part : int
-        Side in pixels of the central part of the original that `image` shows.
-    remark : str
-        Why the image cannot be used, or what differs from the training images; empty if nothing does.
+    Prepared
 
     Examples
     --------
-    An image of 200 px with the survey's pixel scale is a little smaller than those of the training:
+    An image of 200 px with the survey's pixel scale shows less than those of the training:
 
-    >>> _, part, remark = prepare(Picture(np.zeros((200, 200, 3), np.uint8), 0.262), 64)
+    >>> _, part, remark = prepare(np.zeros((200, 200, 3), np.uint8), 0.262, side=64)
     >>> part, remark
     (200, 'its field of view is 52 arcsec, but the networks know 67 arcsec')
     """
-    pixels = picture.pixels
-    if pixels is None:
-        return None, 0, picture.fault
     height, width = pixels.shape[:2]
     if height != width:
-        return None, 0, f"is {width} x {height} px, but a square is needed: crop it"
+        return Prepared(None, remark=f"is {width} x {height} px, but a square is needed: crop it")
     if not SMALLEST <= height <= LARGEST:
-        return None, 0, f"is {height} px, but {SMALLEST} to {LARGEST} px are needed: cut out one galaxy"
+        return Prepared(None, remark=f"is {height} px, but {SMALLEST} to {LARGEST} px are needed: cut out one galaxy")
     part, remark = height, ""
-    view = height * picture.scale
-    if view > FIELD * (1 + _SAME) and abs(view / FIELD - 2) > 2 * _SAME:
+    view = height * scale if 0 < scale < math.inf else math.nan
+    if view > FIELD and not any(abs(view / FIELD / multiple - 1) <= _SAME for multiple in _FIELDS):
         # Keep the parity: then the part is exactly in the middle.
-        part = max(2 * round(FIELD / picture.scale / 2) + height % 2, 1)
+        part = max(2 * round(FIELD / scale / 2) + height % 2, 1)
         if part < SMALLEST // 2:
-            return None, 0, f"has pixels of {picture.scale:.2g} arcsec, which are too coarse: {part} px show a galaxy"
+            return Prepared(
+                None, remark=f"has pixels of {scale:.2g} arcsec, which are too coarse: {part} px per galaxy"
+            )
         first = (height - part) // 2
         pixels = pixels[first : first + part, first : first + part]
     elif view < FIELD * (1 - _SAME):
         remark = f"its field of view is {view:.0f} arcsec, but the networks know {FIELD:.0f} arcsec"
-    pixels = np.ascontiguousarray(pixels)
+    pixels = np.ascontiguousarray(pixels if pixels.dtype == np.uint8 else pixels.astype(np.float32))
     if part != side:
         how = cv2.INTER_AREA if part > side else cv2.INTER_CUBIC
         pixels = cv2.resize(pixels, (side, side), interpolation=how)
     image = pixels.astype(np.float32) / 255 if pixels.dtype == np.uint8 else np.clip(pixels, 0, 1)
-    return image, part, remark
+    return Prepared(image, part, remark)

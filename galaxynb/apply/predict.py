@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from galaxynb.apply.inputs import Picture, prepare
+from galaxynb.apply.inputs import prepare
 from galaxynb.apply.measures import MEASURES, measure_small, reasons
 from galaxynb.data.galaxy10 import CLASS_NAMES
 from galaxynb.remedies.remedy import run_network
@@ -66,13 +66,15 @@ def predict(images, networks):
             raise ValueError(f"images is {images.dtype}, but uint8 or floats are needed: convert it")
         low, high = images.min(initial=0), images.max(initial=0)
         if not (low >= 0 and high <= 1):
-            raise ValueError(f"images has values from {low:g} to {high:g}, but 0 to 1 is needed: divide by the largest")
+            raise ValueError(
+                f"images has values from {low:g} to {high:g}, but 0 to 1 is needed: divide 8-bit values by 255"
+            )
     prepared = []
     for image in images:
-        small, _, remark = prepare(Picture(image), networks.side)
-        if small is None:
-            raise ValueError(f"an image {remark}")
-        prepared.append(small)
+        made = prepare(image, side=networks.side)
+        if made.image is None:
+            raise ValueError(f"an image {made.remark}")
+        prepared.append(made.image)
     empty = np.zeros((0, networks.side, networks.side, 3), np.float32)
     return predict_prepared(np.stack(prepared) if prepared else empty, networks)
 

@@ -20,20 +20,26 @@ import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
-from galaxynb.apply.inputs import Inputs, open_inputs, prepare
+from galaxynb.apply.inputs import Inputs, open_inputs
 from galaxynb.apply.outputs import to_bytes, write_array, write_picture
 from galaxynb.apply.page import SHOWN, write_page
 from galaxynb.apply.predict import predict_prepared
 from galaxynb.compute import cores
 from galaxynb.data.galaxy10 import CLASS_NAMES
-from galaxynb.files import write_json, written_aside
+from galaxynb.files import one_line, write_json, written_aside
 
-__all__ = ["apply_images", "apply_piece", "join_pieces", "make_plan", "only_one", "piece_path"]
+__all__ = ["apply_images", "apply_piece", "finished", "in_use", "join_pieces", "make_plan", "read_plan"]
 
 
 _PIECE = 512  # images per piece, unless the number of pieces is given
 
 _AT_ONCE = 256  # images in memory at a time
+
+#: What a run writes to its folder. The summary is the first to be removed and the plan the last.
+_WRITTEN = (
+    *("summary.json", "index.html", "contact_sheet.png", "confusion.png", "predictions.csv", "predictions.parquet"),
+    *("denoised.h5", "denoised.npz", "denoised.parquet", "denoised", "pieces", "plan.json"),
+)
 
 
 def apply_images(images, out, networks, *, progress=True):
@@ -58,7 +64,7 @@ def apply_images(images, out, networks, *, progress=True):
     Raises
     ------
     FileNotFoundError, ValueError
-        If the images cannot be opened, or the folder holds other files or results of other images.
+        If the images cannot be opened, or the folder holds other files or results of other images or networks.
     BlockingIOError
         If another process is writing to the folder.
 
@@ -69,34 +75,60 @@ def apply_images(images, out, networks, *, progress=True):
     FileNotFoundError: nowhere is missing, but images are needed: give a folder or file of cutouts
     """
     inputs, out = images if isinstance(images, Inputs) else open_inputs(images), Path(out)
-    with only_one(out):
-        plan = make_plan(inputs, out, networks)
+    plan = make_plan(inputs, out, networks)
+    with in_use(out):
+        if (found := finished(out)) is not None:
+            return found
+        missing = [piece for piece in range(plan["pieces"]) if not _piece_path(out, piece).is_file()]
         with tqdm(total=inputs.number, desc="images", unit="image", disable=not progress) as bar:
-            for piece in range(plan["pieces"]):
-                apply_piece(inputs, out, networks, piece=piece, plan=plan, bar=bar)
-        return join_pieces(inputs, out, networks, plan=plan)
+            bar.update(inputs.number - sum(np.diff(_rows(plan, piece))[0] for piece in missing))
+            # Pieces that follow each other share one pass through the file.
+            for _, group in itertools.groupby(enumerate(missing), key=lambda pair: pair[1] - pair[0]):
+                pieces = [piece for _, piece in group]
+                stream = inputs.read(_rows(plan, pieces[0])[0], _rows(plan, pieces[-1])[1], networks.side)
+                for piece in pieces:
+                    apply_piece(inputs, out, networks, piece=piece, plan=plan, stream=stream, bar=bar)
+        found = join_pieces(inputs, out, networks, plan=plan)
+        shutil.rmtree(out / "pieces")
+        return found
+
+
+def finished(out):
+    """Return the summary of a finished run in a folder, or None. Remove pieces that a finished run left."""
+    summary = out / "summary.json"
+    if not summary.is_file():
+        return None
+    shutil.rmtree(out / "pieces", ignore_errors=True)
+    return json.loads(summary.read_text(encoding="utf-8"))
 
 
 @contextlib.contextmanager
-def only_one(out):
-    """Hold the lock of a folder for results. Raise BlockingIOError if another process holds it."""
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"OUT is {out}, but a folder is needed: name another")
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / ".lock").open("w") as file:
+def in_use(out, *, shared=False):
+    """Hold the lock of a folder for results. Raise BlockingIOError if another process holds it.
+
+    Parameters
+    ----------
+    out : pathlib.Path
+        The folder.
+    shared : bool, optional
+        Whether others may hold the lock at the same time if theirs is shared too, as that of jobs is.
+    """
+    with (out / ".lock").open("a") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             raise BlockingIOError(
                 f"{out} is in use by another process, but only one may write to it: wait, or name another folder"
             ) from None
+        except OSError:
+            pass  # a disk without locks
         yield
 
 
 def make_plan(inputs, out, networks, *, pieces=None):
     """Divide the images into pieces, and write the plan to the folder for results.
 
-    Results of an earlier plan for the same images are removed if the images or the networks have changed since.
+    If images were added, removed or changed since an earlier plan, its results are removed.
 
     Parameters
     ----------
@@ -105,7 +137,7 @@ def make_plan(inputs, out, networks, *, pieces=None):
         Folder for the results.
     networks : galaxynb.apply.networks.Networks
     pieces : int, optional
-        Number of pieces. By default one per 512 images.
+        Number of pieces. By default one per 512 images. An earlier plan for the same images keeps its number.
 
     Returns
     -------
@@ -115,34 +147,61 @@ def make_plan(inputs, out, networks, *, pieces=None):
     Raises
     ------
     ValueError
-        If the folder holds other files, or results of other images.
+        If the folder is among the images, or holds other files or results of other images or networks.
+    BlockingIOError
+        If another process is writing to the folder.
     """
-    where = os.path.relpath(inputs.path.resolve(), out.resolve())
-    plan = {
-        "images": where,
-        "listing": _listing(inputs),
-        "networks": networks.digest,
-        "number": inputs.number,
-        "pieces": min(pieces or -(-inputs.number // _PIECE), inputs.number),
-    }
+    _check_folder(inputs, out)
+    plan = _plan(inputs, out, networks)
     path = out / "plan.json"
-    if path.is_file():
-        earlier = json.loads(path.read_text(encoding="utf-8"))
-        if earlier == plan:
-            return plan
-        if earlier["images"] != where:
-            raise ValueError(
-                f"{out} holds the results of other images, but an empty folder is needed: name another OUT"
-            )
-        _clear(out)
-    elif any(entry.name != ".lock" for entry in out.iterdir()):
-        raise ValueError(f"{out} holds other files, but an empty folder is needed: name another OUT")
-    write_json(path, plan)
+    out.mkdir(parents=True, exist_ok=True)
+    with in_use(out):
+        if path.is_file():
+            earlier = json.loads(path.read_text(encoding="utf-8"))
+            if plan == {key: value for key, value in earlier.items() if key != "pieces"}:
+                return earlier
+            for key, what in {"images": "images", "networks": "networks"}.items():
+                if earlier[key] != plan[key]:
+                    raise ValueError(
+                        f"{out} holds the results of other {what}, but an empty folder is needed: name another OUT"
+                    )
+            _clear(out)
+        plan["pieces"] = min(pieces or -(-inputs.number // _PIECE), inputs.number)
+        write_json(path, plan)
     return plan
 
 
+def _plan(inputs, out, networks):
+    """Return what a plan is made for."""
+    where = os.path.relpath(inputs.path.resolve(), out.resolve())
+    return {"images": where, "listing": _listing(inputs), "networks": networks.digest, "number": inputs.number}
+
+
+def read_plan(inputs, out, networks):
+    """Return the plan in a folder. Raise ValueError if it was made for other images or networks."""
+    plan = json.loads((out / "plan.json").read_text(encoding="utf-8"))
+    if _plan(inputs, out, networks) != {key: value for key, value in plan.items() if key != "pieces"}:
+        raise ValueError(
+            f"the images or networks have changed since {out / 'plan.json'} was made, but the same are needed: run"
+            " `make apply` again"
+        )
+    return plan
+
+
+def _check_folder(inputs, out):
+    """Raise ValueError if results cannot go to a folder."""
+    if inputs.path.is_dir() and out.resolve().is_relative_to(inputs.path.resolve()):
+        raise ValueError(f"OUT is {out}, which is within IMAGES, but another folder is needed: name one elsewhere")
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"OUT is {out}, but a folder is needed: name another")
+    # Hidden files are our own, or the system's.
+    others = [entry for entry in out.iterdir() if not entry.name.startswith(".")] if out.is_dir() else []
+    if others and not (out / "plan.json").is_file():
+        raise ValueError(f"{out} holds other files, but an empty folder is needed: name another OUT")
+
+
 def _listing(inputs):
-    """Return a digest of the names, sizes and modification times of the files."""
+    """Return a digest of the paths, sizes and modification times of the files."""
     digest = hashlib.sha256()
     for file in inputs.files:
         try:
@@ -150,25 +209,30 @@ def _listing(inputs):
             about = f"{found.st_size} {found.st_mtime_ns}"
         except OSError:
             about = "missing"
-        digest.update(f"{file.name} {about}\n".encode())
+        digest.update(os.fsencode(os.path.relpath(file, inputs.path)) + f" {about}\n".encode())
     return digest.hexdigest()
 
 
 def _clear(out):
     """Remove the results of an earlier plan."""
-    for entry in out.iterdir():
-        if entry.is_dir() and entry.name in ("denoised", "pieces"):
-            shutil.rmtree(entry)
-        elif entry.is_file() and entry.name != ".lock":
-            entry.unlink()
+    for name in _WRITTEN:
+        if (out / name).is_dir():
+            shutil.rmtree(out / name)
+        else:
+            (out / name).unlink(missing_ok=True)
 
 
-def piece_path(out, piece):
+def _piece_path(out, piece):
     """Return the path of the table of a piece."""
     return Path(out) / "pieces" / f"{piece:06d}.parquet"
 
 
-def apply_piece(inputs, out, networks, *, piece, plan, bar=None):
+def _rows(plan, piece):
+    """Return the first row of a piece, and the one after its last."""
+    return piece * plan["number"] // plan["pieces"], (piece + 1) * plan["number"] // plan["pieces"]
+
+
+def apply_piece(inputs, out, networks, *, piece, plan, stream=None, bar=None):
     """Denoise and classify the images of one piece, unless its results are there.
 
     Parameters
@@ -181,64 +245,77 @@ def apply_piece(inputs, out, networks, *, piece, plan, bar=None):
         Number of the piece, from 0.
     plan : dict
         From `make_plan`.
+    stream : iterator, optional
+        What `inputs.read` yields, from the first row of the piece on. By default the piece reads its images itself.
     bar : tqdm.tqdm, optional
         Progress bar, which counts images.
     """
-    first, last = (number * plan["number"] // plan["pieces"] for number in (piece, piece + 1))
-    path = piece_path(out, piece)
+    first, last = _rows(plan, piece)
+    path = _piece_path(out, piece)
     if path.is_file():
-        if bar is not None:
-            bar.update(last - first)
         return
     path.parent.mkdir(exist_ok=True)
-    array, thumbnails = path.with_suffix(".npy"), path.with_suffix(".npz")
+    stream = itertools.islice(stream or inputs.read(first, last, networks.side), last - first)
     tables, shown = [], {"original": [], "denoised": [], "row": []}
     with contextlib.ExitStack() as stack:
-        # In parts of a survey, a picture of 100 million pixels is a fault and not worth a warning.
+        # A picture with too many pixels is a fault, and not worth a warning.
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         pool = stack.enter_context(ThreadPoolExecutor(cores()))
-        denoised = None
+        array = None
         if inputs.form != "files":
-            temporary = stack.enter_context(written_aside(array))
+            temporary = stack.enter_context(written_aside(path.with_suffix(".npy")))
+            array = stack.enter_context(temporary.open("wb"))
             shape = (last - first, networks.side, networks.side, 3)
-            denoised = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
-        for rows, pictures in _ahead(_gathered(inputs.read(first, last)), pool):
-            table, images, results = _one_block(inputs, networks, rows, pictures)
-            tables.append(table)
-            usable = [(row, part) for row, part in zip(rows, table.pop("part"), strict=True) if part]
-            if denoised is None:
+            np.lib.format.write_array_header_1_0(array, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        for block in _ahead(iter(lambda: list(itertools.islice(stream, _AT_ONCE)), []), pool):
+            table, images, results = _one_block(inputs, networks, block)
+            usable = np.flatnonzero(table["part"])
+            if array is None:
                 work = [
-                    (image, out / "denoised" / inputs.names(row), inputs.files[row], part)
-                    for (row, part), image in zip(usable, results, strict=True)
+                    (image, out / "denoised" / _place(inputs, row), inputs.files[row], part)
+                    for row, part, image in zip(
+                        [block[at][0] for at in usable], table["part"][usable], results, strict=True
+                    )
                 ]
-                list(pool.map(lambda one: write_picture(one[0], one[1], origin=one[2], part=one[3]), work))
+                faults = list(pool.map(_written, work))
+                table.loc[usable, "flag"] = [
+                    "; ".join(filter(None, pair)) for pair in zip(table["flag"][usable], faults, strict=True)
+                ]
             else:
-                denoised[[row - first for row, _ in usable]] = to_bytes(results)
-            for (row, _), image, result in zip(usable, images, results, strict=True):
-                if row < SHOWN:
+                whole = np.zeros((len(block), *results.shape[1:]), np.uint8)
+                whole[usable] = to_bytes(results)
+                array.write(whole.tobytes())
+            for at, image, result in zip(usable, images, results, strict=True):
+                if (row := block[at][0]) < SHOWN:
                     for name, value in zip(shown, (to_bytes(image), to_bytes(result), row), strict=True):
                         shown[name].append(value)
+            tables.append(table)
             if bar is not None:
-                bar.update(len(rows))
+                bar.update(len(block))
     if shown["row"]:
-        with written_aside(thumbnails) as temporary, temporary.open("wb") as file:
+        with written_aside(path.with_suffix(".npz")) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, **{name: np.stack(values) for name, values in shown.items()})
     with written_aside(path) as temporary:
         pd.concat(tables, ignore_index=True).to_parquet(temporary, index=False)
 
 
-def _gathered(blocks):
-    """Yield larger blocks of rows and pictures."""
-    rows, pictures = [], []
-    for some, found in blocks:
-        rows += some
-        pictures += found
-        if len(rows) >= _AT_ONCE:
-            yield rows, pictures
-            rows, pictures = [], []
-    if rows:
-        yield rows, pictures
+def _place(inputs, row):
+    """Return the path of an image within its folder."""
+    root = inputs.path if inputs.path.is_dir() else inputs.path.parent
+    return inputs.files[row].relative_to(root)
+
+
+def _written(work):
+    """Write a denoised image. Return why it could not be written, or an empty text."""
+    image, path, origin, part = work
+    try:
+        write_picture(image, path, origin=origin, part=part)
+    except OSError:
+        raise  # such as a full disk
+    except Exception as error:  # astropy raises errors of many classes for headers that it cannot write
+        return f"its denoised image is not written ({one_line(error)})"
+    return ""
 
 
 def _ahead(iterator, pool):
@@ -250,26 +327,26 @@ def _ahead(iterator, pool):
         yield item
 
 
-def _one_block(inputs, networks, rows, pictures):
+def _one_block(inputs, networks, block):
     """Return the table of some images, and their usable images before and after denoising."""
-    prepared = [prepare(picture, networks.side) for picture in pictures]
-    usable = np.array([image is not None for image, _, _ in prepared])
+    usable = np.array([one.image is not None for _, one in block])
     empty = np.zeros((0, networks.side, networks.side, 3), np.float32)
-    images = np.stack([image for image, _, _ in prepared if image is not None]) if usable.any() else empty
+    images = np.stack([one.image for _, one in block if one.image is not None]) if usable.any() else empty
     found = predict_prepared(images, networks)
+    remarks = [one.remark for _, one in block]
     table = pd.DataFrame(
         {
-            "file": [inputs.names(row) for row in rows],
-            "label": [_label(inputs, row) for row in rows],
-            "fault": ["" if good else remark for good, (_, _, remark) in zip(usable, prepared, strict=True)],
-            "part": [part for _, part, _ in prepared],
+            "file": [inputs.names(row) for row, _ in block],
+            "label": [_label(inputs, row) for row, _ in block],
+            "fault": ["" if good else remark for good, remark in zip(usable, remarks, strict=True)],
+            "part": np.array([one.part for _, one in block], np.int32),
         }
     ).astype({"file": str, "label": str, "fault": str})
     # Rows without a result have missing values.
-    made = found.table.set_axis(np.flatnonzero(usable)).reindex(range(len(rows)))
+    made = found.table.set_axis(np.flatnonzero(usable)).reindex(range(len(block)))
     made[["before", "after", "flag"]] = made[["before", "after", "flag"]].fillna("").astype(str)
-    remarks = ["" if not good else remark for good, (_, _, remark) in zip(usable, prepared, strict=True)]
-    made["flag"] = ["; ".join(filter(None, pair)) for pair in zip(remarks, made["flag"], strict=True)]
+    pairs = zip(remarks, made["flag"], usable, strict=True)
+    made["flag"] = ["; ".join(filter(None, (remark, flag))) if good else "" for remark, flag, good in pairs]
     numbers = made.select_dtypes("number").columns
     return table.join(made.astype(dict.fromkeys(numbers, np.float32))), images, found.denoised
 
@@ -294,22 +371,19 @@ def join_pieces(inputs, out, networks, *, plan):
     """
     from pyarrow import parquet
 
-    summary = out / "summary.json"
-    if summary.is_file():
-        return json.loads(summary.read_text(encoding="utf-8"))
-    pieces = [piece_path(out, piece) for piece in range(plan["pieces"])]
+    pieces = [_piece_path(out, piece) for piece in range(plan["pieces"])]
     with contextlib.ExitStack() as stack:
         table, text = (stack.enter_context(written_aside(out / f"predictions.{end}")) for end in ("parquet", "csv"))
         schema = parquet.read_schema(pieces[0])
         writer = stack.enter_context(parquet.ParquetWriter(table, schema))
         lines = stack.enter_context(text.open("w", encoding="utf-8", newline=""))
-        for number, path in zip(itertools.count(), pieces):
+        for number, path in enumerate(pieces):
             part = parquet.read_table(path, schema=schema)
             writer.write_table(part)
             part.to_pandas().to_csv(lines, index=False, header=number == 0, float_format="%.4g", lineterminator="\n")
     if inputs.form != "files":
-        write_array(inputs, [path.with_suffix(".npy") for path in pieces], out, side=networks.side)
+        shown = np.concatenate([parquet.read_table(path, columns=["part"])["part"].to_numpy() for path in pieces])
+        write_array(inputs, [path.with_suffix(".npy") for path in pieces], out, side=networks.side, parts=shown)
     found = write_page(inputs, out, networks, pieces=pieces)
-    write_json(summary, found)
-    shutil.rmtree(out / "pieces")
+    write_json(out / "summary.json", found)
     return found

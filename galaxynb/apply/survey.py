@@ -10,7 +10,7 @@ from astropy.wcs import WCS
 from astropy.wcs.utils import proj_plane_pixel_scales
 
 from galaxynb.data.pictures import BadImage
-from galaxynb.files import one_line, written_aside
+from galaxynb.files import one_line
 from galaxynb.standin.field import survey_rgb
 
 __all__ = ["FIELD", "fluxes", "read_cutout", "write_cutout"]
@@ -24,7 +24,7 @@ _PIXEL = 0.262  # arcsec: side of the survey's own pixels
 _BANDS = ("g", "r", "z")
 
 
-def read_cutout(path):
+def read_cutout(path, *, largest=None):
     """Read a FITS cutout as an RGB image.
 
     Parameters
@@ -32,6 +32,8 @@ def read_cutout(path):
     path : pathlib.Path
         A FITS file. The first HDU with data is an array of shape (3, H, H): the fluxes in g, r and z, in nanomaggies
         per pixel.
+    largest : int, optional
+        Largest side in pixels. A larger image is not read. By default any size will do.
 
     Returns
     -------
@@ -46,26 +48,30 @@ def read_cutout(path):
     galaxynb.data.pictures.BadImage
         If the file is no such cutout.
     """
-    cube, header = _read(path)
+    cube, header = _read(path, largest)
     scale = _scale(header)
     # The recipe is for pixels of the survey's size: larger ones hold more light.
     share = 1.0 if math.isnan(scale) else (_PIXEL / scale) ** 2
     return survey_rgb(*(cube[:, ::-1] * np.float32(share))), scale
 
 
-def _read(path):
+def _read(path, largest=None):
     """Return the data and the header of the first HDU with data."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AstropyWarning)  # such as a truncated file, which then cannot be read
             with fits.open(path, memmap=False) as hdus:
-                found = next((one for one in hdus if one.is_image and one.data is not None), None)
-                cube = None if found is None else np.asarray(found.data)
+                found = next((one for one in hdus if one.is_image and one.shape), None)
+                side = max(found.shape[-2:]) if found is not None else 0
+                too_large = largest is not None and side > largest
+                cube = None if found is None or too_large else np.asarray(found.data)
                 header = None if found is None else found.header.copy()
     except OSError as error:
         raise BadImage("unreadable", f"is not readable ({one_line(error.strerror or error)})") from error
     except Exception as error:  # astropy raises errors of many classes for damaged files
         raise BadImage("damaged", f"is damaged ({one_line(error)})") from error
+    if too_large:
+        raise BadImage("too large", f"is {side} px, but at most {largest} px are allowed: crop it")
     if cube is None:
         raise BadImage("without data", "is a FITS file without an image")
     bands = cube.shape[0] if cube.ndim == 3 else 1
@@ -131,7 +137,7 @@ def write_cutout(image, path, *, origin, side, history):
     image : ndarray of float32, shape (S, S, 3)
         RGB in [0, 1], from the centre of the original.
     path : pathlib.Path
-        File to write. It appears only when complete.
+        File to write.
     origin : pathlib.Path
         The original cutout.
     side : int
@@ -152,8 +158,9 @@ def write_cutout(image, path, *, origin, side, history):
             for other in (1, 2):
                 if f"CD{axis}_{other}" in header:
                     header[f"CD{axis}_{other}"] *= factor
+        for checksum in ("CHECKSUM", "DATASUM"):
+            header.remove(checksum, ignore_missing=True)
         header.add_history(history)
         share = 1.0 if math.isnan(scale) else (scale / _PIXEL) ** 2
         flux = fluxes(image)[:, ::-1] * np.float32(share * factor**2)  # a coarser pixel holds the light of several
-        with written_aside(path) as temporary:
-            fits.PrimaryHDU(flux, header).writeto(temporary, output_verify="silentfix")
+        fits.PrimaryHDU(flux, header).writeto(path, output_verify="silentfix", overwrite=True)

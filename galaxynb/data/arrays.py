@@ -12,7 +12,7 @@ from galaxynb.data.galaxy10 import FLOAT_COLUMNS
 from galaxynb.data.sources import SMALLEST_PICTURE, batch_rows, check_images, check_labels
 from galaxynb.files import one_line
 
-__all__ = ["open_npz", "read_npz"]
+__all__ = ["image_key", "open_npz", "read_npz"]
 
 
 #: Names of the arrays, in the order in which they are looked for.
@@ -40,18 +40,9 @@ def read_npz(path):
     ValueError
         If the file is damaged or holds other arrays.
     """
-    labels, shape, blocks = open_npz(path, labelled=True)
-    with _opened(path) as archive:
-        columns = {name: _column(archive, name, shape[0], path) for name in FLOAT_COLUMNS if name in _keys(archive)}
+    labels, shape, blocks, columns = open_npz(path, labelled=True)
     unknown = {name: np.full(shape[0], np.nan) for name in FLOAT_COLUMNS}
-    return {
-        "labels": labels,
-        **unknown,
-        **{name: values.astype(np.float64) for name, values in columns.items() if values.dtype.kind in "fiu"},
-        "image_shape": shape[1:],
-        "files": (path,),
-        "blocks": blocks,
-    }
+    return {"labels": labels, **unknown, **columns, "image_shape": shape[1:], "files": (path,), "blocks": blocks}
 
 
 def open_npz(path, *, labelled=False):
@@ -66,12 +57,14 @@ def open_npz(path, *, labelled=False):
 
     Returns
     -------
-    labels : ndarray of uint8, shape (N,), or None
-        Classes 0 to 9. None if the file holds none.
+    labels : ndarray of int, shape (N,), or None
+        Classes 0 to 9 if they are needed, otherwise what the file holds; None if it holds none.
     shape : tuple of int
         Shape of the images, (N, H, H, 3).
     blocks : callable
         As `galaxynb.data.catalog.Catalog.blocks`.
+    columns : dict of ndarray of float64, shape (N,)
+        Further columns that the file holds, such as `pxscale`.
 
     Raises
     ------
@@ -82,25 +75,31 @@ def open_npz(path, *, labelled=False):
         keys = _keys(archive)
         if not keys:
             raise ValueError(f"{path} is an archive without arrays, but an .npz file is needed: unpack a zip of images")
-        image_key, label_key = (
-            next((key for key in names if key in keys), None) for names in (_IMAGE_KEYS, _LABEL_KEYS)
-        )
-        if image_key is None or (labelled and label_key is None):
+        images_at, label_key = image_key(keys), next((key for key in _LABEL_KEYS if key in keys), None)
+        if images_at is None or (labelled and label_key is None):
             whole = "images and labels are needed: call the arrays 'images' and 'labels'"
             needed = whole if labelled else "images are needed: call their array 'images'"
             raise ValueError(f"{path} holds {', '.join(keys)}, but {needed}")
-        with _array(archive, image_key, path) as member:
+        with _array(archive, images_at, path) as member:
             shape, fortran, dtype = _header(member)
             start = member.tell()
-        check_images(image_key, shape, dtype, path=path, smallest=SMALLEST_PICTURE)
+        check_images(images_at, shape, dtype, path=path, smallest=SMALLEST_PICTURE)
         if fortran:
             raise ValueError(
-                f"'{image_key}' of {path} is in Fortran order, but C order is needed: save a copy in C order"
+                f"'{images_at}' of {path} is in Fortran order, but C order is needed: save a copy in C order"
             )
         labels = None
-        if label_key is not None:
-            labels = check_labels(label_key, _column(archive, label_key, shape[0], path), path=path)
-        return labels, shape, functools.partial(_blocks, path, f"{image_key}.npy", start, shape)
+        with contextlib.nullcontext() if labelled else contextlib.suppress(ValueError):
+            labels = None if label_key is None else _column(archive, label_key, shape[0], path)
+        labels = check_labels(label_key, labels, path=path) if labelled else labels
+        found = {name: _column(archive, name, shape[0], path) for name in FLOAT_COLUMNS if name in keys}
+        columns = {name: values.astype(np.float64) for name, values in found.items() if values.dtype.kind in "fiu"}
+        return labels, shape, functools.partial(_blocks, path, f"{images_at}.npy", start, shape), columns
+
+
+def image_key(names):
+    """Return which of some names of arrays is that of the images, or None."""
+    return next((key for key in _IMAGE_KEYS if key in names), None)
 
 
 def _keys(archive):

@@ -24,7 +24,7 @@ _FILTERS = {307: "bzip2", 32001: "Blosc", 32004: "LZ4", 32008: "Bitshuffle", 320
 _FILTERS |= {32017: "SZ", 32018: "FCIDECOMP", 32019: "JPEG", 32024: "SZ3", 32026: "Blosc2", 32028: "SPERR"}
 
 
-def read_hdf5(path):
+def read_hdf5(path, *, labelled=True):
     """Check a file in the Galaxy10 DECaLS layout.
 
     Parameters
@@ -32,6 +32,9 @@ def read_hdf5(path):
     path : pathlib.Path
         An HDF5 file that holds `images` (uint8, shape (N, H, H, 3)), `ans` (integers 0 to 9, shape (N,)), and `ra`,
         `dec`, `redshift` and `pxscale` (numbers, shape (N,)). It may hold `truth`, of the type and shape of `images`.
+    labelled : bool, optional
+        Whether all columns are needed. Otherwise only `images` is. Columns that are missing or hold something else
+        are then None, labels are as the file has them, and ``images`` is their number.
 
     Returns
     -------
@@ -47,7 +50,8 @@ def read_hdf5(path):
         parts = [path]
         columns = {name: _dataset(file, name, parts) for name in (IMAGES, LABELS, *FLOAT_COLUMNS, TRUTH)}
         truth = columns.pop(TRUTH)
-        if missing := [name for name, dataset in columns.items() if dataset is None]:
+        needed = columns if labelled else (IMAGES,)
+        if missing := [name for name in needed if columns[name] is None]:
             raise ValueError(
                 f"{path} lacks {', '.join(missing)}, but a file in the Galaxy10 DECaLS layout is needed: give one "
                 f"(this file holds {', '.join(map(str, file)) or 'nothing'})"
@@ -59,10 +63,14 @@ def read_hdf5(path):
                 f"'{TRUTH}' of {path} is {truth.dtype} of shape {truth.shape}, but {images.dtype} of shape "
                 f"{images.shape} is needed: make it like '{IMAGES}'"
             )
-        opened = {
-            "labels": check_labels(LABELS, _column(labels, len(images), path, LABELS), path=path),
-            **{name: _numbers(dataset, len(images), path, name) for name, dataset in columns.items()},
-        }
+        if labelled:
+            opened = {
+                "labels": check_labels(LABELS, _column(labels, len(images), path, LABELS), path=path),
+                **{name: _numbers(dataset, len(images), path, name) for name, dataset in columns.items()},
+            }
+        else:
+            opened = {"labels": _if_possible(_column, labels, len(images), path, LABELS)}
+            opened |= {name: _if_possible(_numbers, one, len(images), path, name) for name, one in columns.items()}
         for name, dataset in {IMAGES: images, TRUTH: truth}.items():
             # Read one pixel of the first and of the last image: a whole image would decompress chunks of hundreds of
             # images.
@@ -71,6 +79,7 @@ def read_hdf5(path):
         standin = file.attrs.get(STANDIN_ATTRIBUTE)
         return opened | {
             "image_shape": images.shape[1:],
+            **({} if labelled else {"images": len(images)}),
             "has_truth": truth is not None,
             "standin": None if standin is None else str(standin),
             "files": tuple(parts),
@@ -288,6 +297,16 @@ def _numbers(dataset, n_images, path, name):
     if dataset.dtype.kind not in "fiu":
         raise ValueError(f"'{name}' of {path} is {dataset.dtype}, but numbers are needed: store floats or integers")
     return _column(dataset, n_images, path, name).astype(np.float64)
+
+
+def _if_possible(read, dataset, *arguments):
+    """Return the values of a column, or None if it is missing or cannot be used."""
+    if dataset is None:
+        return None
+    try:
+        return read(dataset, *arguments)
+    except ValueError:
+        return None
 
 
 def _read(dataset, rows, path, name):

@@ -100,6 +100,8 @@ def decode_image(source, *, largest=None):
         pixels = None if kind or too_large else np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     except Image.UnidentifiedImageError as error:
         raise BadImage("no PNG or JPEG", "is no PNG or JPEG image") from error
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise BadImage("too large", f"has too many pixels, more than {Image.MAX_IMAGE_PIXELS:,}") from error
     except Exception as error:  # Pillow raises errors of many classes for damaged images
         kind = "truncated" if "truncated" in str(error).lower() else "damaged"
         raise BadImage(kind, f"is {kind} ({one_line(error)})") from error
@@ -251,9 +253,9 @@ def open_parquet(path):
     Returns
     -------
     labels : ndarray of uint8, shape (N,), or None
-        Classes 0 to 9. None if a file has no labels.
-    number : int
-        Number of images, N.
+        Classes 0 to 9. None if a file has no labels, or something else in their place.
+    scales : ndarray of float64, shape (N,)
+        Pixel scales in arcsec/px, NaN where unknown.
     batches : callable
         Takes sorted row numbers and the size of a batch. Yields row numbers, and the encoded images or their faults.
     files : list of pathlib.Path
@@ -263,8 +265,8 @@ def open_parquet(path):
     ValueError
         If a file is damaged or has other columns.
     """
-    labels, _, counts, batches, files = _open_parquet(path, labelled=False)
-    return labels, sum(counts), batches, files
+    labels, columns, _, batches, files = _open_parquet(path, labelled=False)
+    return labels, columns["pxscale"], batches, files
 
 
 def _open_parquet(path, *, labelled):
@@ -304,7 +306,7 @@ def _open_parquet(path, *, labelled):
                     f"'{image}' of {file} is {kind}, but encoded images are needed: store bytes, or a struct with bytes"
                 )
             n_rows = table.metadata.num_rows
-            if labelled or any(name in schema.names for name in _LABEL_COLUMNS):
+            with contextlib.nullcontext() if labelled else contextlib.suppress(ValueError):
                 label = _chosen(_LABEL_COLUMNS, schema, file, "labels")
                 labels.append(_parquet_labels(table.read([label]).column(0), _class_names(schema, label), label, file))
             for name, found in values.items():
@@ -324,8 +326,10 @@ def _open_parquet(path, *, labelled):
         for file, group, columns, n_rows in groups:
             if wanted[start : start + n_rows].any():
                 with explained(file), opened(file) as table:
-                    at = start
+                    at, last = start, np.flatnonzero(wanted)[-1]
                     for batch in table.iter_batches(min(size, _ROWS), row_groups=[group], columns=columns):
+                        if at > last:
+                            break
                         part = at + np.flatnonzero(wanted[at : at + len(batch)])
                         yield part, [_encoded(batch.column(0)[int(row - at)].as_py()) for row in part]
                         at += len(batch)

@@ -1,10 +1,13 @@
 """Images of every format are denoised and classified, and nothing is lost, mixed or changed."""
 
-import json
+import dataclasses
+import os
 import shutil
+from unittest import mock
 
 import cv2
 import h5py
+import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -26,7 +29,7 @@ from PIL import Image
 from galaxynb.apply import run as program
 from galaxynb.apply.inputs import open_inputs, prepare
 from galaxynb.apply.predict import COLUMNS, predict
-from galaxynb.apply.run import apply_images, apply_piece, join_pieces, make_plan, only_one
+from galaxynb.apply.run import apply_images, apply_piece, in_use, join_pieces, make_plan, read_plan
 from galaxynb.data.galaxy10 import CLASS_NAMES
 
 
@@ -134,11 +137,99 @@ def test_an_image_with_another_pixel_scale_is_cut_to_the_same_field(tmp_path):
     unknown = open_inputs(write_fits(tmp_path / "unknown.fits", np.full((3, 100, 100), 0.01, np.float32), scale=None))
     found = {}
     for name, inputs in {"wide": wide, "narrow": narrow, "unknown": unknown}.items():
-        ((_, (picture,)),) = inputs.read(0, 1)
-        found[name] = prepare(picture, 32)
+        ((_, found[name]),) = inputs.read(0, 1, 32)
     assert found["wide"][1:] == (256, "")
     assert found["narrow"][1:] == (100, "its field of view is 26 arcsec, but the networks know 67 arcsec")
     assert found["unknown"][1:] == (100, "")
+    # Large galaxies of Galaxy10 have twice the field.
+    image = np.zeros((256, 256, 3), np.uint8)
+    parts = {fields: prepare(image, 0.262 * fields, side=32).part for fields in (1, 1.05, 1.5, 2, 2.5)}
+    assert parts == {1: 256, 1.05: 256, 1.5: 170, 2: 256, 2.5: 102}
+    for scale in (0, -1, np.inf, np.nan):
+        assert prepare(image, scale, side=32)[1:] == (256, "")
+
+
+def test_a_fits_cutout_is_not_turned_and_keeps_its_light(tmp_path):
+    """With networks that change nothing, what comes out is what went in, on larger pixels."""
+    y, x = np.indices((256, 256)) - 127.5
+    flux = np.stack([share * np.exp(-np.hypot(x - 40, y - 60) / 9) for share in (0.01, 0.02, 0.03)]).astype(np.float32)
+    inputs = keras.Input((32, 32, 3))
+    nothing = keras.Model(inputs, keras.layers.Identity()(inputs))
+    networks = dataclasses.replace(sample_networks(), autoencoder=nothing)
+    for scale in (0.262, None):
+        path = write_fits(tmp_path / f"{scale}.fits", flux, scale=scale)
+        apply_images(path, tmp_path / f"out {scale}", networks, progress=False)
+        made = fits.getdata(tmp_path / f"out {scale}" / "denoised" / path.name)
+        coarse = flux.reshape(3, 32, 8, 32, 8).sum((2, 4))
+        assert np.unravel_index(made[1].argmax(), (32, 32)) == np.unravel_index(coarse[1].argmax(), (32, 32))
+        # The colours are not linear in the flux, so the mean over a pixel loses some light where it is peaked.
+        outside = coarse[1] < coarse[1].max() / 5
+        np.testing.assert_allclose(made[:, outside].sum(1), coarse[:, outside].sum(1), rtol=0.05)
+
+
+def test_a_header_that_cannot_be_written_is_a_flag_and_stops_no_others(tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for name in ("a", "b"):
+        write_fits(folder / f"{name}.fits", np.full((3, 64, 64), 0.01, np.float32), scale=None)
+    with fits.open(folder / "a.fits", mode="update") as hdus:
+        hdus[0].header["CRPIX1"] = fits.card.UNDEFINED
+    applied(folder, tmp_path / "out")
+    table = pd.read_parquet(tmp_path / "out" / "predictions.parquet").set_index("file")
+    assert "its denoised image is not written" in table.loc["a.fits", "flag"]
+    assert "not written" not in table.loc["b.fits", "flag"]
+    assert [path.name for path in (tmp_path / "out" / "denoised").iterdir()] == ["b.fits"]
+
+
+def test_a_survey_file_needs_images_only_and_keeps_its_scale_right(tmp_path):
+    images = np.stack([cv2.resize(image, (256, 256)) for image in large_images(4)[0]])
+    with h5py.File(tmp_path / "bare.h5", "w") as file:
+        file["images"] = images
+        file["pxscale"] = [0.262, 0.4, 0.524, np.nan]
+        file.attrs["galaxynb_standin"] = "a stand-in"
+    found = applied(tmp_path / "bare.h5", tmp_path / "out")
+    assert (found["number"], "accuracy" in found) == (4, False)
+    with h5py.File(tmp_path / "out" / "denoised.h5") as file:
+        assert file["pxscale"][...] == pytest.approx([0.262 * 8, 0.4 * 168 / 32, 0.524 * 8, np.nan], nan_ok=True)
+        assert file.attrs["galaxynb_standin"] == "a stand-in"
+        assert file["usable"][...].all()
+
+
+def test_images_of_a_damaged_part_of_a_file_are_faults(tmp_path):
+    path = tmp_path / "some.h5"
+    images, _ = large_images(6)
+    with h5py.File(path, "w") as file:
+        file.create_dataset("images", data=images, chunks=(1, 64, 64, 3), compression="gzip")
+        offset = file["images"].id.get_chunk_info(3).byte_offset
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(b"damaged")
+    applied(path, tmp_path / "out")
+    table = pd.read_parquet(tmp_path / "out" / "predictions.parquet")
+    assert [text.startswith("is damaged") for text in table["fault"]] == [k == 3 for k in range(6)]
+    with h5py.File(tmp_path / "out" / "denoised.h5") as file:
+        assert file["usable"][...].tolist() == [k != 3 for k in range(6)]
+
+
+def test_labels_that_are_no_classes_are_unknown(tmp_path):
+    images = large_images(3)[0]
+    for name, labels in {"other": [-1, 3, 77], "floats": [0.5, 1.0, 2.0], "none": [99, 98, 97]}.items():
+        np.savez(tmp_path / f"{name}.npz", images=images, labels=labels)
+    assert open_inputs(tmp_path / "other.npz").labels.tolist() == [-1, 3, -1]
+    assert open_inputs(tmp_path / "floats.npz").labels is None
+    assert open_inputs(tmp_path / "none.npz").labels is None
+
+
+def test_links_in_circles_and_names_in_other_encodings_do_no_harm(tmp_path):
+    folder = write_folder(tmp_path / "mine")
+    (folder / CLASSES[0] / "loop").symlink_to(folder)
+    odd = os.fsencode(folder) + b"/gal\xe9xie.png"
+    shutil.copy(folder / CLASSES[0] / "same.png", odd)
+    applied(folder, tmp_path / "out")
+    table = pd.read_csv(tmp_path / "out" / "predictions.csv")
+    assert len(table) == 7
+    assert "gal\\xe9xie.png" in set(table["file"])
+    assert os.path.exists(os.fsencode(tmp_path / "out" / "denoised") + b"/gal\xe9xie.png")  # noqa: PTH110
 
 
 def bad_images(folder):
@@ -167,7 +258,7 @@ def bad_images(folder):
         "cut.jpg": "is truncated",
         "flat.png": "is 64 x 40 px, but a square is needed: crop it",
         "small.png": "is 20 px, but 64 to 4096 px are needed: cut out one galaxy",
-        "huge.png": "10000",
+        "huge.png": "has too many pixels",
         "deep.png": "is 16-bit",
         "nothing.fits": "is a FITS file without an image",
         "band.fits": "has 1 band where g, r and z are needed",
@@ -243,24 +334,39 @@ def test_an_interrupted_run_goes_on_and_gives_the_same_table(tmp_path, monkeypat
 
 def test_changed_images_are_worked_on_anew_and_other_images_are_refused(tmp_path):
     folder, out = write_folder(tmp_path / "mine"), tmp_path / "out"
-    applied(folder, out)
-    again = (out / "predictions.csv").stat().st_mtime_ns
-    applied(folder, out)
-    assert (out / "predictions.csv").stat().st_mtime_ns == again
+    first = applied(folder, out)
+    with mock.patch.object(program, "apply_piece", side_effect=AssertionError("nothing is left to do")):
+        assert applied(folder, out) == first
+    (out / "notes.txt").write_text("mine")
     shutil.copy(folder / CLASSES[0] / "same.png", folder / "more.png")
     assert applied(folder, out)["number"] == 7
     assert len(pd.read_csv(out / "predictions.csv")) == 7
+    assert (out / "notes.txt").read_text() == "mine"
     with pytest.raises(ValueError, match="holds the results of other images"):
         applied(write_npz(tmp_path / "some.npz"), out)
+    with pytest.raises(ValueError, match="holds the results of other networks"):
+        apply_images(folder, out, dataclasses.replace(sample_networks(), digest="other"), progress=False)
+    before = listing(folder)
+    for place in (folder, folder / "out"):
+        with pytest.raises(ValueError, match="is within IMAGES"):
+            applied(folder, place)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").touch()
     with pytest.raises(ValueError, match="holds other files"):
-        applied(folder, folder)
-    assert not (folder / "plan.json").exists()
+        applied(folder, tmp_path / "full")
+    assert listing(folder) == before
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["thesis.tex"]
 
 
 def test_two_at_once_do_not_mix(tmp_path):
     folder = write_folder(tmp_path / "mine")
-    with only_one(tmp_path / "out"), pytest.raises(BlockingIOError, match="is in use by another process"):
-        applied(folder, tmp_path / "out")
+    (tmp_path / "out").mkdir()
+    for shared in (False, True):
+        with (
+            in_use(tmp_path / "out", shared=shared),
+            pytest.raises(BlockingIOError, match="is in use by another process"),
+        ):
+            applied(folder, tmp_path / "out")
     assert applied(folder, tmp_path / "out")["number"] == 6
 
 
@@ -268,7 +374,6 @@ def test_pieces_made_apart_give_the_same_as_one_run(tmp_path):
     path, networks = write_hdf5(tmp_path / "some.h5"), sample_networks()
     applied(path, tmp_path / "whole")
     inputs, out = open_inputs(path), tmp_path / "out"
-    out.mkdir()
     plan = make_plan(inputs, out, networks, pieces=4)
     assert plan["pieces"] == 4
     for piece in (2, 0, 3, 1):
@@ -276,6 +381,8 @@ def test_pieces_made_apart_give_the_same_as_one_run(tmp_path):
     join_pieces(inputs, out, networks, plan=plan)
     one, other = (pd.read_parquet(folder / "predictions.parquet") for folder in (out, tmp_path / "whole"))
     pd.testing.assert_frame_equal(one, other, atol=1e-5)
-    (tmp_path / "few").mkdir()
     assert make_plan(inputs, tmp_path / "few", networks, pieces=9)["pieces"] == 6
-    assert json.loads((tmp_path / "few" / "plan.json").read_text())["number"] == 6
+    assert make_plan(inputs, tmp_path / "few", networks)["pieces"] == 6  # an earlier plan stays
+    assert read_plan(inputs, tmp_path / "few", networks)["number"] == 6
+    with pytest.raises(ValueError, match="the images or networks have changed"):
+        read_plan(inputs, tmp_path / "few", dataclasses.replace(networks, digest="other"))

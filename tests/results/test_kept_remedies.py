@@ -87,26 +87,30 @@ def test_networks_of_uncommitted_code_are_not_kept(run, records, tmp_path):
 def test_a_remedy_is_tried_on_the_images_that_the_networks_learned_from(run, program, tmp_path):
     networks = run  # the layout is the same
     info = json.loads((run / "data" / "cache" / "cache.json").read_text())
-    write_json(networks / "card.json", {"data": info, "profile": "tiny", "seed": 1, "networks": {}})
+    write_json(networks / "card.json", {"data": info, "profile": "tiny", "networks": {}})
     program.prepare(run, networks, tmp_path / "work")
     assert (tmp_path / "work" / "models" / "classifier.keras").is_file()
     program.prepare(run, networks, tmp_path / "work")
-    write_json(networks / "card.json", {"data": info | {"sha256": "0"}, "profile": "tiny", "seed": 1})
-    with pytest.raises(ValueError, match=r"the images of .* are not those of .*: run the profile tiny with seed 1"):
+    write_json(networks / "card.json", {"data": info | {"sha256": "0"}, "profile": "tiny"})
+    with pytest.raises(ValueError, match=r"the images of .* are not those of .*: run the profile tiny$"):
         program.prepare(run, networks, tmp_path / "work")
 
 
 def test_each_remedy_is_kept_once_with_what_made_it(program, tmp_path):
-    settings, about = {"seed": 3, "n_judged": 4}, {"networks": {"classifier": "a"}, "commit": "c", "dirty": False}
+    settings, about = (
+        {"seed": 3, "n_judged": 4},
+        {"networks": {"classifier": "a"}, "commit": "c", "dirty": False, "real": False},
+    )
     out, work = tmp_path / "rows" / "median", tmp_path / "work"
     work.mkdir()
     assert not program.kept(out, settings, about["networks"])
-    program.try_row("median", work, settings, out=out, real="sky", about=about)
+    program.try_row("median", work, settings, out=out, real=None, about=about)
     facts = json.loads((out / "remedy.json").read_text())
-    assert (facts["title"], facts["real"], facts["settings"], facts["commit"]) == ("median", "sky", settings, "c")
+    assert (facts["title"], facts["real"], facts["settings"], facts["commit"]) == ("median", False, settings, "c")
     assert {path.name for path in out.iterdir()} == {"remedy.json", "predictions.parquet"}
     assert yaml.safe_load((work / "parameters" / "median.yaml").read_text()) == {"name": "median"} | settings
     assert program.kept(out, settings, about["networks"])
+    assert not program.kept(out, settings, about["networks"], real=True)
     assert not program.kept(out, settings | {"seed": 4}, about["networks"])
     assert not program.kept(out, settings, {"classifier": "b"})
     with pytest.raises(RuntimeError, match="the remedy bad failed: ValueError: it is bad"):

@@ -73,7 +73,6 @@ def pack(run, out):
             "networks": networks,
             "profile": records["data"]["profile"],
             "data": cache.info,
-            "seed": records["data"]["seeds"],
             "estimates": metrics["estimates"],
             "measures": training_measures(cache, noise),
         }

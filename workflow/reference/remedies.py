@@ -51,7 +51,7 @@ def prepare(run, networks, work):
     if cache.info["sha256"] != card["data"]["sha256"] or cache.image_size != card["data"]["image_size"]:
         raise ValueError(
             f"the images of {run} are not those of {networks}, but the same are needed: run the profile"
-            f" {card['profile']} with seed {card['seed']}"
+            f" {card['profile']}"
         )
     work.mkdir(parents=True, exist_ok=True)
     for name, origin in {
@@ -94,13 +94,13 @@ def try_row(name, work, settings, *, out, real, about):
                     shutil.copy(found, temporary)
 
 
-def kept(folder, settings, networks):
-    """Return whether a folder holds the results of a remedy with these settings and networks."""
+def kept(folder, settings, networks, *, real=False):
+    """Return whether a folder holds the results of a remedy with these settings and networks, on real images too."""
     path = folder / "remedy.json"
     if not path.is_file():
         return False
     facts = json.loads(path.read_text(encoding="utf-8"))
-    return facts["settings"] == settings and facts["networks"] == networks
+    return facts["settings"] == settings and facts["networks"] == networks and (not real or facts["real"])
 
 
 def write_page(work, out, *, profile, seed):
@@ -146,11 +146,11 @@ def main(arguments=None):
     wanted = chosen_rows(given.only.split(",")) if given.only else chosen_rows("all")
     for number, name in enumerate(wanted, 1):
         place = given.out / "rows" / name
-        if kept(place, settings, networks):
+        if kept(place, settings, networks, real=given.real):
             continue
         print(f"remedy {number} of {len(wanted)}: {name}", flush=True)
         commit, dirty = checkout_state()
-        about = {"networks": networks, "commit": commit, "dirty": dirty}
+        about = {"networks": networks, "commit": commit, "dirty": dirty, "real": bool(given.real)}
         try_row(name, given.work, settings, out=place, real=given.real, about=about)
     write_page(given.work, given.out, profile=card["profile"], seed=profile["seed"])
 
