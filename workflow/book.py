@@ -46,7 +46,7 @@ SWEEPS = {
         "On this page, one classifier, trained on clean images, meets noise of many levels. For each level, one "
         "autoencoder is trained on images with that noise. Each network is trained once, so the bars show only the "
         "uncertainty from the finite number of test images. The page on [other seeds](seeds.ipynb) shows how far runs "
-        f"with different seeds scatter. {_KEPT_ONCE} They are older than the present noise, stand-in and networks.",
+        f"with different seeds scatter. {_KEPT_ONCE}",
         "over-seeds",
     ),
 }
