@@ -54,6 +54,7 @@ rule join:
 
 # The join leaves the pieces, so that it can be repeated.
 onsuccess:
-    shutil.rmtree(f"{OUT}/pieces", ignore_errors=True)
-    print("\n".join(json.loads(Path(OUT, "summary.json").read_text(encoding="utf-8"))["sentences"]))
-    print(f"The page is ready: {Path(OUT, 'index.html').resolve()}")
+    if workflow.is_main_process:
+        shutil.rmtree(f"{OUT}/pieces", ignore_errors=True)
+        print("\n".join(json.loads(Path(OUT, "summary.json").read_text(encoding="utf-8"))["sentences"]))
+        print(f"The page is ready: {Path(OUT, 'index.html').resolve()}")

@@ -1,6 +1,5 @@
 """`make apply` that is killed at any moment goes on, and many jobs give what one process gives."""
 
-import json
 import os
 import signal
 import subprocess
@@ -12,49 +11,20 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from apply_samples import NOISE, sample_networks
+from apply_samples import write_networks, write_survey
 from paths import ROOT
-from remedy_samples import sample_images
-
-from galaxynb.files import write_json
-from galaxynb.networks.packing import pack_model
 
 NUMBER = 6000
 
 
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory):
-    """Return a folder of kept networks."""
-    folder, made, card = tmp_path_factory.mktemp("networks"), sample_networks(), {}
-    for name in ("classifier", "autoencoder"):
-        path = folder / "models" / f"{name}.keras"
-        pack_model(getattr(made, name), path)
-        card[name] = {"sha256": subprocess.check_output(["sha256sum", path], text=True).split()[0]}
-    NOISE.write(folder / "calibrated_noise.json")
-    path = folder / "calibrated_noise.json"
-    found = {"calibrated": True, "clean accuracy": 1, "noisy accuracy": 0.5, "target accuracy": 0.5, "reached": True}
-    more = {"calibration": found, "evaluations": {"strength": [], "accuracy": []}}
-    write_json(path, json.loads(path.read_text()) | more)
-    data = {"kind": "standin", "standin": "galaxynb", "n_images": 120, "image_size": 32, "source": "some.h5"}
-    write_json(folder / "card.json", {"networks": card, "data": data, "measures": made.measures})
-    return folder
+    return write_networks(tmp_path_factory.mktemp("networks"))
 
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    """Return an HDF5 file of many images."""
-    path = tmp_path_factory.mktemp("images") / "some.h5"
-    small, labels = sample_images()
-    rows = np.arange(NUMBER) % len(small)
-    with h5py.File(path, "w") as file:
-        stored = file.create_dataset("images", (NUMBER, 64, 64, 3), np.uint8, chunks=(1, 64, 64, 3))
-        for first in range(0, NUMBER, 500):
-            part = small[rows[first : first + 500]].astype(np.uint16)
-            part = part + (np.arange(first, first + len(part)) % 50)[:, None, None, None]
-            stored[first : first + 500] = part.repeat(2, axis=1).repeat(2, axis=2).astype(np.uint8)
-        file["ans"] = labels[rows].astype(np.uint8)
-        file.update({name: np.full(NUMBER, 0.262 * 4) for name in ("ra", "dec", "redshift", "pxscale")})
-    return path
+    return write_survey(tmp_path_factory.mktemp("images") / "some.h5", NUMBER)
 
 
 def command(images, networks, out):

@@ -9,6 +9,7 @@ import re
 import pandas as pd
 import pytest
 import slurm_cluster
+from apply_samples import write_networks, write_survey
 from checkout import Checkout
 
 pytestmark = [
@@ -40,6 +41,15 @@ def sweeps(tmp_path_factory):
             done = checkout.make("sweep", "SWEEP=config/sweeps/smoke.yaml", f"RUNS={RUNS}", *options)
             assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
             results[name] = pd.read_parquet(checkout.root / RUNS / "sweeps/smoke/results.parquet")
+            # Images of the user's own, in pieces on the cluster and in one process.
+            images, networks = write_survey(checkout.root / "survey.h5", 2000), checkout.root / "networks"
+            shared = [f"IMAGES={images}", f"RUN={write_networks(networks)}", "OUT=applied"]
+            status = "SNAKEMAKE_ARGS=--slurm-status-command squeue --slurm-init-seconds-before-status-checks 5"
+            pieces = ["SHARDS=4", "EXECUTOR=slurm", f"{status} --latency-wait 10"] if options else []
+            done = checkout.make("apply", *shared, *pieces)
+            assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+            assert "2,000 of 2,000 images could be used." in done.stdout
+            results[f"{name}, applied"] = pd.read_parquet(checkout.root / "applied" / "predictions.parquet")
     return results
 
 
@@ -56,6 +66,12 @@ def test_numbers_are_those_of_the_run_without_slurm(sweeps):
     keys = ["point", "metric"]
     local, slurm = (sweeps[name].set_index(keys)["value"].sort_index() for name in ("local", "slurm"))
     pd.testing.assert_series_equal(local, slurm, check_exact=True)
+
+
+def test_many_jobs_predict_what_one_process_does(sweeps):
+    local, slurm = (sweeps[f"{name}, applied"] for name in ("local", "slurm"))
+    assert len(local) == 2000
+    pd.testing.assert_frame_equal(local, slurm, atol=1e-5)
 
 
 def test_nothing_is_left_running(sweeps):

@@ -1,11 +1,13 @@
 """Small trained networks and images in every format, for tests of `galaxynb.apply`."""
 
 import functools
+import hashlib
 import io
 
 import cv2
 import h5py
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 from astropy.io import fits
 from astropy.wcs import WCS
@@ -14,9 +16,9 @@ from pyarrow import parquet
 from remedy_samples import NOISE, SEED, SIDE, sample_autoencoder, sample_classifier, sample_images
 
 from galaxynb.apply.networks import Networks, training_measures
-
-__all__ = ["CLASSES", "large_images", "sample_networks", "write_fits"]
-
+from galaxynb.files import write_json
+from galaxynb.networks.calibration import Calibration
+from galaxynb.networks.packing import pack_model
 
 CLASSES = ("Round Smooth", "barred_spiral", "9")
 
@@ -91,4 +93,35 @@ def write_parquet(path, *, labelled=True):
         encoded.append({"bytes": stream.getvalue(), "path": None})
     columns = {"image": encoded} | ({"label": labels.tolist()} if labelled else {})
     parquet.write_table(pa.table(columns), path)
+    return path
+
+
+def write_networks(folder):
+    """Write the networks to a folder, as those that come with the repository. Return the folder."""
+    made, card = sample_networks(), {}
+    for name in ("classifier", "autoencoder"):
+        path = folder / "models" / f"{name}.keras"
+        pack_model(getattr(made, name), path)
+        card[name] = {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    evaluations = pd.DataFrame({"strength": [0.0, 1.0], "accuracy": [1.0, 0.5]})
+    Calibration(NOISE, True, 1.0, 0.5, 0.5, True, evaluations).write(folder / "calibrated_noise.json")
+    data = {"kind": "standin", "standin": "galaxynb", "n_images": 120, "image_size": SIDE, "source": "some.h5"}
+    write_json(folder / "card.json", {"networks": card, "data": data, "measures": made.measures})
+    return folder
+
+
+def write_survey(path, number):
+    """Write an HDF5 file of many images. Return its path."""
+    small, labels = sample_images()
+    rows = np.arange(number) % len(small)
+    with h5py.File(path, "w") as file:
+        images = file.create_dataset("images", (number, 64, 64, 3), np.uint8, chunks=(1, 64, 64, 3))
+        for first in range(0, number, 500):
+            part = (
+                small[rows[first : first + 500]]
+                + (np.arange(first, min(first + 500, number)) % 50)[:, None, None, None]
+            )
+            images[first : first + 500] = part.repeat(2, axis=1).repeat(2, axis=2).astype(np.uint8)
+        file["ans"] = labels[rows].astype(np.uint8)
+        file["pxscale"] = np.full(number, 0.262 * 4)
     return path
