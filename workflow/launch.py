@@ -4,8 +4,8 @@
     python -I workflow/launch.py check sweep         stop if SWEEP names no file
     python -I workflow/launch.py book [ARGUMENTS]    run the study and render the book, with Snakemake
     python -I workflow/launch.py sweep [ARGUMENTS]   run the sweep SWEEP
-    python -I workflow/launch.py check apply         stop if IMAGES names no file
-    python -I workflow/launch.py apply               denoise and classify IMAGES, with SHARDS in as many jobs
+    python -I workflow/launch.py check apply         stop if IMAGES is missing
+    python -I workflow/launch.py apply               denoise and classify IMAGES, in SHARDS jobs if SHARDS is given
     python -I workflow/launch.py pip ARGUMENTS       call pip
     python -I workflow/launch.py kernel ARGUMENTS    register a kernel; with --user, for the backend BACKEND
     python -I workflow/launch.py lab ARGUMENTS       open JupyterLab
@@ -62,9 +62,11 @@ def check(given, what=""):
         return
     if what == "apply":
         if not given["IMAGES"] or not Path(given["IMAGES"]).expanduser().exists():
+            if given["IMAGES"]:
+                sys.exit(f"IMAGES is {given['IMAGES']}, but there is no such file or folder: give the path of images")
             sys.exit(
-                f"IMAGES is {given['IMAGES'] or 'not given'}, but a folder or file of images is needed: write `make"
-                " apply IMAGES=my_cutouts`"
+                "IMAGES is not given, but a folder or file of images is needed: write `make apply IMAGES=my_cutouts"
+                " RUN=runs/quick-standin`"
             )
         return
     if data_path(given["DATA"]) not in NAMED_SOURCES and not Path(data_path(given["DATA"])).exists():
@@ -125,7 +127,7 @@ def sweep(given):
 
 
 def apply(given):
-    """Return the arguments of Python that denoise and classify IMAGES; with SHARDS, after writing their plan."""
+    """Return Python's arguments to denoise and classify IMAGES; with SHARDS, after writing the plan of the jobs."""
     images, out, run = (given[name] and str(Path(given[name]).expanduser()) for name in ("IMAGES", "OUT", "RUN"))
     out = out or f"{given['RUNS']}/applied/{Path(images).resolve().name}"
     arguments = ["--images", images, "--out", out] + (["--run", run] if run else [])
@@ -133,13 +135,14 @@ def apply(given):
     if not shards:
         asked = "DRY_RUN" if dry else "" if executor == _LOCAL else "EXECUTOR"
         if asked:
-            sys.exit(f"{asked} is {given[asked]}, but it needs a number of jobs: give one, such as SHARDS=200")
+            sys.exit(f"{asked} is {given[asked]}, but it works only with several jobs: add SHARDS=200")
         return ["workflow/apply.py", *arguments]
-    if {*"{}'\"$`\\"} & {*images, *out, *run, *str(CHECKOUT)}:
-        sys.exit(
-            f"IMAGES is {images}, OUT is {out} and RUN is {run}, but names without braces, quotes, dollar signs and"
-            " backslashes are needed for several jobs: choose other names"
-        )
+    for name, value in {"IMAGES": images, "OUT": out, "RUN": run, "The checkout": str(CHECKOUT)}.items():
+        if {*"{}'\"$`\\"} & {*value}:
+            sys.exit(
+                f"{name} is {value}, but with SHARDS, a name without braces, quotes, dollar signs and backslashes is"
+                " needed, because Snakemake cannot pass it to jobs: choose another"
+            )
     if not shards.isdecimal() or not int(shards):
         sys.exit(f"SHARDS is {shards}, but a number of jobs is needed: give one, such as 200")
     pieces = int(shards)

@@ -1,6 +1,6 @@
 """Open images of your own in any of several formats, and bring them to the side of the networks.
 
-A fault of one image is a sentence in its place, so it does not stop the others.
+A faulty image yields the reason instead of pixels, so the others are still processed.
 """
 
 import contextlib
@@ -51,7 +51,7 @@ class Prepared(NamedTuple):
     part : int
         Side in pixels of the central part of the original that `image` shows; 0 without an image.
     remark : str
-        The fault of an image that cannot be used, as the end of a sentence. For others, what differs from the training
+        Why the image cannot be used, as a predicate such as "is damaged". For others, what differs from the training
         images; empty if nothing does.
     """
 
@@ -238,7 +238,7 @@ def _alone(read, row, scale, side, error):
     if read is not None:
         with contextlib.suppress(ValueError):
             return prepare(read(row), scale, side=side)
-    return Prepared(None, remark=f"is damaged ({one_line(error)})")
+    return Prepared(None, remark=f"lies in a damaged part of the file ({one_line(error)})")
 
 
 def _parquet(path):
@@ -256,7 +256,7 @@ def _parquet(path):
                             yield int(row), one
                             at = int(row) + 1
                 except ValueError as error:
-                    yield at, Prepared(None, remark=f"is damaged ({one_line(error)})")
+                    yield at, Prepared(None, remark=f"lies in a damaged part of the file ({one_line(error)})")
                     at += 1
 
     about = {"labels": _known(labels), "read": read, "files": tuple(files)}
@@ -307,17 +307,18 @@ def prepare(pixels, scale=math.nan, *, side):
     height, width = pixels.shape[:2]
     if height != width:
         return Prepared(None, remark=f"is {width} x {height} px, but a square is needed: crop it")
-    if not SMALLEST <= height <= LARGEST:
-        return Prepared(None, remark=f"is {height} px, but {SMALLEST} to {LARGEST} px are needed: cut out one galaxy")
+    if height < SMALLEST:
+        return Prepared(None, remark=f"is {height} px, but at least {SMALLEST} px are needed: give a larger cutout")
+    if height > LARGEST:
+        return Prepared(None, remark=f"is {height} px, but at most {LARGEST} px are allowed: cut out one galaxy")
     part, remark = height, ""
     view = height * scale if 0 < scale < math.inf else math.nan
     if view > FIELD and not any(abs(view / FIELD / multiple - 1) <= _SAME for multiple in _FIELDS):
         # Keep the parity: then the part is exactly in the middle.
         part = max(2 * round(FIELD / scale / 2) + height % 2, 1)
         if part < SMALLEST // 2:
-            return Prepared(
-                None, remark=f"has pixels of {scale:.2g} arcsec, which are too coarse: {part} px per galaxy"
-            )
+            few = f"has {part} px across {FIELD:.0f} arcsec, but at least {SMALLEST // 2} px are needed"
+            return Prepared(None, remark=f"{few}: give an image with finer pixels")
         first = (height - part) // 2
         pixels = pixels[first : first + part, first : first + part]
     elif view < FIELD * (1 - _SAME):

@@ -1,7 +1,7 @@
 """Measure small images fast, and say what is unlike the images that the networks were trained on.
 
-The measures of `galaxynb.standin.measure` need 64 px or more, and ten milliseconds per image. These take a tenth of a
-millisecond, so they suit surveys.
+The measures of `galaxynb.standin.measure` find each source of an image of the survey's size. These only take sums and
+medians of small images, so they suit surveys.
 """
 
 import functools
@@ -46,10 +46,10 @@ def measure_small(images):
     dict of ndarray of float32, shape (N,)
         - ``sky``: median of the frame along the border, a twelfth of the side wide, in [0, 1];
         - ``noise``: standard deviation of a pixel's noise, from the diagonal differences in blocks of 2 by 2 px, in
-          [0, 1]. Extended light hardly enters it, but noise that neighbours share does not either;
+          [0, 1]. Extended light hardly affects it. Noise that neighbouring pixels share is underestimated;
         - ``brightness``: mean of the centre, within a twentieth of the side, in [0, 1];
-        - ``size``: radius that holds half of the light of all pixels that stand out from the sky by two standard
-          deviations, as a share of the side, in (0, 0.5];
+        - ``size``: radius that holds half of the light within the largest circle, as a share of the side; above 0.5
+          if there is no light. Only pixels two standard deviations above the sky count;
         - ``colour``: red minus blue, over their sum, of the light within that radius, in [-1, 1].
 
     References

@@ -85,7 +85,7 @@ def load_networks(run=None):
     --------
     >>> load_networks("nowhere")
     Traceback (most recent call last):
-    FileNotFoundError: nowhere is no folder, but a finished run is needed: run `make book`, or leave RUN out
+    FileNotFoundError: nowhere is no folder, but that of a finished run is needed: run `make book`, and give its folder
     """
     folder = Path(KEPT if run is None else run)
     if run is None and not folder.is_dir():
@@ -95,7 +95,7 @@ def load_networks(run=None):
         )
     if not folder.is_dir():
         raise FileNotFoundError(
-            f"{folder} is no folder, but a finished run is needed: run `make book`, or leave RUN out"
+            f"{folder} is no folder, but that of a finished run is needed: run `make book`, and give its folder"
         )
     card = folder / "card.json"
     card = json.loads(card.read_text(encoding="utf-8")) if card.is_file() else None
@@ -123,7 +123,7 @@ def load_networks(run=None):
         noise=noise,
         measures=measures,
         kind=info["kind"],
-        trained_on=f"part of {info['n_images']:,} {named} of {info['image_size']} px",
+        trained_on=f"the training split of {info['n_images']:,} {named} ({info['image_size']} px)",
         digest=hashlib.sha256("".join(map(weights_digest, models.values())).encode()).hexdigest(),
     )
 

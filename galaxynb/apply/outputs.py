@@ -18,8 +18,10 @@ from galaxynb.files import written_aside
 __all__ = ["HISTORY", "to_bytes", "write_array", "write_picture"]
 
 
-#: Line in the header of each denoised FITS file.
-HISTORY = f"Denoised by galaxynb {__version__}: RGB of the fluxes through an autoencoder, and back"
+#: Line in each file that can hold one.
+HISTORY = f"Denoised by galaxynb {__version__}"
+
+_OF_FLUXES = f"{HISTORY}: fluxes to RGB, denoised, and back"  # in FITS files
 
 _QUALITY = 95  # of JPEG files
 
@@ -46,11 +48,11 @@ def write_picture(image, path, *, origin, part):
         Side in pixels of the central part of the original that the image shows.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # `written_aside` would list the folder for each of its images, of which a folder may have thousands.
+    # `written_aside` lists the folder at each call, which is slow with thousands of images.
     temporary = path.with_name(f".partial.{path.name}")
     try:
         if path.name.lower().endswith(FITS):
-            write_cutout(image, temporary, origin=origin, side=part, history=HISTORY)
+            write_cutout(image, temporary, origin=origin, side=part, history=_OF_FLUXES)
         else:
             options = [cv2.IMWRITE_JPEG_QUALITY, _QUALITY] if path.suffix.lower() != ".png" else []
             _, encoded = cv2.imencode(path.suffix.lower(), to_bytes(image)[..., ::-1], options)

@@ -154,20 +154,21 @@ def _sentences(found):
         return said
     share = found["flagged"] / usable
     said.append(
-        f"{found['flagged']:,} of these ({share:.0%}) are unlike the images that the networks were trained on. Do not "
-        "trust their results; the column Flag gives the reason."
+        f"{found['flagged']:,} of these ({share:.1%}) have a flag, for example because they are unlike the training "
+        "images. Do not trust their classes; the column Flag gives the reason."
+        if found["flagged"]
+        else "None of these has a flag."
     )
     clean, noisy = (found["noise of the training images"][name] for name in ("clean", "noisy"))
     noise = found["noise"]
     less = "less noise than" if noise < 0.9 * clean else "about the noise of"
     what = less if noise < 1.1 * clean else "more noise than"
     said.append(
-        f"The median noise of your images is {noise:.3f}; that of the training images was {clean:.3f} without and "
-        f"{noisy:.3f} with the added noise that the autoencoder learned to remove. So yours have {what} the clean "
-        "training images."
+        f"The median noise of your images is {noise:.3f}, on a scale where white is 1. The clean training images have "
+        f"{clean:.3f}, and the noisy ones {noisy:.3f}. Your images have {what} the clean training images."
     )
     if noise < 1.1 * clean:
-        said.append("Denoising mostly blurs such images.")
+        said.append("Denoising can harm such images.")
     if "accuracy" in found:
         texts = [
             f"{one['value']:.2f} ({one['low']:.2f} to {one['high']:.2f}) {how}"

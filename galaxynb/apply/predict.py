@@ -73,7 +73,7 @@ def predict(images, networks):
     for image in images:
         made = prepare(image, side=networks.side)
         if made.image is None:
-            raise ValueError(f"an image {made.remark}")
+            raise ValueError(f"each image {made.remark}")
         prepared.append(made.image)
     empty = np.zeros((0, networks.side, networks.side, 3), np.float32)
     return predict_prepared(np.stack(prepared) if prepared else empty, networks)

@@ -111,7 +111,7 @@ def in_use(out, *, shared=False):
     out : pathlib.Path
         The folder.
     shared : bool, optional
-        Whether others may hold the lock at the same time if theirs is shared too, as that of jobs is.
+        Whether the lock is shared. Several jobs can hold a shared lock at the same time.
     """
     with (out / ".lock").open("a") as file:
         try:
@@ -163,7 +163,8 @@ def make_plan(inputs, out, networks, *, pieces=None):
             for key, what in {"images": "images", "networks": "networks"}.items():
                 if earlier[key] != plan[key]:
                     raise ValueError(
-                        f"{out} holds the results of other {what}, but an empty folder is needed: name another OUT"
+                        f"{out} holds the results of other {what}, but an empty folder is needed: choose another folder"
+                        " (OUT=... for make)"
                     )
             _clear(out)
         plan["pieces"] = min(pieces or -(-inputs.number // _PIECE), inputs.number)
@@ -197,7 +198,7 @@ def _check_folder(inputs, out):
     # Hidden files are our own, or the system's.
     others = [entry for entry in out.iterdir() if not entry.name.startswith(".")] if out.is_dir() else []
     if others and not (out / "plan.json").is_file():
-        raise ValueError(f"{out} holds other files, but an empty folder is needed: name another OUT")
+        raise ValueError(f"{out} holds other files, but an empty folder is needed: choose another")
 
 
 def _listing(inputs):
@@ -258,7 +259,7 @@ def apply_piece(inputs, out, networks, *, piece, plan, stream=None, bar=None):
     stream = itertools.islice(stream or inputs.read(first, last, networks.side), last - first)
     tables, shown = [], {"original": [], "denoised": [], "row": []}
     with contextlib.ExitStack() as stack:
-        # A picture with too many pixels is a fault, and not worth a warning.
+        # Treat an image with too many pixels as faulty, instead of printing Pillow's warning.
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         pool = stack.enter_context(ThreadPoolExecutor(cores()))

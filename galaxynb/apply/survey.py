@@ -73,16 +73,19 @@ def _read(path, largest=None):
     if too_large:
         raise BadImage("too large", f"is {side} px, but at most {largest} px are allowed: crop it")
     if cube is None:
-        raise BadImage("without data", "is a FITS file without an image")
+        raise BadImage("without data", "holds no image, but one of shape (3, H, H) is needed: add it")
     bands = cube.shape[0] if cube.ndim == 3 else 1
     if cube.ndim not in (2, 3) or bands != len(_BANDS):
-        raise BadImage("not three bands", f"has {bands} band{'' if bands == 1 else 's'} where g, r and z are needed")
+        many = f"{bands} band{'' if bands == 1 else 's'}"
+        raise BadImage("not three bands", f"has {many}, but g, r and z are needed: store an array of shape (3, H, H)")
     if cube.shape[1] != cube.shape[2]:
-        raise BadImage("not square", f"is {cube.shape[1]} x {cube.shape[2]} px where a square is needed")
+        raise BadImage("not square", f"is {cube.shape[2]} x {cube.shape[1]} px, but a square is needed: crop it")
     cube = cube.astype(np.float32)
     if not np.isfinite(cube).all():
         bad = 100 * (~np.isfinite(cube)).mean()
-        raise BadImage("NaN", f"has NaN or infinite values in {bad:.2g}% of its pixels")
+        raise BadImage(
+            "NaN", f"has NaN or infinite values in {bad:.1f}% of its pixels, but finite fluxes are needed: replace them"
+        )
     return cube, header
 
 
@@ -103,7 +106,8 @@ def _scale(header):
 def fluxes(image):
     """Return the fluxes that `galaxynb.standin.field.survey_rgb` maps to an image.
 
-    Where the image is white (1) or black (0) in a channel, the flux was clipped, and is underestimated.
+    That function clips each channel to [0, 1]. Where a channel is white, all three fluxes are too low. Where it is
+    black, its flux is too high.
 
     Parameters
     ----------

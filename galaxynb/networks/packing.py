@@ -16,11 +16,10 @@ _WEIGHTS = "model.weights.h5"  # Keras's name of the weights in a .keras file
 
 
 def pack_model(model, path, *, kernels=np.float16):
-    """Write a network to a compressed `.keras` file with its kernels in a small type, and not compiled.
+    """Write a network to a compressed `.keras` file with float16 kernels by default, and without the optimizer.
 
-    With float16, the file is less than half as large as the network's weights in float32. Keras loads it like any
-    other file, into float32. Vectors, such as biases and the statistics of batch normalization, stay in float32: they
-    are small, and variances can be too small for float16.
+    Keras loads the file like any other, into float32. Vectors, such as biases and the statistics of batch
+    normalization, stay in float32: they take little space, and variances can underflow in float16.
 
     Parameters
     ----------
@@ -53,7 +52,7 @@ def pack_model(model, path, *, kernels=np.float16):
         if weight.ndim > 1 and np.abs(weight).max(initial=0) > np.finfo(kernels).max:
             raise ValueError(
                 f"a kernel of {model.name} holds {np.abs(weight).max():g}, but at most {np.finfo(kernels).max:g} is"
-                " needed: choose float32"
+                " allowed: pass kernels=np.float32"
             )
     with written_aside(path) as temporary:
         whole = temporary.with_name(f"{temporary.stem}-whole.keras")

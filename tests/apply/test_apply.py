@@ -206,7 +206,7 @@ def test_images_of_a_damaged_part_of_a_file_are_faults(tmp_path):
         file.write(b"damaged")
     applied(path, tmp_path / "out")
     table = pd.read_parquet(tmp_path / "out" / "predictions.parquet")
-    assert [text.startswith("is damaged") for text in table["fault"]] == [k == 3 for k in range(6)]
+    assert ["in a damaged part of the file" in text for text in table["fault"]] == [k == 3 for k in range(6)]
     with h5py.File(tmp_path / "out" / "denoised.h5") as file:
         assert file["usable"][...].tolist() == [k != 3 for k in range(6)]
 
@@ -257,13 +257,13 @@ def bad_images(folder):
         "empty.png": "is empty (0 bytes)",
         "cut.jpg": "is truncated",
         "flat.png": "is 64 x 40 px, but a square is needed: crop it",
-        "small.png": "is 20 px, but 64 to 4096 px are needed: cut out one galaxy",
+        "small.png": "is 20 px, but at least 64 px are needed: give a larger cutout",
         "huge.png": "has too many pixels",
         "deep.png": "is 16-bit",
-        "nothing.fits": "is a FITS file without an image",
-        "band.fits": "has 1 band where g, r and z are needed",
-        "nan.fits": "has NaN or infinite values in 1e+02% of its pixels",
-        "flat.fits": "is 64 x 80 px where a square is needed",
+        "nothing.fits": "holds no image, but one of shape (3, H, H) is needed",
+        "band.fits": "has 1 band, but g, r and z are needed: store an array of shape (3, H, H)",
+        "nan.fits": "has NaN or infinite values in 100.0% of its pixels, but finite fluxes are needed",
+        "flat.fits": "is 80 x 64 px, but a square is needed: crop it",
         "broken.fits": "is ",
         "dead.png": "is not readable (No such file or directory)",
     }

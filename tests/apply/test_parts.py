@@ -75,7 +75,7 @@ def test_fluxes_undo_the_colours_of_the_survey(flux):
         (np.zeros((2, 64, 64, 3), int), "images is int64, but uint8 or floats are needed"),
         (np.full((2, 64, 64, 3), 255.0), "values from 0 to 255, but 0 to 1 is needed"),
         (np.full((2, 64, 64, 3), np.nan), "values from nan to nan, but 0 to 1 is needed"),
-        (np.zeros((2, 20, 20, 3)), "is 20 px, but 64 to 4096 px are needed"),
+        (np.zeros((2, 20, 20, 3)), "each image is 20 px, but at least 64 px are needed"),
     ],
 )
 def test_wrong_arrays_are_refused_in_one_sentence(images, said):
@@ -124,6 +124,6 @@ def test_the_summary_compares_the_noise_and_counts():
     assert found["classes"]["after"]["Disturbed"] == 1
     assert (found["accuracy"]["before"]["value"], found["accuracy"]["after"]["value"]) == (1, 0)
     said = " ".join(found["sentences"])
-    assert "1 of these (50%) are unlike" in said
-    assert "more noise than the clean training images" in said
+    assert "1 of these (50.0%) have a flag" in said
+    assert "Your images have more noise than the clean training images" in said
     json.dumps(found, allow_nan=False)

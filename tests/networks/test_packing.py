@@ -44,7 +44,7 @@ def test_vectors_keep_their_precision(tmp_path):
 def test_a_value_too_large_for_the_type_is_refused(tmp_path):
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
     model.set_weights([np.full((4, 1), 1e6, np.float32), np.zeros(1, np.float32)])
-    with pytest.raises(ValueError, match=r"holds 1e\+06, but at most 65504 is needed: choose float32"):
+    with pytest.raises(ValueError, match=r"holds 1e\+06, but at most 65504 is allowed: pass kernels=np.float32"):
         pack_model(model, tmp_path / "large.keras")
     with pytest.raises(ValueError, match=r"ends in \.keras is needed"):
         pack_model(model, tmp_path / "large.h5")

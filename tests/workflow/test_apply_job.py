@@ -44,16 +44,19 @@ def test_shards_is_a_number(shards):
 
 def test_what_needs_several_jobs_says_so():
     for name, value in {"DRY_RUN": "1", "EXECUTOR": "slurm"}.items():
-        with pytest.raises(SystemExit, match=rf"{name} is {value}, but it needs a number of jobs"):
+        with pytest.raises(
+            SystemExit, match=rf"{name} is {value}, but it works only with several jobs: add SHARDS=200"
+        ):
             launch.apply(GIVEN | {"IMAGES": "a.h5", name: value})
-    with pytest.raises(SystemExit, match="names without braces, quotes"):
+    with pytest.raises(SystemExit, match=r"IMAGES is a\{b\}\.h5, but with SHARDS, a name without braces, quotes"):
         launch.apply(GIVEN | {"IMAGES": "a{b}.h5", "SHARDS": "3"})
 
 
-@pytest.mark.parametrize("images", ["", "nowhere"])
-def test_missing_images_are_named_before_anything_starts(images):
-    with pytest.raises(SystemExit, match=rf"IMAGES is {images or 'not given'}, but a folder or file"):
-        launch.check({"IMAGES": images}, "apply")
+def test_missing_images_are_named_before_anything_starts():
+    with pytest.raises(SystemExit, match="IMAGES is not given, but a folder or file of images is needed"):
+        launch.check({"IMAGES": ""}, "apply")
+    with pytest.raises(SystemExit, match="IMAGES is nowhere, but there is no such file or folder"):
+        launch.check({"IMAGES": "nowhere"}, "apply")
 
 
 def test_two_thousand_jobs_are_planned_in_seconds(tmp_path):

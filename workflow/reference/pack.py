@@ -3,8 +3,8 @@
 Usage: python workflow/reference/pack.py runs/half-standin book/reference/networks
 
 The folder has the layout of a run: models/ and calibrated_noise.json. card.json holds what the networks were trained
-on, their accuracies, the checksums of their files, and how far their predictions are from those of the original
-networks, on all test images.
+on, the accuracies of the run, the checksums of their files, and the largest difference between the predictions of the
+packed and of the original networks, on the noisy test images.
 """
 
 import argparse

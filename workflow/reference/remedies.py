@@ -2,9 +2,9 @@
 
 Usage: python workflow/reference/remedies.py runs/half-standin book/reference/remedies --real ../real_images
 
-The run gives only the images. `make book PROFILE=half SNAKEMAKE_ARGS=all_data` makes just these. Each finished remedy
-is kept at once in OUT/rows, so an interrupted call goes on with the next one. The trainings take hours on a CPU. At the
-end, notebook 06 makes the tables and figures from all rows.
+Only the images of the run are used. `make reference-remedies` makes them first. Each finished remedy is kept at once in
+OUT/rows, so an interrupted call goes on with the next one. The trainings take hours on a CPU. At the end, notebook 06
+makes the tables and figures from all rows.
 """
 
 import argparse
@@ -39,7 +39,7 @@ FILES = ("remedy.json", "predictions.parquet", "robustness.parquet", "real.parqu
 
 
 def prepare(run, networks, work):
-    """Make a folder in the layout of a run, of the run's images and the kept networks.
+    """Make a folder in the layout of a run, with links to the run's images and to the kept networks.
 
     Raises
     ------
@@ -95,7 +95,10 @@ def try_row(name, work, settings, *, out, real, about):
 
 
 def kept(folder, settings, networks, *, real=False):
-    """Return whether a folder holds the results of a remedy with these settings and networks, on real images too."""
+    """Return whether a folder holds the results of a remedy with these settings and networks.
+
+    With `real`, the results must include real images.
+    """
     path = folder / "remedy.json"
     if not path.is_file():
         return False
