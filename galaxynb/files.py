@@ -113,6 +113,15 @@ def written_aside(path):
     ------
     FileNotFoundError
         If the block ends but wrote nothing.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with written_aside(f"{folder}/made.txt") as temporary:
+    ...         _ = temporary.write_text("all of it")
+    ...     Path(folder, "made.txt").read_text()
+    'all of it'
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -60,7 +60,8 @@ def _read(path, largest=None):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AstropyWarning)  # such as a truncated file, which then cannot be read
-            with fits.open(path, memmap=False) as hdus:
+            # astropy leaves a file open that it cannot read, unless it is given the file.
+            with path.open("rb") as file, fits.open(file, memmap=False) as hdus:
                 found = next((one for one in hdus if one.is_image and one.shape), None)
                 side = max(found.shape[-2:]) if found is not None else 0
                 too_large = largest is not None and side > largest
