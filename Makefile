@@ -60,7 +60,7 @@ book: profile $(VENV)/ready ## set up, run the study, render the book and print 
 profile:
 	@$(ANY_PYTHON) -I workflow/launch.py check
 
-test: $(VENV)/ready ## run the tests (5 to 10 minutes)
+test: $(VENV)/ready ## run the tests (6 to 13 minutes)
 	@$(LAUNCH) pytest --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
 
 test-all: test test-slow check-reference test-slurm ## run all tests, with kills, full disks, another backend, Slurm and the kept results
