@@ -44,13 +44,16 @@ def test_a_row_runs_and_gives_ratios(program, tmp_path, row):
     assert results
     for one in results:
         assert one.row == row
-        assert one.ours > 0
+        # The kernel counts system time in ticks: so short an epoch may take none.
+        assert one.ours > 0 or (one.ours == 0 and "system time" in one.what)
         assert one.theirs > 0
         assert math.isclose(one.ratio, one.ours / one.theirs)
         assert one.low <= one.ratio <= one.high
         assert (one.met is None) == (one.goal == "")
     text = program("measuring").table(results)
-    assert (text["Ratio"].astype(float) > 0).all()
+    ratios = text["Ratio"].astype(float)
+    assert (ratios >= 0).all()
+    assert (ratios > 0).any()
 
 
 def test_a_ratio_is_the_median_of_its_rounds(program):
