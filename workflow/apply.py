@@ -7,24 +7,10 @@ each make one piece of the results, and the last one joins them.
 """
 
 import argparse
-import contextlib
-import os
 import sys
 from pathlib import Path
 
-
-@contextlib.contextmanager
-def quiet():
-    """Hide what TensorFlow's libraries print while they start. Exceptions are not hidden."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with Path(os.devnull).open("w") as nothing:
-            os.dup2(nothing.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+from startup import start_keras
 
 
 def main(texts=None):
@@ -37,14 +23,12 @@ def main(texts=None):
     parser.add_argument("--piece", type=int, help="only make this piece")
     parser.add_argument("--join", action="store_true", help="only join the pieces")
     given = parser.parse_args(texts)
-    with quiet():
-        import keras
+    start_keras()
+    from galaxynb.apply.inputs import open_inputs
+    from galaxynb.apply.networks import load_networks
+    from galaxynb.apply.run import apply_images, apply_piece, finished, in_use, join_pieces, make_plan, read_plan
+    from galaxynb.files import one_line
 
-        keras.ops.zeros(1)  # finds the devices
-        from galaxynb.apply.inputs import open_inputs
-        from galaxynb.apply.networks import load_networks
-        from galaxynb.apply.run import apply_images, apply_piece, finished, in_use, join_pieces, make_plan, read_plan
-        from galaxynb.files import one_line
     try:
         # Open the images first: loading the networks takes seconds.
         inputs = open_inputs(given.images)

@@ -6,8 +6,7 @@ Usage: python workflow/export.py --out runs/onnx [--run runs/quick-standin]
 import argparse
 import sys
 
-from galaxynb.apply.export import export_onnx
-from galaxynb.apply.networks import load_networks
+from startup import start_keras
 
 
 def main(texts=None):
@@ -16,6 +15,10 @@ def main(texts=None):
     parser.add_argument("--out", required=True, help="folder for the two files")
     parser.add_argument("--run", help="folder of a finished run; without it, the networks of the repository")
     given = parser.parse_args(texts)
+    start_keras()
+    from galaxynb.apply.export import export_onnx
+    from galaxynb.apply.networks import load_networks
+
     try:
         differences = export_onnx(load_networks(given.run), given.out)
     except (FileNotFoundError, ValueError, RuntimeError) as error:
