@@ -10,7 +10,7 @@ import numpy as np
 from galaxynb import __version__
 from galaxynb.apply.inputs import FITS
 from galaxynb.apply.survey import write_cutout
-from galaxynb.data.arrays import image_key
+from galaxynb.data.arrays import image_key, write_header
 from galaxynb.data.galaxy10 import IMAGES, TRUTH
 from galaxynb.data.hdf5 import open_hdf5
 from galaxynb.files import written_aside
@@ -123,8 +123,7 @@ def _write_hdf5(inputs, arrays, path, *, shape, parts):
 def _write_npz(inputs, arrays, path, *, shape, parts):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         with archive.open("images.npy", "w", force_zip64=True) as member:
-            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(member, header)
+            write_header(member, shape)
             for block in _blocks(arrays):
                 member.write(block.tobytes())
         with zipfile.ZipFile(inputs.path) as source:

@@ -13,6 +13,7 @@ import os
 import shutil
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from galaxynb.apply.outputs import to_bytes, write_array, write_picture
 from galaxynb.apply.page import SHOWN, write_page
 from galaxynb.apply.predict import predict_prepared
 from galaxynb.compute import cores
+from galaxynb.data.arrays import write_header
 from galaxynb.data.galaxy10 import CLASS_NAMES
 from galaxynb.files import one_line, write_json, written_aside
 
@@ -81,7 +83,7 @@ def apply_images(images, out, networks, *, progress=True):
             return found
         missing = [piece for piece in range(plan["pieces"]) if not _piece_path(out, piece).is_file()]
         with tqdm(total=inputs.number, desc="images", unit="image", disable=not progress) as bar:
-            bar.update(inputs.number - sum(np.diff(_rows(plan, piece))[0] for piece in missing))
+            bar.update(inputs.number - sum(last - first for first, last in (_rows(plan, piece) for piece in missing)))
             # Pieces that follow each other share one pass through the file.
             for _, group in itertools.groupby(enumerate(missing), key=lambda pair: pair[1] - pair[0]):
                 pieces = [piece for _, piece in group]
@@ -238,10 +240,8 @@ def apply_piece(inputs, out, networks, *, piece, plan, stream=None, bar=None):
 
     Parameters
     ----------
-    inputs : galaxynb.apply.inputs.Inputs
-    out : pathlib.Path
-        Folder for the results.
-    networks : galaxynb.apply.networks.Networks
+    inputs, out, networks
+        As for `make_plan`.
     piece : int
         Number of the piece, from 0.
     plan : dict
@@ -267,30 +267,23 @@ def apply_piece(inputs, out, networks, *, piece, plan, stream=None, bar=None):
         if inputs.form != "files":
             temporary = stack.enter_context(written_aside(path.with_suffix(".npy")))
             array = stack.enter_context(temporary.open("wb"))
-            shape = (last - first, networks.side, networks.side, 3)
-            np.lib.format.write_array_header_1_0(array, {"descr": "|u1", "fortran_order": False, "shape": shape})
+            write_header(array, (last - first, networks.side, networks.side, 3))
         for block in _ahead(iter(lambda: list(itertools.islice(stream, _AT_ONCE)), []), pool):
             table, images, results = _one_block(inputs, networks, block)
             usable = np.flatnonzero(table["part"])
+            rows = [block[at][0] for at in usable]
             if array is None:
-                work = [
-                    (image, out / "denoised" / _place(inputs, row), inputs.files[row], part)
-                    for row, part, image in zip(
-                        [block[at][0] for at in usable], table["part"][usable], results, strict=True
-                    )
-                ]
-                faults = list(pool.map(_written, work))
-                table.loc[usable, "flag"] = [
-                    "; ".join(filter(None, pair)) for pair in zip(table["flag"][usable], faults, strict=True)
-                ]
+                faults = pool.map(partial(_written, inputs, out), rows, table["part"][usable], results)
+                pairs = zip(table["flag"][usable], faults, strict=True)
+                table.loc[usable, "flag"] = ["; ".join(filter(None, pair)) for pair in pairs]
             else:
                 whole = np.zeros((len(block), *results.shape[1:]), np.uint8)
                 whole[usable] = to_bytes(results)
                 array.write(whole.tobytes())
-            for at, image, result in zip(usable, images, results, strict=True):
-                if (row := block[at][0]) < SHOWN:
-                    for name, value in zip(shown, (to_bytes(image), to_bytes(result), row), strict=True):
-                        shown[name].append(value)
+            number = sum(row < SHOWN for row in rows)
+            shown["original"] += [*to_bytes(images[:number])]
+            shown["denoised"] += [*to_bytes(results[:number])]
+            shown["row"] += rows[:number]
             tables.append(table)
             if bar is not None:
                 bar.update(len(block))
@@ -301,17 +294,12 @@ def apply_piece(inputs, out, networks, *, piece, plan, stream=None, bar=None):
         pd.concat(tables, ignore_index=True).to_parquet(temporary, index=False)
 
 
-def _place(inputs, row):
-    """Return the path of an image within its folder."""
+def _written(inputs, out, row, part, image):
+    """Write a denoised image where its original is in its folder. Return why it could not be written, or ''."""
+    origin = inputs.files[row]
     root = inputs.path if inputs.path.is_dir() else inputs.path.parent
-    return inputs.files[row].relative_to(root)
-
-
-def _written(work):
-    """Write a denoised image. Return why it could not be written, or an empty text."""
-    image, path, origin, part = work
     try:
-        write_picture(image, path, origin=origin, part=part)
+        write_picture(image, out / "denoised" / origin.relative_to(root), origin=origin, part=part)
     except OSError:
         raise  # such as a full disk
     except Exception as error:  # astropy raises errors of many classes for headers that it cannot write

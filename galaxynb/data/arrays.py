@@ -12,7 +12,7 @@ from galaxynb.data.galaxy10 import FLOAT_COLUMNS
 from galaxynb.data.sources import SMALLEST_PICTURE, batch_rows, check_images, check_labels
 from galaxynb.files import one_line
 
-__all__ = ["image_key", "open_npz", "read_npz"]
+__all__ = ["image_key", "open_npz", "read_npz", "write_header"]
 
 
 #: Names of the arrays, in the order in which they are looked for.
@@ -95,6 +95,27 @@ def open_npz(path, *, labelled=False):
         found = {name: _column(archive, name, shape[0], path) for name in FLOAT_COLUMNS if name in keys}
         columns = {name: values.astype(np.float64) for name, values in found.items() if values.dtype.kind in "fiu"}
         return labels, shape, functools.partial(_blocks, path, f"{images_at}.npy", start, shape), columns
+
+
+def write_header(file, shape):
+    """Begin a .npy file of uint8: write its header, which the values follow.
+
+    Parameters
+    ----------
+    file : file object
+        Open for writing bytes.
+    shape : tuple of int
+        Shape of the array.
+
+    Examples
+    --------
+    >>> import io
+    >>> file = io.BytesIO()
+    >>> write_header(file, (2,))
+    >>> np.load(io.BytesIO(file.getvalue() + b"ab")).tolist()
+    [97, 98]
+    """
+    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
 
 
 def image_key(names):

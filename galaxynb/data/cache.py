@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from galaxynb.data.arrays import write_header
 from galaxynb.data.catalog import Catalog, check_image_size, load_catalog
 from galaxynb.data.galaxy10 import FLOAT_COLUMNS, IMAGES, TRUTH
 from galaxynb.files import explain_full_disk, one_line, write_json, written_aside
@@ -224,9 +225,7 @@ def _write_npy(path, shape, arrays):
     `ndarray.tofile` on a full disk does not say that the disk is full.
     """
     with path.open("wb") as file:
-        np.lib.format.write_array_header_1_0(
-            file, {"descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)), "fortran_order": False, "shape": shape}
-        )
+        write_header(file, shape)
         for array in arrays:
             file.write(np.ascontiguousarray(array, dtype=np.uint8).data)
 
