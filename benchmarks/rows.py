@@ -11,9 +11,11 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
+import apply_alone
 import bare
 import delivery
 import fit_alone
@@ -29,6 +31,8 @@ from jupyter_client.manager import start_new_kernel
 from measuring import SEED, Cost, Result, compare, in_turn, now, say, seconds, since, total
 from sample import CHUNKS, class_labels, shrink
 
+from galaxynb.apply.predict import predict
+from galaxynb.apply.run import apply_images
 from galaxynb.compute import allocator_settings, choose_execution, cores
 from galaxynb.data.cache import prepare_cache
 from galaxynb.data.galaxy10 import IMAGES
@@ -73,6 +77,8 @@ class Sizes:
     first_step: tuple = (64, 16)  # side, batch
     growth: tuple = (1000, 2000, 4000, 8000, 16000)
     growth_side: int = 128
+    applied: tuple = (2000, 20000)  # images
+    applied_side: int = 64
     study_profile: str = "quick"
     sweep_rounds: int = 2
     # Parameters that make a point of the sweep small.
@@ -105,6 +111,7 @@ QUICK = Sizes(
     first_step=(32, 8),
     growth=(40, 80),
     growth_side=64,
+    applied=(40, 80),
     study_profile="smoke",
 )
 
@@ -310,10 +317,10 @@ def prepare(sample):
         stored_share=stored,
     )
     say(f"prepare: measuring peak memory for {sizes.file_images:,} and {sizes.large_file_images:,} images")
-    few = _peak(path, out, sizes.prepared_side)
+    few = _peak("-c", _PREPARE_ALONE, path, out, sizes.prepared_side)
     path.unlink()
     large = sample.file("large", sizes.large_file_images, sizes.file_side)
-    many = _peak(large, out, sizes.prepared_side)
+    many = _peak("-c", _PREPARE_ALONE, large, out, sizes.prepared_side)
     large.unlink()
     yield compare(
         "prepare",
@@ -325,10 +332,11 @@ def prepare(sample):
     )
 
 
-def _peak(path, out, side):
-    command = [sys.executable, "-c", _PREPARE_ALONE, str(path), str(out), str(side)]
+def _peak(*command):
+    """Return what a Python program prints at its end: its peak memory in MB."""
+    command = [sys.executable, *map(str, command)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
-    return float(done.stdout)
+    return float(done.stdout.splitlines()[-1])
 
 
 # --- evaluation
@@ -587,6 +595,39 @@ def _grown(path, out, side, sink):
     return taken
 
 
+# --- apply
+
+
+def apply(sample):
+    """Measure `apply_images` beside `predict` on the same images in memory, and its memory with more images."""
+    sizes = sample.sizes
+    side, (few, many) = sizes.applied_side, sizes.applied
+    images = sample.images(few, side)
+    networks = apply_alone.untrained_networks(side, sizes.small_networks)
+    predict(images[:64], networks)  # traces the networks
+    files = {"an HDF5 file": sample.file("applied", few, side), "JPEG files": sample.folder / "pictures"}
+    paper_recipe.write_files(images, files["JPEG files"])
+
+    def applied(path):
+        with tempfile.TemporaryDirectory(dir=sample.folder) as out:
+            return seconds(apply_images, path, out, networks, progress=False)
+
+    for name, path in files.items():
+        rounds = in_turn("apply", sizes.rounds, partial(applied, path), lambda: seconds(predict, images, networks))
+        what = f"{few:,} images of {side} px in {name}, with results and page"
+        rate = few / statistics.median(ours for ours, _ in rounds)
+        yield compare("apply", what, "predict on arrays in memory", "s", rounds, "<= 1.15", images_a_second=rate)
+    peaks = []
+    for number in (many, few):
+        say(f"apply: measuring peak memory for {number:,} images")
+        path, out = sample.file(f"applied-{number}", number, side), sample.folder / f"applied-{number}"
+        small = ["--small"] * sizes.small_networks
+        peaks.append(_peak(apply_alone.__file__, path, out, side, *small))
+    yield compare(
+        "apply", f"peak memory, {many:,} images", f"peak memory, {few:,} images", "MB", [tuple(peaks)], "<= 1.1"
+    )
+
+
 # --- the study
 
 
@@ -671,6 +712,7 @@ ROWS = {
     "evaluation": evaluate,
     "start-up": start_up,
     "growth": growth,
+    "apply": apply,
     "study": study,
     "sweep": sweep,
 }

@@ -18,7 +18,10 @@ from galaxynb.data.splits import paper_split
 from galaxynb.images import to_float
 from galaxynb.noise import NoiseModel
 
-ROWS = ["pairs", "autoencoder-epoch", "classifier-epoch", "page-faults", "prepare", "evaluation", "start-up", "growth"]
+ROWS = [
+    *("pairs", "autoencoder-epoch", "classifier-epoch", "page-faults", "prepare", "evaluation", "start-up", "growth"),
+    "apply",
+]
 
 
 @pytest.fixture(scope="module")
