@@ -151,7 +151,8 @@ def accuracy_table(scores, facts):
     Returns
     -------
     pandas.DataFrame
-        One row per remedy, with estimates and their 95% intervals as text.
+        One row per remedy, with estimates and their 95% intervals as text. P-values are text too: one below 0.001 is
+        ``< 0.001``, and that of the autoencoder, which is not compared with itself, is ``-``.
 
     Examples
     --------
@@ -163,7 +164,8 @@ def accuracy_table(scores, facts):
     """
     columns = {"noisy": "Noisy images", "clean": "Clean images", "recovery": "Recovery"}
     texts = {title: scores[name].map(lambda estimate: estimate.text()) for name, title in columns.items()}
-    numbers = {"p": scores["p"], "Calibration error": scores["ece"], "Brier score": scores["brier"]}
+    p_values = scores["p"].map(lambda p: "-" if np.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}")
+    numbers = {"p": p_values, "Calibration error": scores["ece"], "Brier score": scores["brier"]}
     return pd.DataFrame({"Remedy": facts["title"]} | texts | numbers)
 
 

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from galaxynb.remedies.advice import advise
+from galaxynb.remedies.results import accuracy_table
 from galaxynb.remedies.tables import (
     PROBABILITIES,
     calibration_error,
@@ -59,6 +60,15 @@ def test_scores_are_those_of_the_counts():
     squares = (1 - 0.7) ** 2 + 9 * (0.3 / 9) ** 2
     wrong = 0.7**2 + (1 - 0.3 / 9) ** 2 + 8 * (0.3 / 9) ** 2
     assert scores.loc["unet", "brier"] == pytest.approx((147 * squares + 53 * wrong) / 200)
+
+
+def test_small_p_values_are_not_shown_as_zero():
+    scores = score_remedies(
+        predictions(SAMPLE | {("gaussian", "noisy"): 112, ("gaussian", "clean"): 140}), n_resamples=9
+    )
+    shown = accuracy_table(scores, pd.DataFrame({"title": scores.index}, index=scores.index))["p"]
+    assert shown[["median", "unet", "autoencoder"]].tolist() == ["< 0.001", "< 0.001", "-"]
+    assert shown["gaussian"] == "0.008"  # 8 images, all against: 2 / 2**8
 
 
 def test_scores_do_not_depend_on_the_order_of_the_rows():
