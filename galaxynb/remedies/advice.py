@@ -44,12 +44,12 @@ def advise(scores, facts, predictions, *, robustness):
     >>> needs = ["nothing", "nothing", "clean-noisy pairs"]
     >>> facts = pd.DataFrame({"title": ["Nothing", "Median", "Autoencoder"], "learns from": needs}, index=names)
     >>> robustness = pd.DataFrame({"mce": [1.0, 0.9, 0.8]}, index=names)
-    >>> print(advise(score_remedies(shown), facts, shown, robustness=robustness)["nothing"][:66])
-    With nothing to train on, the best remedy is Median (accuracy 1.00
+    >>> print(advise(score_remedies(shown), facts, shown, robustness=robustness)["nothing"][:68])
+    With nothing to train on, the best remedy is "Median" (accuracy 1.00
     """
     right = _right(predictions)
     value = scores["noisy"].map(lambda estimate: estimate.value)
-    titles, needs = facts["title"], facts["learns from"]
+    titles, needs = '"' + facts["title"] + '"', facts["learns from"]
     said = {}
     situations = {
         "nothing": ("With nothing to train on", (NOTHING,)),
@@ -119,9 +119,13 @@ def _against_paper(value, right, titles):
     better = [titles[name] for name, how in zip(others, found, strict=True) if how == "better than"]
     text = f": {', '.join(better)}" if better else ""
     return (
-        f"Of {len(others)} other remedies, {len(better)} are measurably better than the paper's autoencoder "
-        f"({value['autoencoder']:.2f}){text}; {found.count('worse than')} are worse."
+        f"Of {len(others)} other remedies, {_how_many(len(better))} measurably better than the paper's autoencoder "
+        f"({value['autoencoder']:.2f}){text}; {_how_many(found.count('worse than'))} worse."
     )
+
+
+def _how_many(number):
+    return {0: "none is", 1: "1 is"}.get(number, f"{number} are")
 
 
 def _name(titles, name):

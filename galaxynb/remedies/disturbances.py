@@ -162,7 +162,7 @@ def _hot_pixels(image, share, rng):
 DISTURBANCES = {
     name: Disturbance(title=title, levels=levels, unit=unit, apply=apply)
     for name, title, levels, unit, apply in (
-        ("sigma", "Gaussian noise, weaker to stronger", (0.5, 1.5, 2.0, 3.0, 4.0), "times sigma", _sigma),
+        ("sigma", "Gaussian noise", (0.5, 1.5, 2.0, 3.0, 4.0), "times sigma", _sigma),
         ("more-stars", "More stars", (1.5, 2.0, 3.0, 4.0, 6.0), "times the number", _more_stars),
         ("brighter-stars", "Brighter stars", (1.25, 1.5, 2.0, 2.5, 3.0), "times the brightness", _brighter_stars),
         ("poisson", "Poisson noise", (200, 100, 50, 25, 12), "photons at full scale", _poisson),

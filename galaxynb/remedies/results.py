@@ -16,6 +16,7 @@ __all__ = [
     "Remedies",
     "accuracy_table",
     "facts_table",
+    "galaxy_table",
     "overview_table",
     "read_remedies",
     "save_predictions",
@@ -226,7 +227,7 @@ def facts_table(facts):
 
 
 def verdict_table(facts):
-    """Return the astronomer's verdict on the remedies that restore images, as a table for reading.
+    """Return what the remedies that restore images do to noise and stars, as a table for reading.
 
     Parameters
     ----------
@@ -250,6 +251,32 @@ def verdict_table(facts):
     names = {"stars left": "Stars left", "own stars kept": "Field stars kept", "galaxies lost": "Galaxies lost"}
     names |= {"noise frame": "Noise frame", "star frame": "Star frame"}
     table |= {title: images[name] for name, title in names.items() if name in images}
+    return pd.DataFrame(table).reset_index(drop=True)
+
+
+def galaxy_table(facts):
+    """Return what the remedies that restore images do to the galaxies, as a table for reading.
+
+    Parameters
+    ----------
+    facts : pandas.DataFrame
+        From `facts_table`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per remedy, and one column per measure of the galaxies: bias ± scatter. Measures that were not made are
+        left out.
+
+    Examples
+    --------
+    >>> facts = pd.DataFrame({"title": ["Median filter"], "gives": "images", "Flux, bias": 0.1, "Flux, scatter": 0.2})
+    >>> galaxy_table(facts)
+              Remedy            Flux
+    0  Median filter  +0.100 ± 0.200
+    """
+    images = facts[facts["gives"] == "images"]
+    table = {"Remedy": images["title"]}
     for title, _ in GALAXY.values():
         if f"{title}, bias" in images:
             bias, scatter = images[f"{title}, bias"].astype(float), images[f"{title}, scatter"].astype(float)

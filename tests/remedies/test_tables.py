@@ -155,22 +155,22 @@ def test_advice_follows_the_numbers():
     table = predictions(SAMPLE)
     said = advise(score_remedies(table, n_resamples=99), facts(), table, robustness=ROBUST)
     assert said["nothing"] == (
-        "With nothing to train on, the best remedy is Median (accuracy 0.25 on noisy images). It is worse than no"
+        'With nothing to train on, the best remedy is "Median" (accuracy 0.25 on noisy images). It is worse than no'
         " remedy (0.30)."
     )
     assert said["noisy"] == "With unlabelled noisy images, this run tried no further remedy."
-    assert "the best remedy is Unet (accuracy 0.73 on noisy images). It is better than" in said["pairs"]
+    assert 'the best remedy is "Unet" (accuracy 0.73 on noisy images). It is better than' in said["pairs"]
     assert said["labels"].endswith("this run tried no further remedy.")
     assert said["stars"].startswith("This run has not measured")
-    assert said["all"].startswith("Of 2 other remedies, 1 are measurably better than the paper's autoencoder (0.60)")
-    assert said["all"].endswith(": Unet; 1 are worse.")
+    assert said["all"].startswith("Of 2 other remedies, 1 is measurably better than the paper's autoencoder (0.60)")
+    assert said["all"].endswith(': "Unet"; 1 is worse.')
 
 
 def test_a_small_difference_is_not_called_one():
     table = predictions(SAMPLE | {("unet", "noisy"): 121})
     said = advise(score_remedies(table, n_resamples=99), facts(), table, robustness=ROBUST)
     assert said["all"] == (
-        "Of 2 other remedies, 0 are measurably better than the paper's autoencoder (0.60); 1 are worse."
+        "Of 2 other remedies, none is measurably better than the paper's autoencoder (0.60); 1 is worse."
     )
 
 
@@ -178,9 +178,9 @@ def test_advice_on_robustness_and_stars():
     table = predictions(SAMPLE)
     stars = facts(**{"stars left": [1.0, 0.9, 0.1, -0.02], "own stars kept": [1.0, 0.5, 0.8, 0.96]})
     said = advise(score_remedies(table, n_resamples=99), stars, table, robustness=ROBUST)
-    assert "Unet makes the fewest errors: on average 0.60 times as many" in said["robust"]
+    assert '"Unet" makes the fewest errors: on average 0.60 times as many' in said["robust"]
     assert "2 of 3 remedies make fewer errors" in said["robust"]
     assert said["stars"] == (
-        "Unet removes the injected stars best: the median image keeps -2.0% of their light. It keeps 96% of the field"
+        '"Unet" removes the injected stars best: the median image keeps -2.0% of their light. It keeps 96% of the field'
         " stars above 5 sigma."
     )

@@ -32,7 +32,7 @@ from galaxynb.remedies.tables import score_remedies
 
 PROGRAM = CHECKOUT / "workflow" / "try_remedy.py"
 NOTEBOOK = CHECKOUT / "notebooks" / "06_remedies.ipynb"
-TABLES = ("overview", "accuracies", "verdict")
+TABLES = ("overview", "accuracies", "verdict", "galaxies")
 FIGURES = ("accuracies", "recalls", "damage", "images")
 #: Files of a row. Only remedies that restore images have examples, and only trials on real images have `real`.
 FILES = ("remedy.json", "predictions.parquet", "robustness.parquet", "real.parquet", "examples.npz")
