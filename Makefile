@@ -50,7 +50,7 @@ MOVED := $(shell test "$$(cat '$(VENV)/ready' 2>/dev/null)" = "$$(pwd -P)" || ec
 help: ## list the targets
 	@echo "make TARGET [PROFILE=quick|half|paper|smoke] [DATA=standin|galaxy10|PATH] [KERNEL=galaxynb] [CORES=all] [REMEDY=FILE.py:NAME] [REMEDIES=all]"
 	@echo "  REMEDY adds a remedy of your own to notebook 06; REMEDIES=all tries all remedies (slow)"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-20s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 book: profile $(VENV)/ready ## set up, run the study, render the book and print its path (DRY_RUN=1 only lists the jobs)
 	@$(LAUNCH) book
@@ -136,7 +136,7 @@ reference-bench: committed $(VENV)/ready ## run all benchmarks (an hour) and kee
 bench: $(VENV)/ready ## compare the speed of the study with other implementations (BENCH="pairs start-up" for some rows)
 	@$(LAUNCH) benchmarks/bench.py $(BENCH) --out "$$RUNS/benchmarks"
 
-apply: apply-images $(VENV)/ready ## denoise and classify IMAGES=FOLDER or file ([RUN=FOLDER of a run] [OUT=FOLDER] [SHARDS=200 EXECUTOR=slurm])
+apply: apply-images $(VENV)/ready ## denoise and classify IMAGES=FOLDER or file ([RUN=FOLDER of a run] [OUT=FOLDER] [SHARDS=200 EXECUTOR=slurm DRY_RUN=1])
 	@$(LAUNCH) apply
 
 onnx: $(VENV)/ready ## write both networks in ONNX to OUT=runs/onnx ([RUN=FOLDER of a run])

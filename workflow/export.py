@@ -25,7 +25,7 @@ def main(texts=None):
         print(error, file=sys.stderr)
         return 1
     for name, difference in differences.items():
-        print(f"{given.out}/{name}.onnx is written; it differs from Keras's by at most {difference:.1g}")
+        print(f"{given.out}/{name}.onnx is written; its output differs from that of Keras by at most {difference:.1g}")
     return 0
 
 

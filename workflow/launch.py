@@ -135,7 +135,7 @@ def apply(given):
     if not shards:
         asked = "DRY_RUN" if dry else "" if executor == _LOCAL else "EXECUTOR"
         if asked:
-            sys.exit(f"{asked} is {given[asked]}, but it works only with several jobs: add SHARDS=200")
+            sys.exit(f"{asked} is {given[asked]}, but it works only with several jobs: add SHARDS=2, or leave it out")
         return ["workflow/apply.py", *arguments]
     for name, value in {"IMAGES": images, "OUT": out, "RUN": run, "The checkout": str(CHECKOUT)}.items():
         if {*"{}'\"$`\\"} & {*value}:

@@ -28,6 +28,10 @@ _CLEAR = 2.0  # pixels less than so many standard deviations above the sky do no
 
 _TO_SIGMA = 0.6745  # median absolute value of normal numbers with a standard deviation of 1
 
+_MIDDLE = (0.4, 0.6)  # quantiles of the differences whose mean measures the noise
+
+_MIDDLE_TO_SIGMA = 0.6773  # mean absolute value between these quantiles, of the same normal numbers
+
 _TAIL = 0.001  # share of the training images on each side that may lie outside their range
 
 _MARGIN = 0.1  # widening of the range on each side, as a share of its width
@@ -70,7 +74,10 @@ def measure_small(images):
     sky = np.median(grey.reshape(n, -1)[:, border], axis=1)
     blocks = grey[:, 0::2, 0::2] - grey[:, 0::2, 1::2] - grey[:, 1::2, 0::2] + grey[:, 1::2, 1::2]
     # The mean of three channels has less noise than one channel. Measure it as the images are seen: in grey.
-    noise = np.median(np.abs(blocks).reshape(n, -1), axis=1) / (2 * _TO_SIGMA)
+    # 8-bit images have few distinct differences, so the median alone would take few distinct values.
+    low, high = (round(share * blocks[0].size) for share in _MIDDLE)
+    ordered = np.partition(np.abs(blocks).reshape(n, -1), (low, high), axis=1)
+    noise = ordered[:, low:high].mean(axis=1) / (2 * _MIDDLE_TO_SIGMA)
     pixels = grey.reshape(n, -1)
     scatter = np.median(np.abs(pixels[:, border] - sky[:, None]), axis=1) / _TO_SIGMA
     # Count only light that stands out: over the whole frame, a small error of the sky would outweigh a small galaxy.

@@ -123,7 +123,7 @@ def load_networks(run=None):
         noise=noise,
         measures=measures,
         kind=info["kind"],
-        trained_on=f"the training split of {info['n_images']:,} {named} ({info['image_size']} px)",
+        trained_on=f"the training split of {info['n_images']:,} {named} of {info['image_size']} px",
         digest=hashlib.sha256("".join(map(weights_digest, models.values())).encode()).hexdigest(),
     )
 

@@ -18,16 +18,37 @@ from galaxynb.figures.style import save_figure
 from galaxynb.files import written_aside
 from galaxynb.results.evaluation import accuracy_interval, confusion_table
 
-__all__ = ["SHOWN", "summarize_predictions", "write_page"]
+__all__ = ["shown_rows", "summarize_predictions", "write_page"]
 
 
-#: Number of images, the first ones, that the page shows.
-SHOWN = 300
+_SHOWN = 300  # images that the page shows
 
 _ON_SHEET = 8  # images on the contact sheet
 
+_FAULTS = 5  # images that could not be used, in the summary
+
 #: Columns of the tables that the page shows.
 _NEEDED = ["file", "label", "fault", "before", "p before", "after", "p after", "flag"]
+
+
+def shown_rows(number):
+    """Return the numbers of the images that the page shows, evenly spread over all.
+
+    Parameters
+    ----------
+    number : int
+        Number of images.
+
+    Returns
+    -------
+    list of int
+
+    Examples
+    --------
+    >>> shown_rows(3), len(shown_rows(100_000)), shown_rows(100_000)[-1]
+    ([0, 1, 2], 300, 99999)
+    """
+    return np.linspace(0, number - 1, min(number, _SHOWN)).astype(int).tolist()
 
 
 def write_page(inputs, out, networks, *, pieces):
@@ -51,11 +72,12 @@ def write_page(inputs, out, networks, *, pieces):
     """
     table = pd.concat(map(_slim, pieces), ignore_index=True)
     found = summarize_predictions(table, networks) | {"images": inputs.path.resolve().name}
+    found["sentences"][1:1] = _faults(pieces, found["unusable"])
     shown = _thumbnails(pieces)
     if len(shown["row"]):
-        first = np.unique(np.linspace(0, len(shown["row"]) - 1, _ON_SHEET).astype(int))
+        sheet = np.unique(np.linspace(0, len(shown["row"]) - 1, _ON_SHEET).astype(int))
         save_figure(
-            _contact_sheet(*(shown[name][first] for name in ("original", "denoised"))), out / "contact_sheet.png"
+            _contact_sheet(*(shown[name][sheet] for name in ("original", "denoised"))), out / "contact_sheet.png"
         )
     labelled = table[table["usable"] & (table["label"] != "")]
     if len(labelled):
@@ -66,17 +88,17 @@ def write_page(inputs, out, networks, *, pieces):
             for when, title in {"before": "As they are", "after": "Denoised"}.items()
         }
         save_figure(confusion_matrices(matrices), out / "confusion.png")
-    rows = _first_rows(pieces)
+    rows = _shown(pieces, len(table))
     pictures = {
         int(row): [_embedded(image) for image in (one, other, _difference(one, other))]
         for row, one, other in zip(shown["row"], shown["original"], shown["denoised"], strict=True)
     }
     text = _template().render(
         found=found,
-        rows=[row | {"pictures": pictures.get(number, [])} for number, row in enumerate(rows)],
+        rows=[row | {"pictures": pictures.get(number, [])} for number, row in rows.items()],
         total=len(table),
         confusion=len(labelled) > 0,
-        sheet=len(shown["row"]) > 0,
+        sheet=[rows[shown["row"][at]]["file"] for at in sheet] if len(shown["row"]) else [],
         version=__version__,
     )
     with written_aside(out / "index.html") as temporary:
@@ -133,13 +155,27 @@ def _slim(path):
     return pd.DataFrame(slim | {name: table[name].astype(names) for name in ("label", "before", "after")})
 
 
-def _first_rows(pieces):
-    """Return the first rows of the tables, as dicts."""
-    rows = []
+def _shown(pieces, number):
+    """Return the rows of the tables that the page shows: dicts by the number of the image."""
+    wanted, rows, first = shown_rows(number), {}, 0
     for path in pieces:
-        if len(rows) < SHOWN:
-            rows += pd.read_parquet(path, columns=_NEEDED).to_dict("records")
-    return rows[:SHOWN]
+        table = pd.read_parquet(path, columns=_NEEDED)
+        table.index += first
+        first += len(table)
+        rows |= table.loc[table.index.isin(wanted)].to_dict("index")
+    return rows
+
+
+def _faults(pieces, number):
+    """Return a sentence on the images that could not be used, or nothing."""
+    said = []
+    for path in pieces if number else ():
+        table = pd.read_parquet(path, columns=["file", "fault"])
+        said += [f"{row.file}: it {row.fault}" for row in table[table["fault"] != ""].itertuples()]
+        if len(said) >= _FAULTS:
+            break
+    some = f"{'All' if number <= _FAULTS else 'The first'} that could not be used: "
+    return [some + "; ".join(said[:_FAULTS]) + "."] if said else []
 
 
 def _counts(values):
@@ -152,23 +188,23 @@ def _sentences(found):
     said = [f"{usable:,} of {found['number']:,} images could be used."]
     if not usable:
         return said
-    share = found["flagged"] / usable
+    flagged, share = found["flagged"], found["flagged"] / usable
     said.append(
-        f"{found['flagged']:,} of these ({share:.1%}) have a flag, for example because they are unlike the training "
-        "images. Do not trust their classes; the column Flag gives the reason."
-        if found["flagged"]
+        f"{flagged:,} of these ({share:.1%}) {'has' if flagged == 1 else 'have'} a flag. The column Flag gives the "
+        "reason, for example what is unlike the training images. Do not trust a class with a flag."
+        if flagged
         else "None of these has a flag."
     )
     clean, noisy = (found["noise of the training images"][name] for name in ("clean", "noisy"))
     noise = found["noise"]
     less = "less noise than" if noise < 0.9 * clean else "about the noise of"
     what = less if noise < 1.1 * clean else "more noise than"
+    noisy_enough = "" if noise >= 1.1 * clean else " Denoising can do more harm than good to such images."
     said.append(
         f"The median noise of your images is {noise:.3f}, on a scale where white is 1. The clean training images have "
         f"{clean:.3f}, and the noisy ones {noisy:.3f}. Your images have {what} the clean training images."
+        f"{noisy_enough}"
     )
-    if noise < 1.1 * clean:
-        said.append("Denoising can harm such images.")
     if "accuracy" in found:
         texts = [
             f"{one['value']:.2f} ({one['low']:.2f} to {one['high']:.2f}) {how}"

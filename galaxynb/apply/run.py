@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from galaxynb.apply.inputs import Inputs, open_inputs
 from galaxynb.apply.outputs import to_bytes, write_array, write_picture
-from galaxynb.apply.page import SHOWN, write_page
+from galaxynb.apply.page import shown_rows, write_page
 from galaxynb.apply.predict import predict_prepared
 from galaxynb.compute import cores
 from galaxynb.data.arrays import write_header
@@ -257,7 +257,7 @@ def apply_piece(inputs, out, networks, *, piece, plan, stream=None, bar=None):
         return
     path.parent.mkdir(exist_ok=True)
     stream = itertools.islice(stream or inputs.read(first, last, networks.side), last - first)
-    tables, shown = [], {"original": [], "denoised": [], "row": []}
+    tables, shown, wanted = [], {"original": [], "denoised": [], "row": []}, set(shown_rows(inputs.number))
     with contextlib.ExitStack() as stack:
         # Treat an image with too many pixels as faulty, instead of printing Pillow's warning.
         stack.enter_context(warnings.catch_warnings())
@@ -280,10 +280,10 @@ def apply_piece(inputs, out, networks, *, piece, plan, stream=None, bar=None):
                 whole = np.zeros((len(block), *results.shape[1:]), np.uint8)
                 whole[usable] = to_bytes(results)
                 array.write(whole.tobytes())
-            number = sum(row < SHOWN for row in rows)
-            shown["original"] += [*to_bytes(images[:number])]
-            shown["denoised"] += [*to_bytes(results[:number])]
-            shown["row"] += rows[:number]
+            chosen = [at for at, row in enumerate(rows) if row in wanted]
+            shown["original"] += [*to_bytes(images[chosen])]
+            shown["denoised"] += [*to_bytes(results[chosen])]
+            shown["row"] += [rows[at] for at in chosen]
             tables.append(table)
             if bar is not None:
                 bar.update(len(block))

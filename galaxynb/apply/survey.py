@@ -40,8 +40,8 @@ def read_cutout(path, *, largest=None):
     image : ndarray of float32, shape (H, H, 3)
         RGB of `galaxynb.standin.field.survey_rgb`, in [0, 1]. The first row is the top: FITS counts rows from below.
     scale : float
-        Pixel scale in arcsec/px from the WCS, NaN without one. The fluxes are then taken as those of pixels of 0.262
-        arcsec.
+        Pixel scale in arcsec/px from the WCS, NaN without one. The image is then taken to show `FIELD`, and its fluxes
+        are those of pixels of this size.
 
     Raises
     ------
@@ -49,10 +49,8 @@ def read_cutout(path, *, largest=None):
         If the file is no such cutout.
     """
     cube, header = _read(path, largest)
-    scale = _scale(header)
     # The recipe is for pixels of the survey's size: larger ones hold more light.
-    share = 1.0 if math.isnan(scale) else (_PIXEL / scale) ** 2
-    return survey_rgb(*(cube[:, ::-1] * np.float32(share))), scale
+    return survey_rgb(*(cube[:, ::-1] / np.float32(_light(header, cube)))), _scale(header)
 
 
 def _read(path, largest=None):
@@ -83,9 +81,9 @@ def _read(path, largest=None):
         raise BadImage("not square", f"is {cube.shape[2]} x {cube.shape[1]} px, but a square is needed: crop it")
     cube = cube.astype(np.float32)
     if not np.isfinite(cube).all():
-        bad = 100 * (~np.isfinite(cube)).mean()
+        bad = np.count_nonzero(~np.isfinite(cube))
         raise BadImage(
-            "NaN", f"has NaN or infinite values in {bad:.1f}% of its pixels, but finite fluxes are needed: replace them"
+            "NaN", f"has NaN or infinity in {bad:,} of {cube.size:,} values, but finite fluxes are needed: replace them"
         )
     return cube, header
 
@@ -102,6 +100,12 @@ def _scale(header):
     except Exception:  # a header without a usable WCS
         return math.nan
     return scale if 0 < scale < 3600 else math.nan
+
+
+def _light(header, cube):
+    """Return how much more light a pixel of a cutout holds than one of the survey."""
+    scale = _scale(header)
+    return ((FIELD / cube.shape[1] if math.isnan(scale) else scale) / _PIXEL) ** 2
 
 
 def fluxes(image):
@@ -153,7 +157,7 @@ def write_cutout(image, path, *, origin, side, history):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AstropyWarning)
         cube, header = _read(origin)
-        scale = _scale(header)
+        share = _light(header, cube)
         factor, first = side / image.shape[0], (cube.shape[1] - side) / 2
         for axis in (1, 2):
             if f"CRPIX{axis}" in header:
@@ -166,6 +170,5 @@ def write_cutout(image, path, *, origin, side, history):
         for checksum in ("CHECKSUM", "DATASUM"):
             header.remove(checksum, ignore_missing=True)
         header.add_history(history)
-        share = 1.0 if math.isnan(scale) else (scale / _PIXEL) ** 2
         flux = fluxes(image)[:, ::-1] * np.float32(share * factor**2)  # a coarser pixel holds the light of several
         fits.PrimaryHDU(flux, header).writeto(path, output_verify="silentfix", overwrite=True)

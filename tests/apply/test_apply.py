@@ -30,6 +30,7 @@ from galaxynb.apply import run as program
 from galaxynb.apply.inputs import open_inputs, prepare
 from galaxynb.apply.predict import COLUMNS, predict
 from galaxynb.apply.run import apply_images, apply_piece, in_use, join_pieces, make_plan, read_plan
+from galaxynb.apply.survey import FIELD, read_cutout
 from galaxynb.data.galaxy10 import CLASS_NAMES
 
 
@@ -149,6 +150,29 @@ def test_an_image_with_another_pixel_scale_is_cut_to_the_same_field(tmp_path):
         assert prepare(image, scale, side=32)[1:] == (256, "")
 
 
+def test_without_a_wcs_a_fits_cutout_is_taken_to_show_the_field_of_the_training_images(tmp_path):
+    flux = np.random.default_rng(3).uniform(0, 0.05, (3, 64, 64)).astype(np.float32)
+    known, unknown = (
+        read_cutout(write_fits(tmp_path / f"{scale}.fits", flux, scale=scale))[0] for scale in (FIELD / 64, None)
+    )
+    np.testing.assert_allclose(unknown, known, rtol=1e-4)
+    # The same fluxes per pixel on pixels of the survey's size are 16 times as bright.
+    assert read_cutout(write_fits(tmp_path / "fine.fits", flux, scale=0.262))[0].mean() > 1.5 * known.mean()
+
+
+def test_the_page_shows_images_from_all_parts_of_a_large_file(tmp_path, monkeypatch):
+    monkeypatch.setattr("galaxynb.apply.page._SHOWN", 4)
+    monkeypatch.setattr("galaxynb.apply.run._PIECE", 5)
+    path = tmp_path / "many.npz"
+    np.savez(path, images=large_images(13, 64)[0], labels=np.arange(13) % 10)
+    applied(path, tmp_path / "out")
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "shows 4 of 13 images, evenly spread" in page
+    names = pd.read_csv(tmp_path / "out" / "predictions.csv")["file"]
+    assert [f'<td class="file">{name}</td>' in page for name in names] == [row in (0, 4, 8, 12) for row in range(13)]
+    assert page.count('<img src="data:') == 3 * 4
+
+
 def test_a_fits_cutout_is_not_turned_and_keeps_its_light(tmp_path):
     """With networks that change nothing, what comes out is what went in, on larger pixels."""
     y, x = np.indices((256, 256)) - 127.5
@@ -262,7 +286,7 @@ def bad_images(folder):
         "deep.png": "is 16-bit",
         "nothing.fits": "holds no image, but one of shape (3, H, H) is needed",
         "band.fits": "has 1 band, but g, r and z are needed: store an array of shape (3, H, H)",
-        "nan.fits": "has NaN or infinite values in 100.0% of its pixels, but finite fluxes are needed",
+        "nan.fits": "has NaN or infinity in 12,288 of 12,288 values, but finite fluxes are needed",
         "flat.fits": "is 80 x 64 px, but a square is needed: crop it",
         "broken.fits": "is ",
         "dead.png": "is not readable (No such file or directory)",
@@ -281,13 +305,18 @@ def test_bad_images_are_listed_with_a_sentence_and_stop_no_others(tmp_path):
     assert table.loc["good.png", "after"] in CLASS_NAMES
     assert (found["number"], found["unusable"]) == (len(faults) + 1, len(faults))
     assert [path.name for path in (tmp_path / "out" / "denoised").iterdir()] == ["good.png"]
+    assert found["sentences"][1].startswith("The first that could not be used: ")
+    assert found["sentences"][1].count(": it ") == 5
     assert "not used: it is truncated" in (tmp_path / "out" / "index.html").read_text()
 
 
 def test_a_folder_of_bad_images_alone_has_a_page_too(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "text.png").write_text("no image")
-    assert applied(tmp_path / "mine", tmp_path / "out")["sentences"] == ["0 of 1 images could be used."]
+    assert applied(tmp_path / "mine", tmp_path / "out")["sentences"] == [
+        "0 of 1 images could be used.",
+        "All that could not be used: text.png: it is no PNG or JPEG image.",
+    ]
     assert (tmp_path / "out" / "index.html").is_file()
 
 
