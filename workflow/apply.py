@@ -8,7 +8,6 @@ each make one piece of the results, and the last one joins them.
 
 import argparse
 import sys
-import time
 from pathlib import Path
 
 from startup import start_keras
@@ -39,17 +38,16 @@ def main(texts=None):
             finished(given.out)
             return 0
         if given.piece is None and not given.join:
-            print(
-                f"{given.images}: {inputs.number:,} images, for the networks of {given.run or 'the repository'}",
-                flush=True,
-            )
-            began = time.time()
+            print(f"Images: {inputs.number:,}, of {given.images}. Networks: those of {given.run or 'the repository'}.")
+            sys.stdout.flush()
+            summary = given.out / "summary.json"
+            earlier = summary.stat().st_mtime_ns if summary.is_file() else None
             found = apply_images(inputs, given.out, networks, progress=sys.stderr.isatty())
-            if (given.out / "summary.json").stat().st_mtime < began:
-                print("Nothing has changed since an earlier call. These are its results:")
+            if summary.stat().st_mtime_ns == earlier:
+                print("The images and the networks have not changed since an earlier call. These are its results:")
             print("\n".join(found["sentences"]))
             print(f"The page is ready: {(given.out / 'index.html').resolve()}")
-            return int(found["unusable"] == found["number"])
+            return 0
         plan = read_plan(inputs, given.out, networks)
         with in_use(given.out, shared=True):
             if given.join:

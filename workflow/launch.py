@@ -135,7 +135,9 @@ def apply(given):
     if not shards:
         asked = "DRY_RUN" if dry else "" if executor == _LOCAL else "EXECUTOR"
         if asked:
-            sys.exit(f"{asked} is {given[asked]}, but it works only with several jobs: add SHARDS=2, or leave it out")
+            sys.exit(
+                f"{asked} is {given[asked]}, but it works only with several jobs: add SHARDS=2, or leave out {asked}"
+            )
         return ["workflow/apply.py", *arguments]
     for name, value in {"IMAGES": images, "OUT": out, "RUN": run, "The checkout": str(CHECKOUT)}.items():
         if {*"{}'\"$`\\"} & {*value}:

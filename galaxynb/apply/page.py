@@ -171,11 +171,11 @@ def _faults(pieces, number):
     said = []
     for path in pieces if number else ():
         table = pd.read_parquet(path, columns=["file", "fault"])
-        said += [f"{row.file}: it {row.fault}" for row in table[table["fault"] != ""].itertuples()]
+        said += [f"{row.file} (it {row.fault})" for row in table[table["fault"] != ""].itertuples()]
         if len(said) >= _FAULTS:
             break
-    some = f"{'All' if number <= _FAULTS else 'The first'} that could not be used: "
-    return [some + "; ".join(said[:_FAULTS]) + "."] if said else []
+    some = "These" if number <= _FAULTS else f"{number:,} images, such as these,"
+    return [f"{some} could not be used: {', '.join(said[:_FAULTS])}."] if said else []
 
 
 def _counts(values):
@@ -185,7 +185,7 @@ def _counts(values):
 def _sentences(found):
     """Return the summary in sentences."""
     usable = found["number"] - found["unusable"]
-    said = [f"{usable:,} of {found['number']:,} images could be used."]
+    said = [f"{usable:,} of {found['number']:,} image{'' if found['number'] == 1 else 's'} could be used."]
     if not usable:
         return said
     flagged, share = found["flagged"], found["flagged"] / usable
@@ -218,7 +218,7 @@ def _sentences(found):
 
 
 def _thumbnails(pieces):
-    """Return the kept original and denoised images of the first rows, and the rows."""
+    """Return the kept original and denoised images of the shown rows, and the rows."""
     parts = []
     for path in pieces:
         if (kept := Path(path).with_suffix(".npz")).is_file():

@@ -37,6 +37,8 @@ _PIECE = 512  # images per piece, unless the number of pieces is given
 
 _AT_ONCE = 256  # images in memory at a time
 
+_FORMAT = 2  # to be raised if pieces of an earlier version of this program cannot be joined with new ones
+
 #: What a run writes to its folder. The summary is the first to be removed and the plan the last.
 _WRITTEN = (
     *("summary.json", "index.html", "contact_sheet.png", "confusion.png", "predictions.csv", "predictions.parquet"),
@@ -177,7 +179,8 @@ def make_plan(inputs, out, networks, *, pieces=None):
 def _plan(inputs, out, networks):
     """Return what a plan is made for."""
     where = os.path.relpath(inputs.path.resolve(), out.resolve())
-    return {"images": where, "listing": _listing(inputs), "networks": networks.digest, "number": inputs.number}
+    about = {"images": where, "listing": _listing(inputs), "networks": networks.digest, "number": inputs.number}
+    return about | {"format": _FORMAT}
 
 
 def read_plan(inputs, out, networks):

@@ -40,8 +40,8 @@ def read_cutout(path, *, largest=None):
     image : ndarray of float32, shape (H, H, 3)
         RGB of `galaxynb.standin.field.survey_rgb`, in [0, 1]. The first row is the top: FITS counts rows from below.
     scale : float
-        Pixel scale in arcsec/px from the WCS, NaN without one. The image is then taken to show `FIELD`, and its fluxes
-        are those of pixels of this size.
+        Pixel scale in arcsec/px from the WCS, NaN without one. Without a WCS, the image is taken to show `FIELD`. Its
+        fluxes are then those of pixels of `FIELD` / H.
 
     Raises
     ------
@@ -49,8 +49,9 @@ def read_cutout(path, *, largest=None):
         If the file is no such cutout.
     """
     cube, header = _read(path, largest)
+    scale = _scale(header)
     # The recipe is for pixels of the survey's size: larger ones hold more light.
-    return survey_rgb(*(cube[:, ::-1] / np.float32(_light(header, cube)))), _scale(header)
+    return survey_rgb(*(cube[:, ::-1] / np.float32(_light(scale, cube.shape[1])))), scale
 
 
 def _read(path, largest=None):
@@ -102,10 +103,9 @@ def _scale(header):
     return scale if 0 < scale < 3600 else math.nan
 
 
-def _light(header, cube):
+def _light(scale, side):
     """Return how much more light a pixel of a cutout holds than one of the survey."""
-    scale = _scale(header)
-    return ((FIELD / cube.shape[1] if math.isnan(scale) else scale) / _PIXEL) ** 2
+    return ((FIELD / side if math.isnan(scale) else scale) / _PIXEL) ** 2
 
 
 def fluxes(image):
@@ -157,7 +157,7 @@ def write_cutout(image, path, *, origin, side, history):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AstropyWarning)
         cube, header = _read(origin)
-        share = _light(header, cube)
+        share = _light(_scale(header), cube.shape[1])
         factor, first = side / image.shape[0], (cube.shape[1] - side) / 2
         for axis in (1, 2):
             if f"CRPIX{axis}" in header:

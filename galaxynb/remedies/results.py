@@ -153,7 +153,7 @@ def accuracy_table(scores, facts):
     -------
     pandas.DataFrame
         One row per remedy, with estimates and their 95% intervals as text. P-values are text too: one below 0.001 is
-        ``< 0.001``, and that of the autoencoder, which is not compared with itself, is ``-``.
+        ``< 0.001``, and that of the autoencoder, which is not compared with itself, is ``-``. So are all if it failed.
 
     Examples
     --------
@@ -265,8 +265,8 @@ def galaxy_table(facts):
     Returns
     -------
     pandas.DataFrame
-        One row per remedy, and one column per measure of the galaxies: bias ± scatter. Measures that were not made are
-        left out.
+        One row per remedy, and one column per measure of the galaxies: bias ± scatter, or ``-`` if no galaxy is left.
+        Measures that were not made are left out.
 
     Examples
     --------
@@ -280,7 +280,8 @@ def galaxy_table(facts):
     for title, _ in GALAXY.values():
         if f"{title}, bias" in images:
             bias, scatter = images[f"{title}, bias"].astype(float), images[f"{title}, scatter"].astype(float)
-            table[title] = [f"{b:+.3f} ± {s:.3f}" for b, s in zip(bias, scatter, strict=True)]
+            pairs = zip(bias, scatter, strict=True)
+            table[title] = ["-" if np.isnan(b) else f"{b:+.3f} ± {s:.3f}" for b, s in pairs]
     return pd.DataFrame(table).reset_index(drop=True)
 
 

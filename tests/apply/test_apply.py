@@ -305,8 +305,8 @@ def test_bad_images_are_listed_with_a_sentence_and_stop_no_others(tmp_path):
     assert table.loc["good.png", "after"] in CLASS_NAMES
     assert (found["number"], found["unusable"]) == (len(faults) + 1, len(faults))
     assert [path.name for path in (tmp_path / "out" / "denoised").iterdir()] == ["good.png"]
-    assert found["sentences"][1].startswith("The first that could not be used: ")
-    assert found["sentences"][1].count(": it ") == 5
+    assert found["sentences"][1].startswith(f"{len(faults)} images, such as these, could not be used: ")
+    assert found["sentences"][1].count(" (it ") == 5
     assert "not used: it is truncated" in (tmp_path / "out" / "index.html").read_text()
 
 
@@ -314,8 +314,8 @@ def test_a_folder_of_bad_images_alone_has_a_page_too(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "text.png").write_text("no image")
     assert applied(tmp_path / "mine", tmp_path / "out")["sentences"] == [
-        "0 of 1 images could be used.",
-        "All that could not be used: text.png: it is no PNG or JPEG image.",
+        "0 of 1 image could be used.",
+        "These could not be used: text.png (it is no PNG or JPEG image).",
     ]
     assert (tmp_path / "out" / "index.html").is_file()
 

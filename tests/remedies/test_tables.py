@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from galaxynb.remedies.advice import advise
-from galaxynb.remedies.results import accuracy_table
+from galaxynb.remedies.results import accuracy_table, galaxy_table
 from galaxynb.remedies.tables import (
     PROBABILITIES,
     calibration_error,
@@ -149,6 +149,16 @@ def facts(**more):
 
 
 ROBUST = pd.DataFrame({"mce": [1.0, 1.2, 0.8, 0.6]}, index=["nothing", "median", "autoencoder", "unet"])
+
+
+def test_a_remedy_that_leaves_no_galaxy_has_no_bias():
+    measured = {
+        "gives": ["images", "images", "classes"],
+        "Flux, bias": [None, -0.1, 0.3],
+        "Flux, scatter": [None, 0.2, 0.3],
+    }
+    table = galaxy_table(pd.DataFrame(measured | {"title": ["a", "b", "c"]}))
+    assert table.to_dict("list") == {"Remedy": ["a", "b"], "Flux": ["-", "-0.100 ± 0.200"]}
 
 
 def test_advice_follows_the_numbers():
