@@ -70,9 +70,9 @@ def write_page(inputs, out, networks, *, pieces):
     dict
         From `summarize_predictions`.
     """
-    table = pd.concat(map(_slim, pieces), ignore_index=True)
+    table, rows, faults = _read(pieces, inputs.number)
     found = summarize_predictions(table, networks) | {"images": inputs.path.resolve().name}
-    found["sentences"][1:1] = _faults(pieces, found["unusable"])
+    found["sentences"][1:1] = _about_faults(faults, found["unusable"])
     shown = _thumbnails(pieces)
     if len(shown["row"]):
         sheet = np.unique(np.linspace(0, len(shown["row"]) - 1, _ON_SHEET).astype(int))
@@ -88,7 +88,6 @@ def write_page(inputs, out, networks, *, pieces):
             for when, title in {"before": "As they are", "after": "Denoised"}.items()
         }
         save_figure(confusion_matrices(matrices), out / "confusion.png")
-    rows = _shown(pieces, len(table))
     pictures = {
         int(row): [_embedded(image) for image in (one, other, _difference(one, other))]
         for row, one, other in zip(shown["row"], shown["original"], shown["denoised"], strict=True)
@@ -147,35 +146,31 @@ def summarize_predictions(table, networks):
     return found | {"sentences": _sentences(found)}
 
 
-def _slim(path):
-    """Return what the summary needs of the table of a piece, in little memory."""
-    table = pd.read_parquet(path, columns=["fault", "flag", "label", "before", "after", "noise"])
-    names = pd.CategoricalDtype(["", *CLASS_NAMES])
-    slim = {"usable": table["fault"] == "", "flagged": table["flag"] != "", "noise": table["noise"]}
-    return pd.DataFrame(slim | {name: table[name].astype(names) for name in ("label", "before", "after")})
+def _read(pieces, number):
+    """Read the tables of all pieces once.
 
-
-def _shown(pieces, number):
-    """Return the rows of the tables that the page shows: dicts by the number of the image."""
-    wanted, rows, first = shown_rows(number), {}, 0
+    Return what the summary needs of them, in little memory; the rows that the page shows, as dicts by the number of the
+    image; and the first images that could not be used, with the reasons.
+    """
+    names, wanted = pd.CategoricalDtype(["", *CLASS_NAMES]), shown_rows(number)
+    slim, rows, faults, first = [], {}, [], 0
     for path in pieces:
-        table = pd.read_parquet(path, columns=_NEEDED)
+        table = pd.read_parquet(path, columns=[*_NEEDED, "noise"])
         table.index += first
         first += len(table)
-        rows |= table.loc[table.index.isin(wanted)].to_dict("index")
-    return rows
+        about = {"usable": table["fault"] == "", "flagged": table["flag"] != "", "noise": table["noise"]}
+        about |= {name: table[name].astype(names) for name in ("label", "before", "after")}
+        slim.append(pd.DataFrame(about))
+        rows |= table.loc[table.index.isin(wanted), _NEEDED].to_dict("index")
+        if len(faults) < _FAULTS:
+            faults += [f"{row.file} (it {row.fault})" for row in table[table["fault"] != ""].itertuples()]
+    return pd.concat(slim), rows, faults[:_FAULTS]
 
 
-def _faults(pieces, number):
+def _about_faults(faults, number):
     """Return a sentence on the images that could not be used, or nothing."""
-    said = []
-    for path in pieces if number else ():
-        table = pd.read_parquet(path, columns=["file", "fault"])
-        said += [f"{row.file} (it {row.fault})" for row in table[table["fault"] != ""].itertuples()]
-        if len(said) >= _FAULTS:
-            break
     some = "These" if number <= _FAULTS else f"{number:,} images, such as these,"
-    return [f"{some} could not be used: {', '.join(said[:_FAULTS])}."] if said else []
+    return [f"{some} could not be used: {', '.join(faults)}."] if faults else []
 
 
 def _counts(values):

@@ -179,8 +179,8 @@ def make_plan(inputs, out, networks, *, pieces=None):
 def _plan(inputs, out, networks):
     """Return what a plan is made for."""
     where = os.path.relpath(inputs.path.resolve(), out.resolve())
-    about = {"images": where, "listing": _listing(inputs), "networks": networks.digest, "number": inputs.number}
-    return about | {"format": _FORMAT}
+    about = {"images": where, "listing": _listing(inputs), "networks": networks.digest}
+    return about | {"number": inputs.number, "format": _FORMAT}
 
 
 def read_plan(inputs, out, networks):
