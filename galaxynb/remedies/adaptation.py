@@ -6,7 +6,14 @@ import numpy as np
 from galaxynb.images import turn
 from galaxynb.remedies.remedy import NOISY, NOTHING, PAIRS, Remedy, run_network
 
-__all__ = ["AdaptedBehindAutoencoder", "AdaptedClassifier", "SymmetryAverage", "Unchanged", "reestimate"]
+__all__ = [
+    "AdaptedBehindAutoencoder",
+    "AdaptedClassifier",
+    "InTrainingMode",
+    "SymmetryAverage",
+    "Unchanged",
+    "reestimate",
+]
 
 
 _BATCH = 100  # images whose statistics are computed at once
@@ -37,7 +44,25 @@ class SymmetryAverage(Remedy):
         return np.mean([run_network(self._classifier, one) for one in turned], axis=0)
 
 
-def reestimate(classifier, images):
+class InTrainingMode(keras.Model):
+    """A classifier that predicts with the statistics of each batch, and moves its moving averages.
+
+    Parameters
+    ----------
+    classifier : keras.Model
+        A classifier with batch normalization.
+    """
+
+    def __init__(self, classifier):
+        super().__init__()
+        self.classifier = classifier
+
+    def call(self, images):
+        """Return the probabilities of a batch."""
+        return self.classifier(images, training=True)
+
+
+def reestimate(classifier, images, *, network=None):
     """Give the batch normalization of a classifier the statistics of other images, in place.
 
     The weights are not trained. Each moving average becomes the mean over the batches of `images`. The statistics of a
@@ -50,6 +75,8 @@ def reestimate(classifier, images):
         A classifier with batch normalization.
     images : ndarray of float32, shape (N, H, H, 3)
         Unlabelled images, in [0, 1]; N is 2 or more.
+    network : InTrainingMode, optional
+        The classifier in training mode. With it, several calls compile only once.
 
     Raises
     ------
@@ -59,11 +86,18 @@ def reestimate(classifier, images):
     if len(images) < 2:
         raise ValueError(f"images holds {len(images)} image, but 2 or more are needed for a variance: give more")
     layers = [layer for layer in classifier.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    for layer in layers:
+        layer.momentum = 0  # moving averages become those of the last batch
+    network = network or InTrainingMode(classifier)
+    averages = [variable for layer in layers for variable in (layer.moving_mean, layer.moving_variance)]
     # Parts of almost equal size: a last batch of one image would have no variance.
-    for number, part in enumerate(np.array_split(images, max(1, round(len(images) / _BATCH)))):
-        for layer in layers:
-            layer.momentum = number / (number + 1)  # the mean of all batches so far
-        classifier(keras.ops.convert_to_tensor(part), training=True)
+    parts = np.array_split(images, max(1, round(len(images) / _BATCH)))
+    found = []
+    for part in parts:
+        network.predict_on_batch(part)
+        found.append([keras.ops.convert_to_numpy(variable) for variable in averages])
+    for variable, values in zip(averages, zip(*found, strict=True), strict=True):
+        variable.assign(np.mean(values, axis=0))
 
 
 class AdaptedClassifier(Remedy):
@@ -81,12 +115,13 @@ class AdaptedClassifier(Remedy):
         self._weights = given.classifier.get_weights()
         # One copy for all adaptations: each new model would be compiled again.
         self._adapted = keras.models.clone_model(given.classifier)
+        self._network = InTrainingMode(self._adapted)
         self.adapt(given.noisy_images(self.number))
 
     def adapt(self, images):
         """Adapt to the first images of `images`."""
         self._adapted.set_weights(self._weights)
-        reestimate(self._adapted, images[: self.number])
+        reestimate(self._adapted, images[: self.number], network=self._network)
 
     def classify(self, images):
         """Return the probabilities of the adapted classifier: ndarray of float32, shape (N, 10)."""
