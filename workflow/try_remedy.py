@@ -44,6 +44,8 @@ def try_remedy(folder, parameters, out, *, real=None, log=print):
         name: load_model(folder / "models" / f"{name}.keras", made_by=f"notebooks/{notebook}.ipynb")
         for name, notebook in {"classifier": "03_classifier", "autoencoder": "04_autoencoder"}.items()
     }
+    # A remedy's trial predicts so often that compiling pays off, even where the training ran without.
+    networks["classifier"].run_eagerly = False
     training, trial = (
         kind(**{field.name: parameters[field.name] for field in dataclasses.fields(kind)}) for kind in (Training, Trial)
     )

@@ -1,5 +1,6 @@
 """What a user sees when a study fails, is killed, or runs again. Each test has its own copy of a finished study."""
 
+import json
 import os
 import resource
 import shutil
@@ -15,6 +16,33 @@ from checkout import NO_BOOK, SMOKE, Checkout, other_code, sentence
 from galaxynb.stages import SECTIONS
 
 pytestmark = pytest.mark.study
+
+#: Remedies of the user, good and bad.
+MINE = """
+import os
+
+import numpy as np
+
+
+def good(images):
+    return images * np.float32(0.9)
+
+
+def wrong_shape(images):
+    return images[:, ::2]
+
+
+def nan(images):
+    return images * np.nan
+
+
+def broken(images):
+    raise RuntimeError("no such model")
+
+
+def killed(images):
+    os.kill(os.getpid(), 9)
+"""
 
 
 @pytest.fixture
@@ -150,6 +178,33 @@ def test_a_stage_that_failed_for_a_passing_reason_does_not_pass_for_done(study):
     reference.write_bytes(whole)
     assert "02_noise failed" in sentence(failed)
     assert study.planned() & set(SECTIONS) == {"noise", "classifier", "autoencoder", "evaluation", "remedies"}
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("good", None),
+        ("wrong_shape", "ValueError: the remedy returns images of shape"),
+        ("nan", "with NaN or infinite values for"),
+        ("broken", "RuntimeError: no such model"),
+        ("killed", "it was killed (SIGKILL)"),
+    ],
+)
+def test_a_remedy_of_the_user_is_a_row_or_says_why_not(study, name, reason):
+    (study.root / "mine.py").write_text(MINE, encoding="utf-8")
+    done = study.smoke(f"REMEDY=mine.py:{name}", NO_BOOK)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    remedies = json.loads((study.root / SMOKE / "remedies.json").read_text())["remedies"]
+    assert set(remedies) == {"nothing", "median", "autoencoder", "own"}
+    failed = {one: facts["failed"] for one, facts in remedies.items() if facts["failed"]}
+    if reason is None:
+        assert failed == {}
+        assert 0 <= remedies["own"]["accuracy"]["noisy"]["value"] <= 1
+    else:
+        assert list(failed) == ["own"]
+        assert reason in failed["own"]
+        notebook = (study.root / SMOKE / "notebooks" / "06_remedies.ipynb").read_text(encoding="utf-8")
+        assert "Your remedy failed: " in notebook
 
 
 def test_a_bad_file_stops_the_run_before_the_first_stage(checkout):
