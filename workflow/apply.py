@@ -20,18 +20,25 @@ def main(texts=None):
     parser.add_argument("--out", required=True, type=Path, help="folder for the results")
     parser.add_argument("--run", help="folder of a finished run; without it, the networks of the repository")
     parser.add_argument("--pieces", type=int, help="only write the plan, with this number of pieces")
+    parser.add_argument("--dry-run", action="store_true", help="with --pieces, only say how the images are divided")
     parser.add_argument("--piece", type=int, help="only make this piece")
     parser.add_argument("--join", action="store_true", help="only join the pieces")
     given = parser.parse_args(texts)
-    start_keras()
     from galaxynb.apply.inputs import open_inputs
-    from galaxynb.apply.networks import load_networks
-    from galaxynb.apply.run import apply_images, apply_piece, finished, in_use, join_pieces, make_plan, read_plan
     from galaxynb.files import one_line
 
     try:
-        # Open the images first: loading the networks takes seconds.
+        # Open the images first: Keras and the networks take seconds.
         inputs = open_inputs(given.images)
+        if given.dry_run:
+            pieces = min(given.pieces, inputs.number)
+            most = -(-inputs.number // pieces)
+            print(f"{given.images}: {inputs.number:,} images in {pieces:,} ranges of up to {most:,}. Nothing is written.")
+            return 0
+        start_keras()
+        from galaxynb.apply.networks import load_networks
+        from galaxynb.apply.run import apply_images, apply_piece, finished, in_use, join_pieces, make_plan, read_plan
+
         networks = load_networks(given.run)
         if given.pieces is not None:
             make_plan(inputs, given.out, networks, pieces=given.pieces)

@@ -148,10 +148,10 @@ def apply(given):
     if not shards.isdecimal() or not int(shards):
         sys.exit(f"SHARDS is {shards}, but a number of jobs is needed: give one, such as 200")
     pieces = int(shards)
+    program = [sys.executable, "workflow/apply.py", *arguments, "--pieces", shards, *(["--dry-run"] if dry else [])]
+    if status := subprocess.run(program, env=environment(), check=False).returncode:
+        sys.exit(status)
     if not dry:
-        program = [sys.executable, "workflow/apply.py", *arguments, "--pieces", shards]
-        if status := subprocess.run(program, env=environment(), check=False).returncode:
-            sys.exit(status)
         pieces = json.loads(Path(out, "plan.json").read_text(encoding="utf-8"))["pieces"]
         if Path(out, "summary.json").is_file():
             return ["workflow/apply.py", *arguments]  # there is nothing left to do

@@ -4,9 +4,11 @@ import importlib
 import json
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from urllib.parse import unquote
 
+import h5py
 import launch
 import pytest
 from apply_samples import sample_networks, write_hdf5
@@ -26,14 +28,23 @@ def test_without_shards_one_process_does_all(tmp_path):
     assert asked[3:] == ["--out", "there", "--run", "runs/mine"]
 
 
-def test_with_shards_a_dry_run_writes_nothing(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    arguments = launch.apply(GIVEN | {"IMAGES": "a.h5", "SHARDS": "200", "DRY_RUN": "1", "EXECUTOR": "slurm"})
+def test_with_shards_a_dry_run_of_a_million_images_divides_them_and_writes_nothing(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(ROOT)
+    images = tmp_path / "survey.h5"
+    black = zlib.compress(bytes(1000 * 64 * 64 * 3))
+    with h5py.File(images, "w") as file:
+        made = file.create_dataset("images", (10**6, 64, 64, 3), "u1", chunks=(1000, 64, 64, 3), compression="gzip")
+        for row in range(0, 10**6, 1000):
+            made.id.write_direct_chunk((row, 0, 0, 0), black)
+    given = {"IMAGES": str(images), "OUT": str(tmp_path / "out"), "SHARDS": "200", "DRY_RUN": "1", "EXECUTOR": "slurm"}
+    arguments = launch.apply(GIVEN | given)
+    said = capfd.readouterr().out
+    assert said == f"{images}: 1,000,000 images in 200 ranges of up to 5,000. Nothing is written.\n"
     assert "--dry-run" in arguments
     assert "workflow/profiles/slurm" in arguments
     config = next(text for text in arguments if text.startswith("make="))
     assert json.loads(unquote(config.removeprefix("make=")))["pieces"] == 200
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [images]
 
 
 @pytest.mark.parametrize("shards", ["many", "0", "-3", "1.5"])
