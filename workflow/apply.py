@@ -33,7 +33,8 @@ def main(texts=None):
         if given.dry_run:
             pieces = min(given.pieces, inputs.number)
             most = -(-inputs.number // pieces)
-            print(f"{given.images}: {inputs.number:,} images in {pieces:,} ranges of up to {most:,}. Nothing is written.")
+            ranges = f"{pieces:,} ranges of up to {most:,}"
+            print(f"{given.images}: {inputs.number:,} images in {ranges}. Nothing is written.")
             return 0
         start_keras()
         from galaxynb.apply.networks import load_networks

@@ -165,7 +165,9 @@ def accuracy_table(scores, facts):
     """
     columns = {"noisy": "Noisy images", "clean": "Clean images", "recovery": "Recovery"}
     texts = {title: scores[name].map(lambda estimate: estimate.text()) for name, title in columns.items()}
-    p_values = scores["p"].map(lambda p: "-" if np.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}")
+    # A no-break space keeps the sign and the number together in a narrow column.
+    small = "<\N{NO-BREAK SPACE}0.001"
+    p_values = scores["p"].map(lambda p: "-" if np.isnan(p) else small if p < 0.001 else f"{p:.3f}")
     numbers = {"p": p_values, "Calibration error": scores["ece"], "Brier score": scores["brier"]}
     return pd.DataFrame({"Remedy": facts["title"]} | texts | numbers)
 
