@@ -38,6 +38,40 @@ _PIP_SOURCES = (
     *("timeout", "default-timeout", "retries", "cache-dir", "no-cache-dir"),
 )
 
+#: Memory in MB that the trial of a remedy may need.
+ROW_MEMORY = 7500
+
+
+def cores_each(jobs, cores, *, memory=None):
+    """Return the cores for each trial of a remedy, so that as many as possible run at once on this machine.
+
+    Two trials on one core each take less time than one after the other on two cores, because much of a trial uses one
+    core only.
+
+    Parameters
+    ----------
+    jobs : int
+        Number of trials.
+    cores : int
+        Number of cores.
+    memory : int, optional
+        Memory in MB. The default is that of this machine.
+
+    Returns
+    -------
+    int
+
+    Examples
+    --------
+    >>> cores_each(9, 8, memory=32_000)
+    2
+    """
+    if memory is None:
+        import psutil
+
+        memory = psutil.virtual_memory().total >> 20
+    return max(1, cores // max(1, min(jobs, cores, memory // ROW_MEMORY)))
+
 
 def environment(*, threads=None, scratch=None, gpu=None, given=None):
     """Return the environment for a process of the workflow.

@@ -36,7 +36,7 @@ import sweeps
 import yaml
 from configuration import ConfigurationError, check, read_schema, resolved, with_defaults
 from content import checksums, write_if_changed
-from environment import CHECKOUT
+from environment import CHECKOUT, cores_each
 from failures import explanation
 from launch import NAMED_SOURCES, data_path
 
@@ -71,6 +71,8 @@ class Study:
     jobs : dict of dict
         For each stage, its folders, each with the whole configuration of its study. A study has one folder for all
         stages. A sweep has a separate folder per stage, which all points with the same relevant parameters share.
+    cpus, row_cpus : int
+        Number of cores for each stage, and for each remedy of notebook 06.
 
     Raises
     ------
@@ -104,7 +106,7 @@ class Study:
                 raise ConfigurationError(
                     f"REMEDY or REMEDIES is given, but {self.sweep} ends before the remedies: add `until: remedies`"
                 )
-            self.cpus = config.get("cpus", 1) or cores or 1
+            self.cpus = self.row_cpus = config.get("cpus", 1) or cores or 1
         else:
             self.name = config.get("profile", "quick")
             whole = {"remedies": {}} | resolved(config, name=self.name, folder=folder)
@@ -114,6 +116,8 @@ class Study:
             self.root = run_folder(self.runs, self.name, whole["source"])
             self.jobs = {stage: {self.root: whole} for stage in STAGES}
             self.cpus = whole["cpus"] or cores or 1
+            shared = not (whole["cpus"] or self.gpus)
+            self.row_cpus = cores_each(len(self.rows(self.root)), self.cpus) if shared else self.cpus
         sources = {settings["source"] for settings in self.jobs["01_data"].values()}
         self.own_data = sources - {*NAMED_SOURCES}
         self.downloaded = "galaxy10" in sources

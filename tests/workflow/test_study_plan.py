@@ -17,6 +17,7 @@ import pytest
 import stage
 import study
 import yaml
+from environment import cores_each
 from paths import ROOT
 
 from galaxynb.stages import SECTIONS, STAGES
@@ -89,6 +90,21 @@ def test_a_stage_needs_earlier_stages_alone_and_its_notebook_shows_the_kept_file
         text = (ROOT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8")
         shown = set(re.findall(r"noise_fit|autoencoder_trials", text))
         assert shown == {Path(path).stem for path in described.reads}
+
+
+@pytest.mark.parametrize(
+    ("jobs", "cores", "memory", "each"),
+    [(9, 2, 24_000, 1), (9, 2, 12_000, 2), (9, 8, 32_000, 2), (1, 8, 32_000, 8), (3, 1, 4_000, 1), (9, 16, 500_000, 1)],
+)
+def test_remedies_share_the_cores_if_each_has_enough_memory(jobs, cores, memory, each):
+    assert cores_each(jobs, cores, memory=memory) == each
+
+
+def test_remedies_get_the_cores_that_the_user_or_the_gpu_gives(monkeypatch):
+    monkeypatch.setattr(study, "cores_each", lambda jobs, cores: 10 * jobs + cores)
+    assert study.Study(profile(), cores=2).row_cpus == 32  # nothing, median and autoencoder
+    assert study.Study(profile() | {"cpus": 2}, cores=4).row_cpus == 2
+    assert study.Study(profile() | {"gpus": 1}, cores=4).row_cpus == 4
 
 
 def test_a_study_has_one_folder_and_fills_in_defaults():

@@ -14,15 +14,17 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
 import papermill
 import yaml
 from configuration import read_profile, read_schema, with_defaults
-from environment import CHECKOUT, environment
+from environment import CHECKOUT, cores_each, environment
 from failures import last_line
 
+from galaxynb.compute import cores
 from galaxynb.data.cache import open_cache
 from galaxynb.files import save_table, write_json, written_aside
 from galaxynb.provenance import checkout_state, device_text, load_records
@@ -64,8 +66,8 @@ def prepare(run, networks, work):
     return card
 
 
-def try_row(name, work, settings, *, out, real, about):
-    """Try one remedy in a process of its own, and keep its results in the folder `out`.
+def try_row(name, work, settings, *, out, real, about, threads=None):
+    """Try one remedy in a process of its own on `threads` cores, and keep its results in the folder `out`.
 
     Raises
     ------
@@ -81,7 +83,9 @@ def try_row(name, work, settings, *, out, real, about):
     with tempfile.TemporaryDirectory(prefix="galaxynb-") as made, log.open("w", encoding="utf-8") as output:
         command = [sys.executable, PROGRAM, "--folder", work, "--parameters", parameters, "--out", made]
         command += ["--real", real] if real else []
-        done = subprocess.run([*map(str, command)], env=environment(), stdout=output, stderr=output, check=False)
+        done = subprocess.run(
+            [*map(str, command)], env=environment(threads=threads), stdout=output, stderr=output, check=False
+        )
         if done.returncode:
             raise RuntimeError(f"the remedy {name} failed: {last_line(log)} (see {log})")
         facts = json.loads(Path(made, "remedy.json").read_text(encoding="utf-8"))
@@ -146,15 +150,22 @@ def main(arguments=None):
     profile = with_defaults(read_profile(card["profile"], config), read_schema(config))
     settings = {key: value for key, value in profile["remedies"].items() if key != "rows"} | {"seed": profile["seed"]}
     networks = {name: one["sha256"] for name, one in card["networks"].items()}
-    wanted = chosen_rows(given.only.split(",")) if given.only else chosen_rows("all")
-    for number, name in enumerate(wanted, 1):
-        place = given.out / "rows" / name
-        if kept(place, settings, networks, real=given.real):
-            continue
-        print(f"remedy {number} of {len(wanted)}: {name}", flush=True)
-        commit, dirty = checkout_state()
-        about = {"networks": networks, "commit": commit, "dirty": dirty, "real": bool(given.real)}
-        try_row(name, given.work, settings, out=place, real=given.real, about=about)
+    rows = given.out / "rows"
+    named = chosen_rows(given.only.split(",")) if given.only else chosen_rows("all")
+    wanted = [name for name in named if not kept(rows / name, settings, networks, real=given.real)]
+    commit, dirty = checkout_state()
+    about = {"networks": networks, "commit": commit, "dirty": dirty, "real": bool(given.real)}
+    each = cores_each(len(wanted), cores())
+
+    def one(name):
+        print(f"{name}: {wanted.index(name) + 1} of {len(wanted)}", flush=True)
+        try_row(name, given.work, settings, out=rows / name, real=given.real, about=about, threads=each)
+        print(f"{name}: done", flush=True)
+
+    with ThreadPoolExecutor(cores() // each) as pool:
+        # The first failure is raised after the trials that run meanwhile.
+        for _ in pool.map(one, wanted):
+            pass
     write_page(given.work, given.out, profile=card["profile"], seed=profile["seed"])
 
 
