@@ -8,13 +8,14 @@ import pandas as pd
 from galaxynb.apply.inputs import prepare
 from galaxynb.apply.measures import MEASURES, measure_small, reasons
 from galaxynb.data.galaxy10 import CLASS_NAMES
-from galaxynb.remedies.remedy import run_network
 
 __all__ = ["COLUMNS", "Predicted", "predict", "predict_prepared"]
 
 
 #: Columns of the probabilities, before and after denoising.
 COLUMNS = {when: [f"{when}: {name}" for name in CLASS_NAMES] for when in ("before", "after")}
+
+_BATCH = 64
 
 
 class Predicted(NamedTuple):
@@ -96,10 +97,16 @@ def predict_prepared(images, networks):
     if not len(images):
         nothing = {name: np.zeros(0, np.float32) for name in MEASURES}
         return Predicted(_table({when: np.zeros((0, 10)) for when in COLUMNS}, [], nothing), images)
-    denoised = run_network(networks.autoencoder, images)
-    answers = {"before": run_network(networks.classifier, images), "after": run_network(networks.classifier, denoised)}
+    denoised = _run(networks.autoencoder, images)
+    answers = {"before": _run(networks.classifier, images), "after": _run(networks.classifier, denoised)}
     measured = measure_small(images)
     return Predicted(_table(answers, reasons(measured, networks.measures["ranges"]), measured), denoised)
+
+
+def _run(network, images):
+    """Return what a network predicts. For a few hundred images, this is faster than `keras.Model.predict`."""
+    made = [network.predict_on_batch(images[start : start + _BATCH]) for start in range(0, len(images), _BATCH)]
+    return np.concatenate(made)
 
 
 def _table(answers, flags, measured):

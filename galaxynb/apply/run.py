@@ -89,9 +89,9 @@ def apply_images(images, out, networks, *, progress=True):
             # Pieces that follow each other share one pass through the file.
             for _, group in itertools.groupby(enumerate(missing), key=lambda pair: pair[1] - pair[0]):
                 pieces = [piece for _, piece in group]
-                stream = inputs.read(_rows(plan, pieces[0])[0], _rows(plan, pieces[-1])[1], networks.side)
-                for piece in pieces:
-                    apply_piece(inputs, out, networks, piece=piece, plan=plan, stream=stream, bar=bar)
+                with _reader(inputs, _rows(plan, pieces[0])[0], _rows(plan, pieces[-1])[1], networks.side) as stream:
+                    for piece in pieces:
+                        apply_piece(inputs, out, networks, piece=piece, plan=plan, stream=stream, bar=bar)
         found = join_pieces(inputs, out, networks, plan=plan)
         shutil.rmtree(out / "pieces")
         return found
@@ -250,7 +250,8 @@ def apply_piece(inputs, out, networks, *, piece, plan, stream=None, bar=None):
     plan : dict
         From `make_plan`.
     stream : iterator, optional
-        What `inputs.read` yields, from the first row of the piece on. By default the piece reads its images itself.
+        Yields what `inputs.read` yields, from the first row of the piece on. By default the piece reads its images
+        itself.
     bar : tqdm.tqdm, optional
         Progress bar, which counts images.
     """
@@ -259,20 +260,21 @@ def apply_piece(inputs, out, networks, *, piece, plan, stream=None, bar=None):
     if path.is_file():
         return
     path.parent.mkdir(exist_ok=True)
-    stream = itertools.islice(stream or inputs.read(first, last, networks.side), last - first)
     tables, shown, wanted = [], {"original": [], "denoised": [], "row": []}, set(shown_rows(inputs.number))
     with contextlib.ExitStack() as stack:
-        # Treat an image with too many pixels as faulty, instead of printing Pillow's warning.
-        stack.enter_context(warnings.catch_warnings())
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        stream = stream or stack.enter_context(_reader(inputs, first, last, networks.side))
+        stream = itertools.islice(stream, last - first)
         pool = stack.enter_context(ThreadPoolExecutor(cores()))
+        writer = stack.enter_context(ThreadPoolExecutor(1))
         array = None
         if inputs.form != "files":
             temporary = stack.enter_context(written_aside(path.with_suffix(".npy")))
             array = stack.enter_context(temporary.open("wb"))
             write_header(array, (last - first, networks.side, networks.side, 3))
-        for block in _ahead(iter(lambda: list(itertools.islice(stream, _AT_ONCE)), []), pool):
-            table, images, results = _one_block(inputs, networks, block)
+
+        def write(block, found):
+            """Write the results of a block of images, and keep its table."""
+            table, images, results = found
             usable = np.flatnonzero(table["part"])
             rows = [block[at][0] for at in usable]
             if array is None:
@@ -290,6 +292,14 @@ def apply_piece(inputs, out, networks, *, piece, plan, stream=None, bar=None):
             tables.append(table)
             if bar is not None:
                 bar.update(len(block))
+
+        written = None
+        for block in iter(lambda: list(itertools.islice(stream, _AT_ONCE)), []):
+            found = _one_block(inputs, networks, block)
+            if written is not None:
+                written.result()
+            written = writer.submit(write, block, found)  # while the networks work on the next block
+        written.result()
     if shown["row"]:
         with written_aside(path.with_suffix(".npz")) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, **{name: np.stack(values) for name, values in shown.items()})
@@ -310,13 +320,23 @@ def _written(inputs, out, row, part, image):
     return ""
 
 
-def _ahead(iterator, pool):
-    """Yield the items of an iterator, and prepare the next one meanwhile."""
-    end = object()
-    waiting = pool.submit(next, iterator, end)
-    while (item := waiting.result()) is not end:
-        waiting = pool.submit(next, iterator, end)
-        yield item
+@contextlib.contextmanager
+def _reader(inputs, first, last, side):
+    """Give an iterator over what `inputs.read` yields. A thread reads the next images meanwhile."""
+    stream = inputs.read(first, last, side)
+
+    def read():
+        return list(itertools.islice(stream, _AT_ONCE))
+
+    def items(waiting):
+        while block := waiting.result():
+            waiting = thread.submit(read)
+            yield from block
+
+    with warnings.catch_warnings(), ThreadPoolExecutor(1) as thread:
+        # Treat an image with too many pixels as faulty, instead of printing Pillow's warning.
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield items(thread.submit(read))
 
 
 def _one_block(inputs, networks, block):
