@@ -9,7 +9,7 @@ from galaxynb.apply.inputs import prepare
 from galaxynb.apply.measures import MEASURES, measure_small, reasons
 from galaxynb.data.galaxy10 import CLASS_NAMES
 
-__all__ = ["COLUMNS", "Predicted", "predict", "predict_prepared"]
+__all__ = ["COLUMNS", "Predicted", "predict", "run_networks", "tabulate"]
 
 
 #: Columns of the probabilities, before and after denoising.
@@ -77,11 +77,13 @@ def predict(images, networks):
             raise ValueError(f"each image {made.remark}")
         prepared.append(made.image)
     empty = np.zeros((0, networks.side, networks.side, 3), np.float32)
-    return predict_prepared(np.stack(prepared) if prepared else empty, networks)
+    images = np.stack(prepared) if prepared else empty
+    denoised, answers = run_networks(images, networks)
+    return Predicted(tabulate(images, answers, networks), denoised)
 
 
-def predict_prepared(images, networks):
-    """Denoise and classify images that have the side of the networks.
+def run_networks(images, networks):
+    """Return what the two networks give for images of their side.
 
     Parameters
     ----------
@@ -92,15 +94,15 @@ def predict_prepared(images, networks):
 
     Returns
     -------
-    Predicted
+    ndarray of float32, shape (N, S, S, 3)
+        Denoised images.
+    dict of ndarray of float32, shape (N, 10)
+        Probabilities of the classes, ``before`` and ``after`` denoising.
     """
     if not len(images):
-        nothing = {name: np.zeros(0, np.float32) for name in MEASURES}
-        return Predicted(_table({when: np.zeros((0, 10)) for when in COLUMNS}, [], nothing), images)
+        return images, {when: np.zeros((0, len(CLASS_NAMES)), np.float32) for when in COLUMNS}
     denoised = _run(networks.autoencoder, images)
-    answers = {"before": _run(networks.classifier, images), "after": _run(networks.classifier, denoised)}
-    measured = measure_small(images)
-    return Predicted(_table(answers, reasons(measured, networks.measures["ranges"]), measured), denoised)
+    return denoised, {"before": _run(networks.classifier, images), "after": _run(networks.classifier, denoised)}
 
 
 def _run(network, images):
@@ -109,8 +111,25 @@ def _run(network, images):
     return np.concatenate(made)
 
 
-def _table(answers, flags, measured):
-    """Return the table of some predictions."""
+def tabulate(images, answers, networks):
+    """Return the predictions for images as a table, with their measures and flags.
+
+    Parameters
+    ----------
+    images : ndarray of float32, shape (N, S, S, 3)
+        RGB in [0, 1].
+    answers : dict of ndarray
+        From `run_networks`.
+    networks : galaxynb.apply.networks.Networks
+        The trained networks.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The table of `Predicted`.
+    """
+    measured = measure_small(images) if len(images) else {name: np.zeros(0, np.float32) for name in MEASURES}
+    flags = reasons(measured, networks.measures["ranges"])
     names = np.array(CLASS_NAMES)
     chosen = {when: probabilities.argmax(axis=1) for when, probabilities in answers.items()}
     table = {when: names[best] for when, best in chosen.items()}

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from galaxynb.apply.inputs import Inputs, open_inputs
 from galaxynb.apply.outputs import to_bytes, write_array, write_picture
 from galaxynb.apply.page import shown_rows, write_page
-from galaxynb.apply.predict import predict_prepared
+from galaxynb.apply.predict import run_networks, tabulate
 from galaxynb.compute import cores
 from galaxynb.data.arrays import write_header
 from galaxynb.data.galaxy10 import CLASS_NAMES
@@ -272,9 +272,9 @@ def apply_piece(inputs, out, networks, *, piece, plan, stream=None, bar=None):
             array = stack.enter_context(temporary.open("wb"))
             write_header(array, (last - first, networks.side, networks.side, 3))
 
-        def write(block, found):
+        def write(block, images, results, answers):
             """Write the results of a block of images, and keep its table."""
-            table, images, results = found
+            table = _block_table(inputs, networks, block, images, answers)
             usable = np.flatnonzero(table["part"])
             rows = [block[at][0] for at in usable]
             if array is None:
@@ -293,16 +293,18 @@ def apply_piece(inputs, out, networks, *, piece, plan, stream=None, bar=None):
             if bar is not None:
                 bar.update(len(block))
 
-        written = None
+        written, empty = None, np.zeros((networks.side, networks.side, 3), np.float32)
         for block in iter(lambda: list(itertools.islice(stream, _AT_ONCE)), []):
-            found = _one_block(inputs, networks, block)
+            images = np.stack([empty, *(one.image for _, one in block if one.image is not None)])[1:]
+            results, answers = run_networks(images, networks)
             if written is not None:
                 written.result()
-            written = writer.submit(write, block, found)  # while the networks work on the next block
+            # The networks work on the next block meanwhile.
+            written = writer.submit(write, block, images, results, answers)
         written.result()
     if shown["row"]:
         with written_aside(path.with_suffix(".npz")) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, **{name: np.stack(values) for name, values in shown.items()})
+            np.savez(file, **{name: np.stack(values) for name, values in shown.items()})
     with written_aside(path) as temporary:
         pd.concat(tables, ignore_index=True).to_parquet(temporary, index=False)
 
@@ -339,12 +341,9 @@ def _reader(inputs, first, last, side):
         yield items(thread.submit(read))
 
 
-def _one_block(inputs, networks, block):
-    """Return the table of some images, and their usable images before and after denoising."""
+def _block_table(inputs, networks, block, images, answers):
+    """Return the table of a block of images. Only the usable ones are among `images` and in `answers`."""
     usable = np.array([one.image is not None for _, one in block])
-    empty = np.zeros((0, networks.side, networks.side, 3), np.float32)
-    images = np.stack([one.image for _, one in block if one.image is not None]) if usable.any() else empty
-    found = predict_prepared(images, networks)
     remarks = [one.remark for _, one in block]
     table = pd.DataFrame(
         {
@@ -355,12 +354,12 @@ def _one_block(inputs, networks, block):
         }
     ).astype({"file": str, "label": str, "fault": str})
     # Rows without a result have missing values.
-    made = found.table.set_axis(np.flatnonzero(usable)).reindex(range(len(block)))
+    made = tabulate(images, answers, networks).set_axis(np.flatnonzero(usable)).reindex(range(len(block)))
     made[["before", "after", "flag"]] = made[["before", "after", "flag"]].fillna("").astype(str)
     pairs = zip(remarks, made["flag"], usable, strict=True)
     made["flag"] = ["; ".join(filter(None, (remark, flag))) if good else "" for remark, flag, good in pairs]
     numbers = made.select_dtypes("number").columns
-    return table.join(made.astype(dict.fromkeys(numbers, np.float32))), images, found.denoised
+    return table.join(made.astype(dict.fromkeys(numbers, np.float32)))
 
 
 def _label(inputs, row):
