@@ -33,6 +33,11 @@ _KEPT_ONCE = (
     "These runs were made once and are kept with the book. They are not part of the run that the line at the top of "
     "the page describes."
 )
+#: Galaxies in Galaxy Zoo DESI.
+_SURVEY = 8_670_000
+#: Dollars per core-hour: in June 2026, Amazon's m7g.large, with two cores, cost 0.0816 dollars per hour on demand in
+#: the region us-east-1.
+_PRICE = 0.0816 / 2
 #: For each kept sweep: the opening of its page, and the tag of the cells to leave out.
 SWEEPS = {
     "seeds": (
@@ -164,6 +169,30 @@ def benchmarks(folder):
     return table, pd.DataFrame(made).rename_axis("What").reset_index()
 
 
+def survey_cost(folder):
+    """Return what both networks cost for a survey, from the latest kept row `apply`: a table of two columns."""
+    records = [load_records(path.parent)["benchmarks"] for path in Path(folder).glob("*/benchmarks.csv")]
+    rated = [
+        (record, one)
+        for record in records
+        for one in record["extra"]["results"]
+        if one["row"] == "apply" and "HDF5" in one["what"]
+    ]
+    if not rated:
+        raise ValueError(f"{folder} holds no row apply, but its rate is needed: run the benchmark apply, and keep it")
+    record, result = max(rated, key=lambda pair: pair[0]["time"])
+    rate, cores = result["notes"]["images_a_second"], record["device"]["cores"]
+    hours = _SURVEY / rate * cores / 3600
+    return pd.DataFrame(
+        {
+            f"Images per second, on {cores} cores ({record['device']['cpu']})": f"{rate:.1f}",
+            f"Core-hours: {_SURVEY:,} images / {rate:.1f} per second × {cores} cores / 3,600": f"{hours:.0f}",
+            f"Dollars: {hours:.0f} core-hours × {_PRICE:.4f} dollars per core-hour": f"{hours * _PRICE:.2f}",
+        }.items(),
+        columns=["What", "Value"],
+    )
+
+
 def page(executed, current):
     """Return the page of an executed notebook, with the prose of the notebook `current`; both are paths."""
     made = with_current_prose(check_executed(executed), read_notebook(current))
@@ -203,6 +232,7 @@ def gather(run, source):
     save_figure(stage_times(spent), source / "book" / "figures" / "times.png")
     for name, table in zip(("benchmarks", "benchmarks_made"), benchmarks(KEPT / "benchmarks"), strict=True):
         save_table(table, source / "book" / "tables" / name)
+    save_table(survey_cost(KEPT / "benchmarks"), source / "book" / "tables" / "survey_cost")
     config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
     record = records["data"]
     options = config["sphinx"]["config"].setdefault("html_theme_options", {})

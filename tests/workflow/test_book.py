@@ -1,5 +1,6 @@
 """The book has only notebooks that ran to their end, with their current prose."""
 
+import json
 import os
 from types import SimpleNamespace
 
@@ -54,6 +55,24 @@ def test_a_book_without_one_of_its_pictures_is_not_built(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"prose\.html shows 0 pictures, but its source has 1"):
         book.build(tmp_path)
     assert not (tmp_path / "book").exists()
+
+
+def test_the_cost_of_a_survey_is_that_of_the_latest_rate(tmp_path):
+    for name, time, rate in (("a", "2026-01-01", 10), ("b", "2026-01-02", 100), ("c", "2026-01-03", None)):
+        folder = tmp_path / name / "provenance"
+        folder.mkdir(parents=True)
+        (tmp_path / name / "benchmarks.csv").write_text("")
+        results = [{"row": "pairs", "notes": {}}]
+        made = {"an HDF5 file": rate, "JPEG files": 7} if rate else {}
+        results += [{"row": "apply", "what": what, "notes": {"images_a_second": one}} for what, one in made.items()]
+        record = {"stage": "benchmarks", "time": time, "device": {"cores": 4, "cpu": "a CPU"}}
+        record |= {"extra": {"results": results}}
+        (folder / "benchmarks.json").write_text(json.dumps(record))
+    values = book.survey_cost(tmp_path)["Value"].tolist()
+    hours = 8_670_000 / 100 * 4 / 3600
+    assert values == ["100.0", f"{hours:.0f}", f"{hours * 0.0408:.2f}"]
+    with pytest.raises(ValueError, match="holds no row apply, but its rate is needed"):
+        book.survey_cost(tmp_path / "nowhere")
 
 
 def test_an_unchanged_file_is_not_written_again(tmp_path):
