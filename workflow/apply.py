@@ -7,6 +7,7 @@ each make one piece of the results, and the last one joins them.
 """
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -32,9 +33,13 @@ def main(texts=None):
         inputs = open_inputs(given.images)
         if given.dry_run:
             pieces = min(given.pieces, inputs.number)
+            earlier = given.out / "plan.json"
+            if earlier.is_file():  # its number stays
+                pieces = json.loads(earlier.read_text(encoding="utf-8"))["pieces"]
             most = -(-inputs.number // pieces)
             ranges = f"{pieces:,} ranges of up to {most:,}"
             print(f"{given.images}: {inputs.number:,} images in {ranges}. Nothing is written.")
+            print(pieces)  # for launch.py
             return 0
         start_keras()
         from galaxynb.apply.networks import load_networks

@@ -35,9 +35,9 @@ _KEPT_ONCE = (
 )
 #: Galaxies in Galaxy Zoo DESI.
 _SURVEY = 8_670_000
-#: Dollars per core-hour: in June 2026, Amazon's m7g.large, with two cores, cost 0.0816 dollars per hour on demand in
-#: the region us-east-1.
+#: Dollars per core-hour, and whose price it was.
 _PRICE = 0.0816 / 2
+_PRICED = "half of Amazon's m7g.large with two cores, on demand in us-east-1, June 2026"
 #: For each kept sweep: the opening of its page, and the tag of the cells to leave out.
 SWEEPS = {
     "seeds": (
@@ -183,11 +183,12 @@ def survey_cost(folder):
     record, result = max(rated, key=lambda pair: pair[0]["time"])
     rate, cores = result["notes"]["images_a_second"], record["device"]["cores"]
     hours = _SURVEY / rate * cores / 3600
+    price = f"{_PRICE:.4f} dollars per core-hour ({_PRICED})"
     return pd.DataFrame(
         {
             f"Images per second, on {cores} cores ({record['device']['cpu']})": f"{rate:.1f}",
-            f"Core-hours: {_SURVEY:,} images / {rate:.1f} per second × {cores} cores / 3,600": f"{hours:.0f}",
-            f"Dollars: {hours:.0f} core-hours × {_PRICE:.4f} dollars per core-hour": f"{hours * _PRICE:.2f}",
+            f"Core-hours: {_SURVEY:,} images / {rate:.1f} per second × {cores} cores / 3,600": f"{hours:.1f}",
+            f"Dollars: {hours:.1f} core-hours × {price}": f"{hours * _PRICE:.2f}",
         }.items(),
         columns=["What", "Value"],
     )

@@ -40,13 +40,14 @@ _PIP_SOURCES = (
 
 #: Memory in MB that the trial of a remedy may need.
 ROW_MEMORY = 7500
+#: Most trials at once. With more, the longest trial would run on few cores long after the others.
+_SIDE_BY_SIDE = 4
 
 
 def cores_each(jobs, cores, *, memory=None):
-    """Return the cores for each trial of a remedy, so that as many as possible run at once on this machine.
+    """Return the cores for each trial of a remedy, so that several run at once on this machine.
 
-    Two trials on one core each take less time than one after the other on two cores, because much of a trial uses one
-    core only.
+    Much of a trial uses one core only, so several trials side by side take less time than one after the other.
 
     Parameters
     ----------
@@ -70,7 +71,8 @@ def cores_each(jobs, cores, *, memory=None):
         import psutil
 
         memory = psutil.virtual_memory().total >> 20
-    return max(1, cores // max(1, min(jobs, cores, memory // ROW_MEMORY)))
+    at_once = max(1, min(jobs, cores, memory // ROW_MEMORY, _SIDE_BY_SIDE))
+    return -(-cores // at_once)
 
 
 def environment(*, threads=None, scratch=None, gpu=None, given=None):

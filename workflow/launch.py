@@ -147,15 +147,18 @@ def apply(given):
             )
     if not shards.isdecimal() or not int(shards):
         sys.exit(f"SHARDS is {shards}, but a number of jobs is needed: give one, such as 200")
-    pieces = int(shards)
     program = [sys.executable, "workflow/apply.py", *arguments, "--pieces", shards, *(["--dry-run"] if dry else [])]
-    if status := subprocess.run(program, env=environment(), check=False).returncode:
-        sys.exit(status)
-    if not dry:
+    done = subprocess.run(program, env=environment(), stdout=subprocess.PIPE if dry else None, text=True, check=False)
+    if done.returncode:
+        sys.exit(done.returncode)
+    if dry:
+        said, pieces = done.stdout.splitlines()
+        print(said, flush=True)
+    else:
         pieces = json.loads(Path(out, "plan.json").read_text(encoding="utf-8"))["pieces"]
         if Path(out, "summary.json").is_file():
             return ["workflow/apply.py", *arguments]  # there is nothing left to do
-    values = {"images": images, "out": out, "run": run, "pieces": pieces, "executor": executor}
+    values = {"images": images, "out": out, "run": run, "pieces": int(pieces), "executor": executor}
     return [
         *("-m", "snakemake"), *(_LISTED if dry else []), *(["--cores", given["CORES"]] if executor == _LOCAL else []),
         *("--snakefile", "workflow/apply.smk", "--workflow-profile", f"workflow/profiles/{executor}"),

@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 import yaml
 from content import checksums, write_if_changed
-from environment import environment
+from environment import ROW_MEMORY, environment
 from failures import last_line
 from stage import add_job_arguments, link, may_use_gpu, wait_for_holder, work_as_a_batch
 
@@ -31,6 +31,17 @@ from galaxynb.remedies.rows import OWN
 PROGRAM = Path(__file__).with_name("try_remedy.py")
 #: Share of the machine's free memory that a remedy may use, and seconds between two looks at it.
 _MEMORY, _PERIOD = 0.9, 0.5
+
+
+def memory_limit(threads, *, free=None, cores=None):
+    """Return the bytes that a remedy on `threads` cores may use: its share of the free memory.
+
+    Remedies on the other cores need memory too. But a share below `ROW_MEMORY` would stop remedies that can run, so it
+    is raised to that if so much is free.
+    """
+    free = _MEMORY * (psutil.virtual_memory().available if free is None else free)
+    beside = max(1, (cores or os.cpu_count()) // threads)
+    return max(free / beside, min(free, ROW_MEMORY * 2**20))
 
 
 def kernel_command(name):
@@ -60,7 +71,7 @@ def stopped(process, *, seconds, memory):
         if time.monotonic() - began > seconds:
             reason = f"it took more than {seconds / 60:g} minutes, which is the limit (most_minutes)"
         elif _memory_of(process.pid) > memory:
-            reason = f"it used more than {memory / 1e9:.1f} GB of memory, which is 90% of what was free"
+            reason = f"it used more than {memory / 1e9:.1f} GB of memory, which is its share of what was free"
         if reason:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
@@ -116,8 +127,8 @@ def run(given):
             for number in (signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, lambda *_: sys.exit(1))
             try:
-                free = psutil.virtual_memory().available
-                reason = stopped(process, seconds=60 * parameters["most_minutes"], memory=_MEMORY * free)
+                seconds, memory = 60 * parameters["most_minutes"], memory_limit(given.threads)
+                reason = stopped(process, seconds=seconds, memory=memory)
             except BaseException:
                 os.killpg(process.pid, signal.SIGKILL)
                 raise

@@ -265,7 +265,6 @@ def apply_piece(inputs, out, networks, *, piece, plan, stream=None, bar=None):
         stream = stream or stack.enter_context(_reader(inputs, first, last, networks.side))
         stream = itertools.islice(stream, last - first)
         pool = stack.enter_context(ThreadPoolExecutor(cores()))
-        writer = stack.enter_context(ThreadPoolExecutor(1))
         array = None
         if inputs.form != "files":
             temporary = stack.enter_context(written_aside(path.with_suffix(".npy")))
@@ -293,6 +292,8 @@ def apply_piece(inputs, out, networks, *, piece, plan, stream=None, bar=None):
             if bar is not None:
                 bar.update(len(block))
 
+        # The writer ends before its files are closed.
+        writer = stack.enter_context(ThreadPoolExecutor(1))
         written, empty = None, np.zeros((networks.side, networks.side, 3), np.float32)
         for block in iter(lambda: list(itertools.islice(stream, _AT_ONCE)), []):
             images = np.stack([empty, *(one.image for _, one in block if one.image is not None)])[1:]

@@ -86,16 +86,21 @@ def reestimate(classifier, images, *, network=None):
     if len(images) < 2:
         raise ValueError(f"images holds {len(images)} image, but 2 or more are needed for a variance: give more")
     layers = [layer for layer in classifier.layers if isinstance(layer, keras.layers.BatchNormalization)]
-    for layer in layers:
-        layer.momentum = 0  # moving averages become those of the last batch
+    before = [layer.momentum for layer in layers]
     network = network or InTrainingMode(classifier)
     averages = [variable for layer in layers for variable in (layer.moving_mean, layer.moving_variance)]
     # Parts of almost equal size: a last batch of one image would have no variance.
     parts = np.array_split(images, max(1, round(len(images) / _BATCH)))
     found = []
-    for part in parts:
-        network.predict_on_batch(part)
-        found.append([keras.ops.convert_to_numpy(variable) for variable in averages])
+    try:
+        for layer in layers:
+            layer.momentum = 0  # moving averages become those of the last batch
+        for part in parts:
+            network.predict_on_batch(part)
+            found.append([keras.ops.convert_to_numpy(variable) for variable in averages])
+    finally:
+        for layer, momentum in zip(layers, before, strict=True):
+            layer.momentum = momentum
     for variable, values in zip(averages, zip(*found, strict=True), strict=True):
         variable.assign(np.mean(values, axis=0))
 

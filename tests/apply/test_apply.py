@@ -415,3 +415,36 @@ def test_pieces_made_apart_give_the_same_as_one_run(tmp_path):
     assert read_plan(inputs, tmp_path / "few", networks)["number"] == 6
     with pytest.raises(ValueError, match="the images or networks have changed"):
         read_plan(inputs, tmp_path / "few", dataclasses.replace(networks, digest="other"))
+
+
+@pytest.mark.parametrize("write", [write_folder, write_hdf5])
+def test_blocks_keep_their_order_while_a_thread_writes_them(write, tmp_path, monkeypatch):
+    images = write(tmp_path / ("mine" if write is write_folder else "mine.h5"))
+    applied(images, tmp_path / "whole")
+    monkeypatch.setattr(program, "_AT_ONCE", 2)
+    monkeypatch.setattr(program, "_PIECE", 3)
+    applied(images, tmp_path / "blocks")
+    whole, blocks = (pd.read_parquet(tmp_path / name / "predictions.parquet") for name in ("whole", "blocks"))
+    pd.testing.assert_frame_equal(whole, blocks, atol=1e-5)
+
+
+def test_a_disk_that_is_full_stops_the_call_and_the_next_one_goes_on(tmp_path, monkeypatch):
+    folder, out, seen = write_folder(tmp_path / "mine"), tmp_path / "out", []
+    written = program._written
+
+    def full(inputs, out, row, part, image):
+        seen.append(row)
+        if len(seen) == 4:
+            raise OSError(28, "No space left on device")
+        return written(inputs, out, row, part, image)
+
+    monkeypatch.setattr(program, "_AT_ONCE", 2)
+    monkeypatch.setattr(program, "_written", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        applied(folder, out)
+    assert not list(out.rglob("*.parquet"))
+    monkeypatch.undo()
+    applied(folder, out)
+    applied(folder, tmp_path / "other")
+    one, other = (pd.read_parquet(place / "predictions.parquet") for place in (out, tmp_path / "other"))
+    pd.testing.assert_frame_equal(one, other, atol=1e-5)

@@ -6,6 +6,7 @@ import pytest
 from remedy_samples import NOISE, SEED, SIDE, sample_classifier, sample_given, sample_images
 
 from galaxynb.images import to_float, turn
+from galaxynb.remedies import adaptation
 from galaxynb.remedies.adaptation import AdaptedBehindAutoencoder, AdaptedClassifier, SymmetryAverage, reestimate
 from galaxynb.remedies.classical import StarRemoval
 from galaxynb.remedies.rows import ROWS, make_remedy
@@ -97,6 +98,25 @@ def test_adaptation_gives_the_statistics_of_the_images():
     ]
     for one, other in zip(trained, kept, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_statistics_of_several_batches_are_their_mean(monkeypatch):
+    images = to_float(sample_images()[0])[:80]
+
+    def adapted(some):
+        copy = keras.models.clone_model(sample_classifier())
+        copy.set_weights(sample_classifier().get_weights())
+        norm = copy.get_layer("norm")
+        momentum = norm.momentum
+        reestimate(copy, some)
+        assert norm.momentum == momentum
+        return [np.array(variable) for variable in (norm.moving_mean, norm.moving_variance)]
+
+    monkeypatch.setattr(adaptation, "_BATCH", 40)
+    parts = [adapted(images[:40]), adapted(images[40:])]
+    for whole, first, second in zip(adapted(images), *parts, strict=True):
+        assert np.abs(first - second).max() > 1e-3
+        np.testing.assert_allclose(whole, (first + second) / 2, rtol=1e-5)
 
 
 def test_adaptation_restores_the_accuracy_on_shifted_images():

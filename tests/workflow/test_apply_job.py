@@ -47,6 +47,16 @@ def test_with_shards_a_dry_run_of_a_million_images_divides_them_and_writes_nothi
     assert list(tmp_path.iterdir()) == [images]
 
 
+@pytest.mark.parametrize(("planned", "jobs"), [(None, 6), (4, 4)])
+def test_a_dry_run_lists_as_many_jobs_as_there_will_be(planned, jobs, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    given = {"IMAGES": str(write_hdf5(tmp_path / "some.h5")), "OUT": str(tmp_path), "SHARDS": "200", "DRY_RUN": "1"}
+    if planned:
+        (tmp_path / "plan.json").write_text(json.dumps({"pieces": planned}))
+    config = next(text for text in launch.apply(GIVEN | given) if text.startswith("make="))
+    assert json.loads(unquote(config.removeprefix("make=")))["pieces"] == jobs
+
+
 @pytest.mark.parametrize("shards", ["many", "0", "-3", "1.5"])
 def test_shards_is_a_number(shards):
     with pytest.raises(SystemExit, match=rf"SHARDS is {shards}, but a number of jobs is needed"):

@@ -68,9 +68,11 @@ def test_the_cost_of_a_survey_is_that_of_the_latest_rate(tmp_path):
         record = {"stage": "benchmarks", "time": time, "device": {"cores": 4, "cpu": "a CPU"}}
         record |= {"extra": {"results": results}}
         (folder / "benchmarks.json").write_text(json.dumps(record))
-    values = book.survey_cost(tmp_path)["Value"].tolist()
-    hours = 8_670_000 / 100 * 4 / 3600
-    assert values == ["100.0", f"{hours:.0f}", f"{hours * 0.0408:.2f}"]
+    made = book.survey_cost(tmp_path)
+    assert made["Value"].tolist() == ["100.0", "96.3", "3.93"]
+    assert made["What"][1].startswith("Core-hours: 8,670,000 images / 100.0 per second × 4 cores / 3,600")
+    assert made["What"][2].startswith("Dollars: 96.3 core-hours × 0.0408 dollars per core-hour")
+    assert round(96.3 * 0.0408, 2) == 3.93
     with pytest.raises(ValueError, match="holds no row apply, but its rate is needed"):
         book.survey_cost(tmp_path / "nowhere")
 

@@ -70,9 +70,17 @@ def is_running(pid):
         return False
 
 
+@pytest.mark.parametrize(
+    ("threads", "free", "limit"), [(2, 10e9, 9e9), (1, 10e9, 7500 * 2**20), (1, 30e9, 13.5e9), (1, 4e9, 3.6e9)]
+)
+def test_remedies_side_by_side_share_the_memory(threads, free, limit):
+    assert remedy.memory_limit(threads, free=free, cores=2) == pytest.approx(limit)
+
+
 def test_a_program_that_takes_too_much_memory_is_stopped(tmp_path):
     code = "import time; x = bytearray(300_000_000); time.sleep(60)"
-    assert ended(code, tmp_path, memory=200e6) == ("it used more than 0.2 GB of memory, which is 90% of what was free")
+    said = "it used more than 0.2 GB of memory, which is its share of what was free"
+    assert ended(code, tmp_path, memory=200e6) == said
 
 
 def test_a_failure_replaces_what_the_remedy_has_written(tmp_path):

@@ -17,7 +17,7 @@ import pytest
 import stage
 import study
 import yaml
-from environment import cores_each
+from environment import ROW_MEMORY, cores_each
 from paths import ROOT
 
 from galaxynb.stages import SECTIONS, STAGES
@@ -94,10 +94,15 @@ def test_a_stage_needs_earlier_stages_alone_and_its_notebook_shows_the_kept_file
 
 @pytest.mark.parametrize(
     ("jobs", "cores", "memory", "each"),
-    [(9, 2, 24_000, 1), (9, 2, 12_000, 2), (9, 8, 32_000, 2), (1, 8, 32_000, 8), (3, 1, 4_000, 1), (9, 16, 500_000, 1)],
+    [
+        *((9, 2, 24_000, 1), (9, 2, 12_000, 2), (9, 8, 32_000, 2), (1, 8, 32_000, 8), (3, 1, 4_000, 1)),
+        *((9, 16, 500_000, 4), (9, 6, 32_000, 2), (9, 8, 24_000, 3)),
+    ],
 )
 def test_remedies_share_the_cores_if_each_has_enough_memory(jobs, cores, memory, each):
     assert cores_each(jobs, cores, memory=memory) == each
+    at_once = cores // each
+    assert at_once == 1 or at_once * ROW_MEMORY <= memory
 
 
 def test_remedies_get_the_cores_that_the_user_or_the_gpu_gives(monkeypatch):

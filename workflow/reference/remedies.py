@@ -24,7 +24,7 @@ from configuration import read_profile, read_schema, with_defaults
 from environment import CHECKOUT, cores_each, environment
 from failures import last_line
 
-from galaxynb.compute import cores
+from galaxynb.compute import cores, gpus_of_machine
 from galaxynb.data.cache import open_cache
 from galaxynb.files import save_table, write_json, written_aside
 from galaxynb.provenance import checkout_state, device_text, load_records
@@ -83,9 +83,8 @@ def try_row(name, work, settings, *, out, real, about, threads=None):
     with tempfile.TemporaryDirectory(prefix="galaxynb-") as made, log.open("w", encoding="utf-8") as output:
         command = [sys.executable, PROGRAM, "--folder", work, "--parameters", parameters, "--out", made]
         command += ["--real", real] if real else []
-        done = subprocess.run(
-            [*map(str, command)], env=environment(threads=threads), stdout=output, stderr=output, check=False
-        )
+        env = environment(threads=threads, scratch=made) | {"MPLBACKEND": "agg"}
+        done = subprocess.run([*map(str, command)], env=env, stdout=output, stderr=output, check=False)
         if done.returncode:
             raise RuntimeError(f"the remedy {name} failed: {last_line(log)} (see {log})")
         facts = json.loads(Path(made, "remedy.json").read_text(encoding="utf-8"))
@@ -153,19 +152,20 @@ def main(arguments=None):
     rows = given.out / "rows"
     named = chosen_rows(given.only.split(",")) if given.only else chosen_rows("all")
     wanted = [name for name in named if not kept(rows / name, settings, networks, real=given.real)]
-    commit, dirty = checkout_state()
-    about = {"networks": networks, "commit": commit, "dirty": dirty, "real": bool(given.real)}
-    each = cores_each(len(wanted), cores())
+    each = cores() if gpus_of_machine() else cores_each(len(wanted), cores())
 
     def one(name):
         print(f"{name}: {wanted.index(name) + 1} of {len(wanted)}", flush=True)
+        commit, dirty = checkout_state()
+        about = {"networks": networks, "commit": commit, "dirty": dirty, "real": bool(given.real)}
         try_row(name, given.work, settings, out=rows / name, real=given.real, about=about, threads=each)
         print(f"{name}: done", flush=True)
 
     with ThreadPoolExecutor(cores() // each) as pool:
-        # The first failure is raised after the trials that run meanwhile.
-        for _ in pool.map(one, wanted):
-            pass
+        trials = [pool.submit(one, name) for name in wanted]
+    # All trials have ended.
+    if failures := [str(error) for trial in trials if (error := trial.exception())]:
+        raise RuntimeError("; ".join(failures))
     write_page(given.work, given.out, profile=card["profile"], seed=profile["seed"])
 
 
