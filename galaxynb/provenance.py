@@ -36,6 +36,7 @@ __all__ = [
     "checkout_state",
     "commit_text",
     "device_text",
+    "find_device",
     "load_records",
     "record_summary",
     "records_table",
@@ -143,7 +144,7 @@ def write_record(stage, run_dir, *, parameters, seeds, data, extra=None, profile
         "data": data,
         "versions": _versions(),
         "backend": _backend(),
-        "device": _device(),
+        "device": find_device(),
         "job": _job(),
         "variables": _variables(),
         "wall_s": round(time.time() - psutil.Process().create_time(), 1),
@@ -366,8 +367,19 @@ def _backend():
     return None if keras is None else keras.backend.backend()
 
 
-def _device():
-    """Return the platform, the CPU, the cores, the GPUs that Keras can use and those that it does not see."""
+def find_device():
+    """Return the platform, the CPU, the cores, the GPUs that Keras can use and those that it does not see.
+
+    Returns
+    -------
+    dict
+        The entry ``device`` of a record. Without Keras loaded, it names no GPUs.
+
+    Examples
+    --------
+    >>> find_device()["cores"] > 0
+    True
+    """
     # Do not load Keras, which takes seconds, for a stage without networks.
     gpus = list_gpus() if "keras" in sys.modules else []
     if gpus and shutil.which("nvidia-smi"):

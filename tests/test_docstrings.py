@@ -25,6 +25,8 @@ def test_every_function_that_a_notebook_calls_has_an_example():
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_examples_of_a_module_run(module):
+def test_examples_of_a_module_run(module, monkeypatch):
+    # Other tests may have started IPython in this process, but the examples are of a plain Python.
+    monkeypatch.setattr("IPython.core.interactiveshell.InteractiveShell.initialized", lambda: False)
     failed, _ = doctest.testmod(importlib.import_module(module))
     assert failed == 0

@@ -17,6 +17,7 @@ import pandas as pd
 
 from galaxynb.files import write_json, written_aside
 from galaxynb.images import to_float
+from galaxynb.provenance import device_text, find_device
 from galaxynb.remedies.disturbances import DISTURBANCES, SEVERITIES, disturb
 from galaxynb.remedies.remedy import LEARNS_FROM, NOISY, Remedy, probabilities, restored, run_network
 from galaxynb.remedies.tables import PROBABILITIES
@@ -135,7 +136,8 @@ def run_trial(remedy, given, trial, *, cache, folder, real=None, log=print):
     if real is not None:
         log(f"classifying {len(real[0])} images of the sky")
         _write(_on_real(remedy, given, *real), folder / "real.parquet")
-    write_json(folder / "remedy.json", found | {"failed": None})
+    found |= {"device": device_text(find_device()), "failed": None}
+    write_json(folder / "remedy.json", found)
     return found
 
 

@@ -4,6 +4,7 @@ import importlib
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
@@ -75,6 +76,11 @@ def test_packed_networks_have_a_card_that_is_true_of_them(run, records, tmp_path
         assert about["largest change"] < 1e-3
         assert about["settings"] == {"epochs": 3}
     assert NoiseModel.read(out / "calibrated_noise.json") == NoiseModel()
+    shown = pd.read_csv(out / "networks.csv", index_col="What", dtype=str)
+    assert shown.loc["Epochs"].tolist() == ["3", "3"]
+    assert shown.loc["Parameters", "Classifier"] == f"{card['networks']['classifier']['parameters']:,}"
+    answers = pd.read_csv(out / "accuracies.csv", index_col="Quantity")
+    assert answers.to_dict() == {f"{card['test images']} test images": {"clean": "0.70 (0.60 to 0.80)"}}
 
 
 def test_networks_of_uncommitted_code_are_not_kept(run, records, tmp_path):
@@ -116,6 +122,15 @@ def test_each_remedy_is_kept_once_with_what_made_it(program, tmp_path):
     with pytest.raises(RuntimeError, match="the remedy bad failed: ValueError: it is bad"):
         program.try_row("bad", work, settings, out=tmp_path / "rows" / "bad", real=None, about=about)
     assert not (tmp_path / "rows" / "bad").exists()
+
+
+def test_each_trial_is_listed_with_what_made_it(program):
+    one = {"title": "Median", "commit": "c" * 40, "dirty": False, "device": "a CPU, 1 core", "training seconds": None}
+    other = one | {"title": "U-Net", "training seconds": 600.0, "dirty": True}
+    times = {"ms per image": 2.5, "wall seconds": 90}
+    table = program.made_by({"median": one | times, "unet": other | times})
+    assert table["Commit"].tolist() == ["cccccccccc", "cccccccccc with changes"]
+    assert table["Training"].tolist() == ["-", "10 min"]
 
 
 def test_images_of_the_sky_are_shrunk_to_the_side_of_the_study(tmp_path, tiny_galaxy10):

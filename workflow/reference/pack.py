@@ -4,7 +4,8 @@ Usage: python workflow/reference/pack.py runs/half-standin book/reference/networ
 
 The folder has the layout of a run: models/ and calibrated_noise.json. card.json holds what the networks were trained
 on, the accuracies of the run, the checksums of their files, and the largest difference between the predictions of the
-packed and of the original networks, on the noisy test images.
+packed and of the original networks, on the noisy test images. The book shows the same in networks.csv and
+accuracies.csv.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from keep import committed_records
 
 from galaxynb.apply.networks import training_measures
@@ -24,6 +26,7 @@ from galaxynb.files import write_json, written_aside
 from galaxynb.networks.calibration import read_calibration
 from galaxynb.networks.models import load_model
 from galaxynb.networks.packing import pack_model
+from galaxynb.results.evaluation import Estimate
 
 #: Largest difference that the packing may make, in probabilities and in pixel values from 0 to 1.
 LARGEST = 1e-3
@@ -74,9 +77,39 @@ def pack(run, out):
             "profile": records["data"]["profile"],
             "data": cache.info,
             "estimates": metrics["estimates"],
+            "test images": len(rows),
             "measures": training_measures(cache, noise),
         }
         write_json(temporary / "card.json", card)
+        for name, table in {"networks": networks_table(card), "accuracies": accuracies_table(card)}.items():
+            table.to_csv(temporary / f"{name}.csv", index=False, lineterminator="\n")
+
+
+def networks_table(card):
+    """Return what the card says of the two networks: a table with one column per network."""
+    columns = {
+        "What": ["Network", "Parameters", "Size", "Type of the kernels", "Change by packing", "Epochs", "SHA256"]
+    }
+    kinds = {"classifier": "DenseNet121", "autoencoder": "convolutional, no skip connections"}
+    for name, one in card["networks"].items():
+        epochs = sum(value for key, value in one["settings"].items() if key.endswith("epochs"))
+        columns[name.capitalize()] = [
+            kinds[name],
+            f"{one['parameters']:,}",
+            f"{one['bytes'] / 1e6:.2f} MB",
+            np.dtype(NETWORKS[name][1]).name,
+            f"at most {one['largest change']:.1g}",
+            str(epochs),
+            f"{one['sha256'][:16]}...",
+        ]
+    return pd.DataFrame(columns)
+
+
+def accuracies_table(card):
+    """Return the accuracies and the recovery of the run on its test images."""
+    names = ("clean", "noisy", "denoised", "denoised clean", "recovery")
+    texts = {name: Estimate(**card["estimates"][name]).text() for name in names if name in card["estimates"]}
+    return pd.DataFrame(texts.items(), columns=["Quantity", f"{card['test images']:,} test images"])
 
 
 if __name__ == "__main__":

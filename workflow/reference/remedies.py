@@ -4,7 +4,7 @@ Usage: python workflow/reference/remedies.py runs/half-standin book/reference/re
 
 Only the images of the run are used. `make reference-remedies` makes them first. Each finished remedy is kept at once in
 OUT/rows, so an interrupted call goes on with the next one. The trainings take hours on a CPU. At the end, notebook 06
-makes the tables and figures from all rows.
+makes the tables, the figures and the sentences from all rows.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,7 +28,7 @@ from failures import last_line
 from galaxynb.compute import cores, gpus_of_machine
 from galaxynb.data.cache import open_cache
 from galaxynb.files import save_table, write_json, written_aside
-from galaxynb.provenance import checkout_state, device_text, load_records
+from galaxynb.provenance import checkout_state, commit_text
 from galaxynb.remedies.results import accuracy_table, facts_table, read_remedies
 from galaxynb.remedies.rows import ROWS, chosen_rows
 from galaxynb.remedies.tables import score_remedies
@@ -38,6 +39,8 @@ TABLES = ("overview", "accuracies", "verdict", "galaxies")
 FIGURES = ("accuracies", "recalls", "damage", "images")
 #: Files of a row. Only remedies that restore images have examples, and only trials on real images have `real`.
 FILES = ("remedy.json", "predictions.parquet", "robustness.parquet", "real.parquet", "examples.npz")
+
+_COLUMNS = 100  # at which Markdown is wrapped
 
 
 def prepare(run, networks, work):
@@ -124,14 +127,31 @@ def write_page(work, out, *, profile, seed):
         shutil.copy(work / "figures" / f"remedies_{name}.png", out / f"{name}.png")
     made = json.loads((work / "remedies.json").read_text(encoding="utf-8"))
     write_json(out / "remedies.json", made)
-    record = load_records(work)["remedies"]
-    write_json(out / "record.json", {"device": device_text(record["device"]), "versions": record["versions"]})
+    sentences = "\n\n".join(textwrap.fill(text, _COLUMNS) for text in made["advice"].values())
+    (out / "advice.md").write_text(f"{sentences}\n", encoding="utf-8")
     found = read_remedies(out / "rows", names)
+    save_table(made_by(found.facts), out / "made")
     real = [out / "rows" / name / "real.parquet" for name in names]
     if all(path.is_file() for path in real):
         answers = pd.concat([pd.read_parquet(path).astype({"remedy": str, "images": str}) for path in real])
         table = accuracy_table(score_remedies(answers, seed=seed), facts_table(found.facts))
         save_table(table, out / "real", decimals=4)
+
+
+def made_by(facts):
+    """Return when and on what each remedy was tried: a table with one row per remedy."""
+    rows = [
+        {
+            "Remedy": one["title"],
+            "Commit": commit_text(one),
+            "Device": one["device"],
+            "Training": f"{one['training seconds'] / 60:.0f} min" if one["training seconds"] else "-",
+            "ms per image": one["ms per image"],
+            "Whole trial": f"{one['wall seconds'] / 60:.0f} min",
+        }
+        for one in facts.values()
+    ]
+    return pd.DataFrame(rows)
 
 
 def main(arguments=None):
