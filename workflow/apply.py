@@ -34,7 +34,7 @@ def main(texts=None):
         if given.dry_run:
             pieces = min(given.pieces, inputs.number)
             earlier = given.out / "plan.json"
-            if earlier.is_file():  # its number stays
+            if earlier.is_file():  # make_plan keeps its number
                 pieces = json.loads(earlier.read_text(encoding="utf-8"))["pieces"]
             most = -(-inputs.number // pieces)
             ranges = f"{pieces:,} ranges of up to {most:,}"

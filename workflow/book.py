@@ -35,7 +35,7 @@ _KEPT_ONCE = (
 )
 #: Galaxies in Galaxy Zoo DESI.
 _SURVEY = 8_670_000
-#: Dollars per core-hour, and whose price it was.
+#: Price in dollars per core-hour, and its source.
 _PRICE = 0.0816 / 2
 _PRICED = "half of Amazon's m7g.large with two cores, on demand in us-east-1, June 2026"
 #: For each kept sweep: the opening of its page, and the tag of the cells to leave out.
@@ -170,7 +170,7 @@ def benchmarks(folder):
 
 
 def survey_cost(folder):
-    """Return what both networks cost for a survey, from the latest kept row `apply`: a table of two columns."""
+    """Return the cost of running both networks on a survey, from the latest kept benchmark `apply`."""
     records = [load_records(path.parent)["benchmarks"] for path in Path(folder).glob("*/benchmarks.csv")]
     rated = [
         (record, one)

@@ -40,12 +40,12 @@ _PIP_SOURCES = (
 
 #: Memory in MB that the trial of a remedy may need.
 ROW_MEMORY = 7500
-#: Most trials at once. With more, the longest trial would run on few cores long after the others.
+#: Largest number of trials at once. With more, each has fewer cores, and the longest goes on alone on these few.
 _SIDE_BY_SIDE = 4
 
 
 def cores_each(jobs, cores, *, memory=None):
-    """Return the cores for each trial of a remedy, so that several run at once on this machine.
+    """Return the number of cores for each trial of a remedy, so that several run at once on this machine.
 
     Much of a trial uses one core only, so several trials side by side take less time than one after the other.
 
@@ -61,6 +61,7 @@ def cores_each(jobs, cores, *, memory=None):
     Returns
     -------
     int
+        Number of cores, >= 1.
 
     Examples
     --------

@@ -127,7 +127,10 @@ def sweep(given):
 
 
 def apply(given):
-    """Return Python's arguments to denoise and classify IMAGES; with SHARDS, after writing the plan of the jobs."""
+    """Return Python's arguments to denoise and classify IMAGES.
+
+    With SHARDS, write the plan of the jobs first. With DRY_RUN too, only count the images.
+    """
     images, out, run = (given[name] and str(Path(given[name]).expanduser()) for name in ("IMAGES", "OUT", "RUN"))
     out = out or f"{given['RUNS']}/applied/{Path(images).resolve().name}"
     arguments = ["--images", images, "--out", out] + (["--run", run] if run else [])

@@ -34,10 +34,10 @@ _MEMORY, _PERIOD = 0.9, 0.5
 
 
 def memory_limit(threads, *, free=None, cores=None):
-    """Return the bytes that a remedy on `threads` cores may use: its share of the free memory.
+    """Return the bytes of memory that a remedy on `threads` cores may use.
 
-    Remedies on the other cores need memory too. But a share below `ROW_MEMORY` would stop remedies that can run, so it
-    is raised to that if so much is free.
+    The remedies that run at once share the free memory equally. The limit is at least `ROW_MEMORY`, if so much is free:
+    less would stop remedies that can run.
     """
     free = _MEMORY * (psutil.virtual_memory().available if free is None else free)
     beside = max(1, (cores or os.cpu_count()) // threads)
@@ -71,7 +71,7 @@ def stopped(process, *, seconds, memory):
         if time.monotonic() - began > seconds:
             reason = f"it took more than {seconds / 60:g} minutes, which is the limit (most_minutes)"
         elif _memory_of(process.pid) > memory:
-            reason = f"it used more than {memory / 1e9:.1f} GB of memory, which is its share of what was free"
+            reason = f"it used more than {memory / 1e9:.1f} GB of memory, which is the limit for each remedy"
         if reason:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()

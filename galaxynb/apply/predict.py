@@ -83,7 +83,7 @@ def predict(images, networks):
 
 
 def run_networks(images, networks):
-    """Return what the two networks give for images of their side.
+    """Denoise images of the networks' side, and classify them before and after.
 
     Parameters
     ----------

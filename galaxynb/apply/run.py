@@ -292,7 +292,7 @@ def apply_piece(inputs, out, networks, *, piece, plan, stream=None, bar=None):
             if bar is not None:
                 bar.update(len(block))
 
-        # The writer ends before its files are closed.
+        # The last to be entered is the first to end: the writer ends before `array` is closed.
         writer = stack.enter_context(ThreadPoolExecutor(1))
         written, empty = None, np.zeros((networks.side, networks.side, 3), np.float32)
         for block in iter(lambda: list(itertools.islice(stream, _AT_ONCE)), []):
@@ -325,7 +325,7 @@ def _written(inputs, out, row, part, image):
 
 @contextlib.contextmanager
 def _reader(inputs, first, last, side):
-    """Give an iterator over what `inputs.read` yields. A thread reads the next images meanwhile."""
+    """Read images in a thread, one block ahead of the caller: a context manager with an iterator over them."""
     stream = inputs.read(first, last, side)
 
     def read():

@@ -45,7 +45,7 @@ class SymmetryAverage(Remedy):
 
 
 class InTrainingMode(keras.Model):
-    """A classifier that predicts with the statistics of each batch, and moves its moving averages.
+    """A classifier that predicts with the statistics of each batch, and updates its moving averages.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def reestimate(classifier, images, *, network=None):
     images : ndarray of float32, shape (N, H, H, 3)
         Unlabelled images, in [0, 1]; N is 2 or more.
     network : InTrainingMode, optional
-        The classifier in training mode. With it, several calls compile only once.
+        The classifier in training mode. Give the same one to several calls, so that it is compiled only once.
 
     Raises
     ------
@@ -94,7 +94,7 @@ def reestimate(classifier, images, *, network=None):
     found = []
     try:
         for layer in layers:
-            layer.momentum = 0  # moving averages become those of the last batch
+            layer.momentum = 0  # each batch replaces the moving averages
         for part in parts:
             network.predict_on_batch(part)
             found.append([keras.ops.convert_to_numpy(variable) for variable in averages])

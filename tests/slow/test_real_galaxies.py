@@ -14,7 +14,7 @@ from galaxynb.data.galaxy10 import CLASS_NAMES
 
 pytestmark = pytest.mark.study
 
-#: Folder of runs with a name that people have.
+#: Folder of runs whose name has spaces, quotes, a dollar sign and an umlaut.
 RUNS = "my 'runs' (2024) für $HOME"
 
 
@@ -50,7 +50,7 @@ def test_a_folder_of_images_is_data_of_a_study(tmp_path, real_sample):
     said = sentence(checkout.smoke(f"DATA={folder}"))
     assert "grey.png is greyscale, but square 8-bit RGB images of one size" in said
     checkout.set("data", "skip_bad", True)
-    # The networks see only the cache, as in the test above.
+    # Stop after the noise: later stages read only the cache, and the test above runs them.
     done = checkout.smoke(f"DATA={folder}", "SNAKEMAKE_ARGS=-- all_noise")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
     (run,) = (checkout.root / "runs").iterdir()

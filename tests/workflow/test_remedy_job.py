@@ -79,7 +79,7 @@ def test_remedies_side_by_side_share_the_memory(threads, free, limit):
 
 def test_a_program_that_takes_too_much_memory_is_stopped(tmp_path):
     code = "import time; x = bytearray(300_000_000); time.sleep(60)"
-    said = "it used more than 0.2 GB of memory, which is its share of what was free"
+    said = "it used more than 0.2 GB of memory, which is the limit for each remedy"
     assert ended(code, tmp_path, memory=200e6) == said
 
 

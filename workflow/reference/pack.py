@@ -4,8 +4,8 @@ Usage: python workflow/reference/pack.py runs/half-standin book/reference/networ
 
 The folder has the layout of a run: models/ and calibrated_noise.json. card.json holds what the networks were trained
 on, the accuracies of the run, the checksums of their files, and the largest difference between the predictions of the
-packed and of the original networks, on the noisy test images. The book shows the same in networks.csv and
-accuracies.csv.
+packed and of the original networks, on the noisy test images. networks.csv and accuracies.csv are tables of a part of
+it, for the book.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def pack(run, out):
     Raises
     ------
     FileNotFoundError, ValueError
-        If the run is not finished, ran with uncommitted changes, or the packing changes a prediction too much.
+        If the run is not finished or ran with uncommitted changes, or if packing changes a prediction too much.
     """
     run, out = Path(run), Path(out)
     records = committed_records(run)
@@ -86,7 +86,7 @@ def pack(run, out):
 
 
 def networks_table(card):
-    """Return what the card says of the two networks: a table with one column per network."""
+    """Return a table of the two networks, with one column per network."""
     columns = {
         "What": ["Network", "Parameters", "Size", "Type of the kernels", "Change by packing", "Epochs", "SHA256"]
     }
@@ -98,7 +98,7 @@ def networks_table(card):
             f"{one['parameters']:,}",
             f"{one['bytes'] / 1e6:.2f} MB",
             np.dtype(NETWORKS[name][1]).name,
-            f"at most {one['largest change']:.1g}",
+            f"about {one['largest change']:.1g}",
             str(epochs),
             f"{one['sha256'][:16]}...",
         ]

@@ -2,9 +2,10 @@
 
 Usage: python workflow/reference/remedies.py runs/half-standin book/reference/remedies --real ../real_images
 
-Only the images of the run are used. `make reference-remedies` makes them first. Each finished remedy is kept at once in
-OUT/rows, so an interrupted call goes on with the next one. The trainings take hours on a CPU. At the end, notebook 06
-makes the tables, the figures and the sentences from all rows.
+Of the run, only the images are used; `make reference-remedies` makes them first. Several trials may run at once. The
+results of each finished trial are kept in OUT/rows, so a repeated call tries only the missing remedies. If a trial
+fails, the others finish, but no tables are made. The trainings take hours on a CPU. At the end, notebook 06 makes the
+tables, the figures and the sentences from all rows.
 """
 
 import argparse
@@ -113,7 +114,7 @@ def kept(folder, settings, networks, *, real=False):
 
 
 def write_page(work, out, *, profile, seed):
-    """Make the tables and figures of all rows with notebook 06, and keep them."""
+    """Make the tables, figures and sentences of all rows, and keep them in the folder `out`."""
     names = [name for name in ROWS if (out / "rows" / name / "remedy.json").is_file()]
     (work / "remedies").unlink(missing_ok=True)
     (work / "remedies").symlink_to((out / "rows").resolve())
@@ -139,7 +140,7 @@ def write_page(work, out, *, profile, seed):
 
 
 def made_by(facts):
-    """Return when and on what each remedy was tried: a table with one row per remedy."""
+    """Return the commit, the device and the times of each trial: a table with one row per remedy."""
     rows = [
         {
             "Remedy": one["title"],
