@@ -8,14 +8,13 @@ import pandas as pd
 from galaxynb.apply.inputs import prepare
 from galaxynb.apply.measures import MEASURES, measure_small, reasons
 from galaxynb.data.galaxy10 import CLASS_NAMES
+from galaxynb.remedies.remedy import run_network
 
-__all__ = ["COLUMNS", "Predicted", "predict", "run_networks", "tabulate"]
+__all__ = ["COLUMNS", "Predicted", "predict", "run_networks", "stack_images", "tabulate"]
 
 
 #: Columns of the probabilities, before and after denoising.
 COLUMNS = {when: [f"{when}: {name}" for name in CLASS_NAMES] for when in ("before", "after")}
-
-_BATCH = 64
 
 
 class Predicted(NamedTuple):
@@ -76,10 +75,26 @@ def predict(images, networks):
         if made.image is None:
             raise ValueError(f"each image {made.remark}")
         prepared.append(made.image)
-    empty = np.zeros((0, networks.side, networks.side, 3), np.float32)
-    images = np.stack(prepared) if prepared else empty
+    images = stack_images(prepared, networks)
     denoised, answers = run_networks(images, networks)
     return Predicted(tabulate(images, answers, networks), denoised)
+
+
+def stack_images(images, networks):
+    """Return images that have the side of the networks as one array.
+
+    Parameters
+    ----------
+    images : list of ndarray of float32, shape (S, S, 3)
+        Images; there may be none.
+    networks : galaxynb.apply.networks.Networks
+        The trained networks.
+
+    Returns
+    -------
+    ndarray of float32, shape (N, S, S, 3)
+    """
+    return np.stack(images) if images else np.zeros((0, networks.side, networks.side, 3), np.float32)
 
 
 def run_networks(images, networks):
@@ -101,14 +116,9 @@ def run_networks(images, networks):
     """
     if not len(images):
         return images, {when: np.zeros((0, len(CLASS_NAMES)), np.float32) for when in COLUMNS}
-    denoised = _run(networks.autoencoder, images)
-    return denoised, {"before": _run(networks.classifier, images), "after": _run(networks.classifier, denoised)}
-
-
-def _run(network, images):
-    """Return what a network predicts. For a few hundred images, this is faster than `keras.Model.predict`."""
-    made = [network.predict_on_batch(images[start : start + _BATCH]) for start in range(0, len(images), _BATCH)]
-    return np.concatenate(made)
+    denoised = run_network(networks.autoencoder, images)
+    versions = {"before": images, "after": denoised}
+    return denoised, {when: run_network(networks.classifier, version) for when, version in versions.items()}
 
 
 def tabulate(images, answers, networks):

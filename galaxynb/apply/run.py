@@ -24,7 +24,7 @@ from tqdm import tqdm
 from galaxynb.apply.inputs import Inputs, open_inputs
 from galaxynb.apply.outputs import to_bytes, write_array, write_picture
 from galaxynb.apply.page import shown_rows, write_page
-from galaxynb.apply.predict import run_networks, tabulate
+from galaxynb.apply.predict import run_networks, stack_images, tabulate
 from galaxynb.compute import cores
 from galaxynb.data.arrays import write_header
 from galaxynb.data.galaxy10 import CLASS_NAMES
@@ -294,9 +294,9 @@ def apply_piece(inputs, out, networks, *, piece, plan, stream=None, bar=None):
 
         # The last to be entered is the first to end: the writer ends before `array` is closed.
         writer = stack.enter_context(ThreadPoolExecutor(1))
-        written, empty = None, np.zeros((networks.side, networks.side, 3), np.float32)
+        written = None
         for block in iter(lambda: list(itertools.islice(stream, _AT_ONCE)), []):
-            images = np.stack([empty, *(one.image for _, one in block if one.image is not None)])[1:]
+            images = stack_images([one.image for _, one in block if one.image is not None], networks)
             results, answers = run_networks(images, networks)
             if written is not None:
                 written.result()

@@ -290,5 +290,9 @@ def checked(made, shape, what):
 
 
 def run_network(model, images):
-    """Return what a network predicts for images, in batches: ndarray of float32."""
-    return model.predict(images, batch_size=_AT_ONCE, verbose=0)
+    """Return what a network predicts for one or more images, in batches: ndarray of float32.
+
+    For a few hundred images, this is faster than `keras.Model.predict`, which prepares a pipeline in each call.
+    """
+    made = [model.predict_on_batch(images[start : start + _AT_ONCE]) for start in range(0, len(images), _AT_ONCE)]
+    return np.concatenate(made)
