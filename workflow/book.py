@@ -131,18 +131,24 @@ def times(run, records):
     return pd.DataFrame(rows)
 
 
-def benchmarks(folder):
-    """Return the kept benchmarks, in few columns for phones, and their provenance: one column per call of `make bench`.
-
-    If several calls measured the same row, the latest call counts.
-    """
+def _bench_calls(folder):
+    """Return the records of the kept calls of `make bench` by folder, and the folder of the latest call by row."""
     calls = sorted(path.parent for path in Path(folder).glob("*/benchmarks.csv"))
     records = {call: load_records(call)["benchmarks"] for call in calls}
     latest = {}
     for call in sorted(calls, key=lambda call: records[call]["time"]):
         latest |= {result["row"]: call for result in records[call]["extra"]["results"]}
+    return records, latest
+
+
+def benchmarks(folder):
+    """Return the kept benchmarks, in few columns for phones, and their provenance: one column per call of `make bench`.
+
+    If several calls measured the same row, the latest call counts.
+    """
+    records, latest = _bench_calls(folder)
     read = {"dtype": str, "keep_default_na": False}
-    tables = {call: pd.read_csv(call / "benchmarks.csv", **read) for call in calls}
+    tables = {call: pd.read_csv(call / "benchmarks.csv", **read) for call in records}
     measured = pd.concat([table[table["Row"].map(latest) == call] for call, table in tables.items()], ignore_index=True)
     # CPU seconds (user + system) of both sides. Older calls did not count them.
     cpu = measured.reindex(columns=["User + system, s"]).iloc[:, 0].fillna("").str.partition(" / ")
@@ -171,17 +177,12 @@ def benchmarks(folder):
 
 def survey_cost(folder):
     """Return the cost of running both networks on a survey, from the latest kept benchmark `apply`."""
-    records = [load_records(path.parent)["benchmarks"] for path in Path(folder).glob("*/benchmarks.csv")]
-    rated = [
-        (record, one)
-        for record in records
-        for one in record["extra"]["results"]
-        if one["row"] == "apply" and "HDF5" in one["what"]
-    ]
-    if not rated:
+    records, latest = _bench_calls(folder)
+    if "apply" not in latest:
         raise ValueError(f"{folder} holds no row apply, but its rate is needed: run the benchmark apply, and keep it")
-    record, result = max(rated, key=lambda pair: pair[0]["time"])
-    rate, cores = result["notes"]["images_a_second"], record["device"]["cores"]
+    record = records[latest["apply"]]
+    rows = [one for one in record["extra"]["results"] if one["row"] == "apply" and "HDF5" in one["what"]]
+    rate, cores = rows[0]["notes"]["images_a_second"], record["device"]["cores"]
     hours = _SURVEY / rate * cores / 3600
     price = f"{_PRICE:.4f} dollars per core-hour ({_PRICED})"
     return pd.DataFrame(

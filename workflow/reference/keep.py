@@ -45,6 +45,11 @@ _COLUMNS = 100  # at which Markdown is wrapped
 FIGURES = ("accuracy", "confusion", "figure2", "figure5", "classifier_curves", "autoencoder_curves")
 
 
+def wrapped(text):
+    """Return a paragraph of Markdown in lines."""
+    return textwrap.fill(text, _COLUMNS)
+
+
 def estimates_of(metrics):
     """Return the estimates of a run's metrics.json by name."""
     return {
@@ -102,7 +107,7 @@ def sentences(metrics, records, histories):
             "The recalls of the ten classes on noisy images differ from the paper's by "
             f"{metrics['recall rms']:.2f} (root mean square)."
         )
-    return [textwrap.fill(text, _COLUMNS) for text in (ran, " ".join(verdict))]
+    return [wrapped(text) for text in (ran, " ".join(verdict))]
 
 
 def committed_records(run):

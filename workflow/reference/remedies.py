@@ -14,7 +14,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import textwrap
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,6 +24,7 @@ import yaml
 from configuration import read_profile, read_schema, with_defaults
 from environment import CHECKOUT, cores_each, environment
 from failures import last_line
+from keep import wrapped
 
 from galaxynb.compute import cores, gpus_of_machine
 from galaxynb.data.cache import open_cache
@@ -40,8 +40,6 @@ TABLES = ("overview", "accuracies", "verdict", "galaxies")
 FIGURES = ("accuracies", "recalls", "damage", "images")
 #: Files of a row. Only remedies that restore images have examples, and only trials on real images have `real`.
 FILES = ("remedy.json", "predictions.parquet", "robustness.parquet", "real.parquet", "examples.npz")
-
-_COLUMNS = 100  # at which Markdown is wrapped
 
 
 def prepare(run, networks, work):
@@ -128,7 +126,7 @@ def write_page(work, out, *, profile, seed):
         shutil.copy(work / "figures" / f"remedies_{name}.png", out / f"{name}.png")
     made = json.loads((work / "remedies.json").read_text(encoding="utf-8"))
     write_json(out / "remedies.json", made)
-    sentences = "\n\n".join(textwrap.fill(text, _COLUMNS) for text in made["advice"].values())
+    sentences = "\n\n".join(map(wrapped, made["advice"].values()))
     (out / "advice.md").write_text(f"{sentences}\n", encoding="utf-8")
     found = read_remedies(out / "rows", names)
     save_table(made_by(found.facts), out / "made")
