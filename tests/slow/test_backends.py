@@ -13,6 +13,8 @@ from paths import ROOT
 
 from galaxynb.networks.autoencoder import build_autoencoder
 from galaxynb.networks.models import save_model
+from galaxynb.remedies.adaptation import reestimate
+from galaxynb.remedies.remedy import run_network
 
 OTHERS = [
     pytest.param(
@@ -36,6 +38,8 @@ from galaxynb.networks.autoencoder import build_autoencoder, denoiser_phase
 from galaxynb.networks.models import compile_model, load_model
 from galaxynb.networks.training import fit
 from galaxynb.noise import NoiseModel
+from galaxynb.remedies.adaptation import reestimate
+from galaxynb.remedies.remedy import run_network
 
 folder, backend = sys.argv[1:]
 assert keras.backend.backend() == backend
@@ -44,6 +48,9 @@ made = {}
 for name in ("classifier", "autoencoder"):
     model = load_model(f"{folder}/{name}.keras", "this test")
     made[name] = model.predict(images / np.float32(255), batch_size=8, verbose=0)
+    if name == "classifier":
+        reestimate(model, images / np.float32(255))
+        made["adapted"] = run_network(model, images / np.float32(255))
 split = Split(np.arange(8), np.arange(8, 12), np.arange(12, 16))
 for place in ("host", "device"):
     execution = choose_execution(batches_on=place)
@@ -82,6 +89,9 @@ def saved(tmp_path_factory):
     for name, network in networks.items():
         save_model(network, folder / f"{name}.keras")
         predictions[name] = network.predict(images / np.float32(255), batch_size=8, verbose=0)
+    reestimate(networks["classifier"], images / np.float32(255))
+    predictions["adapted"] = run_network(networks["classifier"], images / np.float32(255))
+    assert np.abs(predictions["adapted"] - predictions["classifier"]).max() > 1e-3
     return folder, predictions
 
 
