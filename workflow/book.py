@@ -38,13 +38,13 @@ _SURVEY = 8_670_000
 #: Price in dollars per core-hour, and its source.
 _PRICE = 0.0816 / 2
 _PRICED = "half of Amazon's m7g.large with two cores, on demand in us-east-1, June 2026"
-#: For each kept sweep: the opening of its page, and the tag of the cells to leave out.
+#: For each kept sweep: the opening of its page, and the tags of the cells to leave out.
 SWEEPS = {
     "seeds": (
         "Other seeds\n\n*Would another run show the same?*\n\n"
         "This page shows runs of the same study with different seeds. Each seed draws its own stand-in, noise, "
         f"initial weights and order of training. {_KEPT_ONCE}",
-        "over-axes",
+        ("over-axes", "over-remedies"),
     ),
     "noise": (
         "More noise and less\n\n*How much noise can be undone?*\n\n"
@@ -52,7 +52,13 @@ SWEEPS = {
         "autoencoder is trained on images with that noise. Each network is trained once, so the bars show only the "
         "uncertainty from the finite number of test images. The page on [other seeds](seeds.ipynb) shows how far runs "
         f"with different seeds scatter. {_KEPT_ONCE}",
-        "over-seeds",
+        ("over-seeds", "over-remedies"),
+    ),
+    "remedies": (
+        "Remedies with other seeds\n\n*Would other trainings give the same order?*\n\n"
+        "On this page, the remedies of the profile `quick` are compared in runs with different seeds. Each seed draws "
+        f"its own stand-in, noise, initial weights and order of training. {_KEPT_ONCE}",
+        ("over-axes", "over-seeds"),
     ),
 }
 
@@ -211,11 +217,11 @@ def gather(run, source):
         f"notebooks/{name}": page(run / f"notebooks/{name}.ipynb", ROOT / f"notebooks/{name}.ipynb") for name in STAGES
     }
     (source / "book" / "sweep.ipynb").unlink()  # only its executed copies, the pages of kept sweeps, are in the book
-    for name, (opening, tag_left_out) in SWEEPS.items():
+    for name, (opening, left_out) in SWEEPS.items():
         if not (KEPT / "sweeps" / name).is_dir():
             continue  # if the table of contents names this page, the build reports that it is missing
         notebook = page(run / f"sweeps/{name}.ipynb", ROOT / "book/sweep.ipynb")
-        notebook["cells"] = [cell for cell in notebook["cells"] if not _is(cell, tag_left_out)]
+        notebook["cells"] = [cell for cell in notebook["cells"] if not any(_is(cell, tag) for tag in left_out)]
         notebook["cells"][0]["source"] = f"# {opening}"
         pages[f"sweeps/{name}"] = notebook
     for name, notebook in pages.items():

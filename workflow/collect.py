@@ -51,13 +51,15 @@ def metrics(folder):
 
 def remedy_metrics(folder):
     """Return the metrics of a run's remedies by name, as `metrics` does."""
+    from galaxynb.remedies.results import psnr_of  # takes a second, which sweeps without remedies need not
+
     found = {}
     for name, one in json.loads(Path(folder, "remedies.json").read_text(encoding="utf-8"))["remedies"].items():
         if one["failed"]:
             continue
         found |= {f"remedy/{name}/{images}": estimate for images, estimate in one["accuracy"].items()}
         found[f"remedy/{name}/recovery"] = one["recovery"]
-        plain = {"mce": one.get("mce"), **(one.get("verdict") or {})}
+        plain = {"mce": one.get("mce"), "psnr": psnr_of(one), **(one.get("verdict") or {})}
         found |= {f"remedy/{name}/{key}": {"value": value} for key, value in plain.items()}
     return found
 

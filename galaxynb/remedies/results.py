@@ -18,6 +18,7 @@ __all__ = [
     "facts_table",
     "galaxy_table",
     "overview_table",
+    "psnr_of",
     "read_remedies",
     "save_predictions",
     "summarize_remedies",
@@ -220,12 +221,32 @@ def facts_table(facts):
     for name, one in facts.items():
         if one["failed"]:
             continue
-        quality = one.get("quality") or {}
-        best = quality.get("truth") or quality.get("clean") or {}
         plain = ("title", "family", "learns from", "gives", "parameters", "training seconds", "ms per image")
         rows[name] = {key: one.get(key) for key in plain}
-        rows[name] |= {"psnr": best.get("psnr_mean"), **(one.get("verdict") or {})}
+        rows[name] |= {"psnr": psnr_of(one), **(one.get("verdict") or {})}
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def psnr_of(facts):
+    """Return the mean PSNR in dB of the images that a remedy restored; None if it restores none.
+
+    Parameters
+    ----------
+    facts : dict
+        Contents of a ``remedy.json``.
+
+    Returns
+    -------
+    float or None
+        Against the noise-free truth if there is one, otherwise against the clean images.
+
+    Examples
+    --------
+    >>> psnr_of({"quality": {"clean": {"psnr_mean": 33.0}, "truth": {"psnr_mean": 36.0}}})
+    36.0
+    """
+    quality = facts.get("quality") or {}
+    return (quality.get("truth") or quality.get("clean") or {}).get("psnr_mean")
 
 
 def verdict_table(facts):

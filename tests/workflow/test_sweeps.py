@@ -57,6 +57,27 @@ def gather(root, found, **settings):
     return collect.gather(root, "mine", {"profile": "smoke"} | settings, found)
 
 
+def test_metrics_of_remedies_are_their_accuracies_and_their_verdict(tmp_path):
+    estimate = {"value": 0.5, "low": 0.4, "high": 0.6}
+    good = {
+        "failed": None,
+        "accuracy": {"noisy": estimate, "clean": estimate},
+        "recovery": estimate,
+        "mce": 0.8,
+        "quality": {"truth": {"psnr_mean": 36.0}, "clean": {"psnr_mean": 33.0}},
+        "verdict": {"stars left": 0.02},
+    }
+    write_json(tmp_path / "remedies.json", {"remedies": {"unet": good, "own": {"failed": "it has NaN"}}})
+    assert collect.remedy_metrics(tmp_path) == {
+        "remedy/unet/noisy": estimate,
+        "remedy/unet/clean": estimate,
+        "remedy/unet/recovery": estimate,
+        "remedy/unet/mce": {"value": 0.8},
+        "remedy/unet/psnr": {"value": 36.0},
+        "remedy/unet/stars left": {"value": 0.02},
+    }
+
+
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
 def test_the_sweeps_that_ship_are_what_their_schema_says_and_have_words_for_their_axes(path):
     sweep, profile = sweeps.read(path, folder=ROOT / "config")
