@@ -106,7 +106,7 @@ def reestimate(classifier, images, *, network=None):
 
 
 class AdaptedClassifier(Remedy):
-    """Batch normalization with statistics from unlabelled images that have the disturbance at hand."""
+    """The classifier, with batch-normalization statistics from unlabelled images with the same damage."""
 
     family, learns_from = "Test time", NOISY
 
@@ -134,7 +134,7 @@ class AdaptedClassifier(Remedy):
 
 
 class AdaptedBehindAutoencoder(AdaptedClassifier):
-    """The same behind the paper's autoencoder: statistics from denoised images."""
+    """The classifier, with batch-normalization statistics from images that the autoencoder has denoised."""
 
     learns_from = PAIRS
 

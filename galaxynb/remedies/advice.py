@@ -4,6 +4,8 @@ A difference counts if McNemar's test finds it. The best of several remedies is 
 p-value is multiplied by the number of remedies that were compared (Bonferroni).
 """
 
+import pandas as pd
+
 from galaxynb.remedies.remedy import LABELS, NOISY, NOTHING, PAIRS
 from galaxynb.remedies.tables import PROBABILITIES, compare_pairs
 
@@ -85,7 +87,7 @@ def advise(scores, facts, predictions, *, robustness):
 
 
 def _about_stars(facts, titles):
-    """Return which remedy removes the injected stars best, and what it does to the sky's own."""
+    """Return which remedy removes the injected stars best, and what it does to field stars and to galaxies."""
     if "stars left" not in facts or facts["stars left"].isna().all():
         return "This run has not measured what becomes of stars: only stand-ins have the noise-free truth for it."
     best = facts["stars left"].astype(float).abs().idxmin()
@@ -93,6 +95,9 @@ def _about_stars(facts, titles):
     text = f"{titles[best]} removes the injected stars best: the median image keeps {left:.1%} of their light."
     if "own stars kept" in facts and facts["own stars kept"].notna().any():
         text += f" It keeps {facts.loc[best, 'own stars kept']:.0%} of the field stars above 5 sigma."
+    changes = [facts.loc[best].get(f"{measure}, bias") for measure in ("Flux", "Size")]
+    if pd.notna(changes).all():
+        text += f" The median galaxy's flux changes by {changes[0]:+.1%}, and its size by {changes[1]:+.1%}."
     return text
 
 

@@ -19,6 +19,7 @@ class _Own(Remedy):
     def __init__(self, called, title, learns_from):
         super().__init__()
         self._called, self.title, self.learns_from = called, title, learns_from
+        self.__doc__ = called.__doc__
 
     def fit(self, given):
         """Call the ``fit`` of the user's object, if it has one."""

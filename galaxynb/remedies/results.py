@@ -128,15 +128,17 @@ def overview_table(facts):
     Returns
     -------
     pandas.DataFrame
-        One row per remedy, with the columns ``Remedy``, ``Family``, ``Learns from`` and ``Parameters``.
+        One row per remedy, with the columns ``Remedy``, ``Family``, ``What it does``, ``Learns from`` and
+        ``Parameters``.
 
     Examples
     --------
-    >>> row = {"title": "Median filter", "family": "Classical", "learns from": "nothing", "parameters": 0}
+    >>> row = {"title": "Mine", "family": "Yours", "does": "It smooths", "learns from": "nothing", "parameters": 0}
     >>> overview_table(pd.DataFrame([row])).columns.tolist()
-    ['Remedy', 'Family', 'Learns from', 'Parameters']
+    ['Remedy', 'Family', 'What it does', 'Learns from', 'Parameters']
     """
-    names = {"title": "Remedy", "family": "Family", "learns from": "Learns from", "parameters": "Parameters"}
+    names = {"title": "Remedy", "family": "Family", "does": "What it does"}
+    names |= {"learns from": "Learns from", "parameters": "Parameters"}
     return facts[list(names)].rename(columns=names)
 
 
@@ -208,9 +210,9 @@ def facts_table(facts):
     Returns
     -------
     pandas.DataFrame
-        Index: names. Columns: ``title``, ``family``, ``learns from``, ``gives``, ``parameters``, ``training seconds``,
-        ``ms per image``, ``psnr`` (dB, against the truth if there is one, otherwise against the clean images) and the
-        names of the astronomer's verdict.
+        Index: names. Columns: ``title``, ``family``, ``does``, ``learns from``, ``gives``, ``parameters``,
+        ``training seconds``, ``ms per image``, ``psnr`` (dB, against the truth if there is one, otherwise against the
+        clean images) and the names of the astronomer's verdict.
 
     Examples
     --------
@@ -221,7 +223,7 @@ def facts_table(facts):
     for name, one in facts.items():
         if one["failed"]:
             continue
-        plain = ("title", "family", "learns from", "gives", "parameters", "training seconds", "ms per image")
+        plain = ("title", "family", "does", "learns from", "gives", "parameters", "training seconds", "ms per image")
         rows[name] = {key: one.get(key) for key in plain}
         rows[name] |= {"psnr": psnr_of(one), **(one.get("verdict") or {})}
     return pd.DataFrame.from_dict(rows, orient="index")

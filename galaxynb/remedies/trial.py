@@ -9,6 +9,7 @@ examples.npz         the first restored test images, if the remedy restores imag
 real.parquet         the probabilities for clean and noisy images of the sky, if there are any
 """
 
+import inspect
 import time
 from dataclasses import dataclass
 
@@ -68,6 +69,7 @@ def describe(remedy):
         "title": remedy.title,
         "family": remedy.family,
         "learns from": remedy.learns_from,
+        "does": (inspect.getdoc(remedy) or "").partition("\n")[0].rstrip(".:"),
         "gives": "images" if remedy.classify is None else "classes",
         "chosen": {name: str(value) for name, value in remedy.chosen.items()},
         "parameters": int(remedy.parameters),

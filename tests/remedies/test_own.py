@@ -7,6 +7,7 @@ from remedy_samples import sample_given
 
 from galaxynb.remedies.own import load_remedy
 from galaxynb.remedies.rows import parse_place
+from galaxynb.remedies.trial import describe
 
 
 def write(folder, text):
@@ -21,6 +22,19 @@ def test_a_function_restores_images(tmp_path):
     assert (remedy.name, remedy.title, remedy.family, remedy.learns_from) == ("own", "half", "Yours", "nothing")
     assert remedy.restore(np.ones((1, 2, 2, 3))).max() == 0.5
     assert remedy.classify is None
+
+
+@pytest.mark.parametrize(
+    ("text", "does"),
+    [
+        ('def mine(images):\n    """Halve images.\n\n    More.\n    """\n    return images', "Halve images"),
+        ("def mine(images): return images", ""),
+        ("mine = lambda images: images", ""),
+        ('class mine:\n    """Halve images"""\n    def restore(self, images): return images', "Halve images"),
+    ],
+)
+def test_its_first_line_describes_it(tmp_path, text, does):
+    assert describe(load_remedy(f"{write(tmp_path, text)}:mine"))["does"] == does
 
 
 def test_a_class_may_learn_adapt_and_classify(tmp_path):

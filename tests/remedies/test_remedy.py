@@ -8,6 +8,7 @@ from remedy_samples import NOISE, SEED, sample_classifier, sample_given, sample_
 
 from galaxynb.remedies.remedy import LABELS, LEARNS_FROM, NOISY, NOTHING, PAIRS, Remedy, probabilities
 from galaxynb.remedies.rows import OWN, REFERENCE, ROWS, chosen_rows, make_remedy, module_of
+from galaxynb.remedies.trial import describe
 
 ASKED = {NOISY: lambda given: given.noisy_images(3), PAIRS: lambda given: given.pairs()}
 ASKED[LABELS] = lambda given: given.training_labels()
@@ -97,6 +98,12 @@ def test_each_row_is_a_remedy_of_its_name(name):
 def test_titles_are_unique():
     titles = [make_remedy(name).title for name in ROWS]
     assert sorted(titles) == sorted(set(titles))
+
+
+def test_each_row_is_described_in_words_of_its_own():
+    texts = [describe(make_remedy(name))["does"] for name in ROWS if not name.startswith("batchnorm")]
+    assert all(20 < len(text) < 110 for text in texts)
+    assert sorted(texts) == sorted(set(texts))
 
 
 def test_rows_are_in_the_order_of_the_table_and_hold_the_references():

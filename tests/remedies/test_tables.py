@@ -191,7 +191,11 @@ def test_advice_on_robustness_and_stars():
     said = advise(score_remedies(table, n_resamples=99), stars, table, robustness=ROBUST)
     assert '"Unet" makes the fewest errors: on average 0.60 times as many' in said["robust"]
     assert "2 of 3 remedies make fewer errors" in said["robust"]
-    assert said["stars"] == (
+    about_stars = (
         '"Unet" removes the injected stars best: the median image keeps -2.0% of their light. It keeps 96% of the field'
         " stars above 5 sigma."
     )
+    assert said["stars"] == about_stars
+    measured = stars.assign(**{"Flux, bias": [0, 0, 0, 0.012], "Size, bias": [0, 0, 0, -0.03]})
+    said = advise(score_remedies(table, n_resamples=99), measured, table, robustness=ROBUST)
+    assert said["stars"] == f"{about_stars} The median galaxy's flux changes by +1.2%, and its size by -3.0%."
