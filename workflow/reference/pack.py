@@ -30,8 +30,8 @@ from galaxynb.results.evaluation import Estimate
 
 #: Largest difference that the packing may make, in probabilities and in pixel values from 0 to 1.
 LARGEST = 1e-3
-#: The networks, with the notebook that made each and the type in which its kernels are kept.
-NETWORKS = {"classifier": ("03_classifier", np.float16), "autoencoder": ("04_autoencoder", np.float32)}
+#: The networks, with the notebook that made each and the significant bits with which its kernels are kept.
+NETWORKS = {"classifier": ("03_classifier", 13), "autoencoder": ("04_autoencoder", 24)}
 
 
 def pack(run, out):
@@ -51,10 +51,10 @@ def pack(run, out):
     with written_aside(out) as temporary:
         (temporary / "models").mkdir(parents=True)
         networks = {}
-        for name, (notebook, kernels) in NETWORKS.items():
+        for name, (notebook, bits) in NETWORKS.items():
             model = load_model(run / "models" / f"{name}.keras", made_by=f"notebooks/{notebook}.ipynb")
             path = temporary / "models" / f"{name}.keras"
-            pack_model(model, path, kernels=kernels)
+            pack_model(model, path, bits=bits)
             packed = load_model(path, made_by="this program")
             before, after = (one.predict(noisy, batch_size=64, verbose=0) for one in (model, packed))
             change = float(np.abs(before - after).max())
@@ -88,7 +88,7 @@ def pack(run, out):
 def networks_table(card):
     """Return a table of the two networks, with one column per network."""
     columns = {
-        "What": ["Network", "Parameters", "Size", "Type of the kernels", "Change by packing", "Epochs", "SHA256"]
+        "What": ["Network", "Parameters", "Size", "Bits of the kernels", "Change by packing", "Epochs", "SHA256"]
     }
     kinds = {"classifier": "DenseNet121", "autoencoder": "convolutional, no skip connections"}
     for name, one in card["networks"].items():
@@ -97,7 +97,7 @@ def networks_table(card):
             kinds[name],
             f"{one['parameters']:,}",
             f"{one['bytes'] / 1e6:.2f} MB",
-            np.dtype(NETWORKS[name][1]).name,
+            f"{NETWORKS[name][1]} of 24",
             f"about {one['largest change']:.1g}",
             str(epochs),
             f"{one['sha256'][:16]}...",
