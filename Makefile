@@ -112,7 +112,7 @@ KEEP = $(if $(DRY_RUN),:,$(LAUNCH) workflow/reference/keep.py)
 reference-run: override PROFILE := $(if $(ASKED_PROFILE),$(PROFILE),half)
 reference-run: committed $(VENV)/ready ## run PROFILE=half (hours) and keep it in book/reference/run/
 	@folder="$$($(LAUNCH) workflow/study.py --runs "$$RUNS" --profile "$$PROFILE" --data "$$DATA")"; \
-		$(LAUNCH) book -- stages && $(KEEP) "$$folder" book/reference/run
+		$(LAUNCH) book -- all_evaluation && $(KEEP) "$$folder" book/reference/run
 
 # A sweep with failed points is kept too.
 reference-sweeps: committed $(VENV)/ready ## run the sweeps seeds and noise (hours) and keep them in book/reference/sweeps/

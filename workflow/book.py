@@ -128,9 +128,11 @@ PARTS = {
 
 
 def times(run, records):
-    """Return the time of each stage: one row per stage, and one column per part, in seconds."""
+    """Return the time of each stage that ran: one row per stage, and one column per part, in seconds."""
     rows = []
     for name, stage in STAGES.items():
+        if stage.section not in records:
+            continue  # the kept run has no notebook 06
         notebook = json.loads((Path(run) / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))
         parts = notebook_times(notebook, seconds=records[stage.section]["extra"].get("training seconds"))
         rows.append({"Stage": stage.section} | {PARTS[part]: round(seconds, 1) for part, seconds in parts.items()})
