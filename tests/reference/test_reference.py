@@ -15,6 +15,8 @@ from paths import REFERENCE, ROOT
 from PIL import Image
 
 from galaxynb import __version__
+from galaxynb.apply.networks import load_networks
+from galaxynb.apply.predict import predict
 from galaxynb.data.catalog import load_catalog
 from galaxynb.data.galaxy10 import CLASS_COUNTS, CLASS_NAMES
 from galaxynb.files import write_json
@@ -374,9 +376,11 @@ def trials_record():
     return json.loads((REFERENCE / "autoencoder_trials.json").read_text())
 
 
-def test_the_trials_are_of_the_kept_run_and_of_committed_code(trials, trials_record, kept_records):
+def test_the_trials_have_the_kept_runs_images_and_noise_and_committed_code(trials, trials_record, kept_records):
+    # Their classifier may be of an earlier run of the same profile.
     assert trials_record["dirty"] is False
-    assert trials_record["commit of the classifier"] == kept_records["classifier"]["commit"]
+    assert re.fullmatch("[0-9a-f]{40}", trials_record["commit of the classifier"])
+    assert trials_record["sha256 of the data"] == kept_records["data"]["data"]["sha256"]
     assert trials_record["noise model"]["strength"] == kept_records["autoencoder"]["extra"]["noise"]["strength"]
     lost = trials_record["accuracy, clean"] - trials_record["accuracy, noisy"]
     gained = trials["Accuracy, denoised"] - trials_record["accuracy, noisy"]
@@ -427,6 +431,30 @@ def test_the_kept_run_was_tested_on_real_images(kept_records):
     table = pd.read_csv(REFERENCE / "real_recovery.csv").set_index("Quantity")[f"{record['images']} real images"]
     for name, estimate in record["estimates"].items():
         assert Estimate(**estimate).text() == table[name]
+
+
+def test_the_kept_networks_are_those_of_the_kept_run(kept_records):
+    folder, pack = REFERENCE / "networks", importlib.import_module("pack")
+    card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+    metrics = json.loads((REFERENCE / "run" / "metrics.json").read_text(encoding="utf-8"))
+    assert card["estimates"] == metrics["estimates"]
+    assert card["profile"] == kept_records["data"]["profile"]
+    for name, one in card["networks"].items():
+        assert one["commit"] == kept_records[name]["commit"]
+        assert one["largest change"] <= pack.LARGEST
+        assert one["bytes"] == (folder / "models" / f"{name}.keras").stat().st_size
+    assert sum(path.stat().st_size for path in folder.rglob("*")) < 16e6
+    for name, table in {"networks": pack.networks_table(card), "accuracies": pack.accuracies_table(card)}.items():
+        assert table.to_csv(index=False, lineterminator="\n") == (folder / f"{name}.csv").read_text(encoding="utf-8")
+
+
+def test_the_kept_networks_are_loaded_by_default_with_their_checksums_verified():
+    networks = load_networks()
+    assert networks.side == 64
+    assert networks.kind == "standin"
+    images = draw_like(np.arange(10), seed=3)
+    table, denoised = predict(images, networks)
+    assert len(table) == len(denoised) == 10
 
 
 def test_only_a_finished_run_of_committed_code_is_kept(tmp_path):

@@ -91,13 +91,14 @@ def networks_table(card):
         "What": ["Network", "Parameters", "Size", "Bits of the kernels", "Change by packing", "Epochs", "SHA256"]
     }
     kinds = {"classifier": "DenseNet121", "autoencoder": "convolutional, no skip connections"}
-    for name, one in card["networks"].items():
+    for name, (_, bits) in NETWORKS.items():
+        one = card["networks"][name]
         epochs = sum(value for key, value in one["settings"].items() if key.endswith("epochs"))
         columns[name.capitalize()] = [
             kinds[name],
             f"{one['parameters']:,}",
             f"{one['bytes'] / 1e6:.2f} MB",
-            f"{NETWORKS[name][1]} of 24",
+            f"{bits} of 24",
             f"about {one['largest change']:.1g}",
             str(epochs),
             f"{one['sha256'][:16]}...",
