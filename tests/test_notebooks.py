@@ -105,10 +105,11 @@ def test_a_notebook_writes_results_only_in_its_last_cells(path):
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_the_first_code_after_the_parameters_checks_the_working_folder(path):
-    """From another folder, a relative `run_dir` would put results outside the checkout."""
+    """From another folder, a relative path would put results outside the checkout."""
     parameters, first, *_ = code_cells(path)
     assert parameters.metadata["tags"] == ["parameters"]
-    assert "\nrun = run_path(run_dir)\n" in first.source
+    checked = "\nrun = run_path(run_dir)\n" if path in STUDY else "\nfolder = run_path(out)\n"
+    assert checked in first.source
 
 
 def test_a_notebook_does_not_run_with_the_package_of_another_checkout(tmp_path, monkeypatch):

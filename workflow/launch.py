@@ -65,8 +65,7 @@ def check(given, what=""):
             if given["IMAGES"]:
                 sys.exit(f"IMAGES is {given['IMAGES']}, but there is no such file or folder: give the path of images")
             sys.exit(
-                "IMAGES is not given, but a folder or file of images is needed: write `make apply IMAGES=my_cutouts"
-                " RUN=runs/quick-standin`"
+                "IMAGES is not given, but a folder or file of images is needed: write `make apply IMAGES=my_cutouts`"
             )
         return
     if data_path(given["DATA"]) not in NAMED_SOURCES and not Path(data_path(given["DATA"])).exists():
