@@ -111,6 +111,13 @@ def test_the_program_says_what_it_found_and_where_the_page_is(program, tmp_path,
     assert "have not changed since an earlier call. These are its results:\n6 of 6" in capsys.readouterr().out
 
 
+def test_it_fails_if_no_image_could_be_used(program, tmp_path, capsys):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "text.png").write_text("no image")
+    assert program.main(["--images", str(tmp_path / "mine"), "--out", str(tmp_path / "out")]) == 1
+    assert "These could not be used: text.png (it is no PNG or JPEG image).\nThe page is" in capsys.readouterr().out
+
+
 def test_the_program_makes_pieces_and_joins_them(program, tmp_path, capsys):
     given = ["--images", str(write_hdf5(tmp_path / "some.h5")), "--out", str(tmp_path / "out")]
     for step in (["--pieces", "2"], ["--piece", "1"], ["--piece", "0"]):
