@@ -118,6 +118,9 @@ def test_each_remedy_is_kept_once_with_what_made_it(program, tmp_path):
     assert program.kept(out, settings, about["networks"])
     assert not program.kept(out, settings, about["networks"], real=True)
     assert not program.kept(out, settings | {"seed": 4}, about["networks"])
+    assert program.kept(out, settings | {"restorer_epochs": 9}, about["networks"])
+    write_json(out / "remedy.json", facts | {"training seconds": 5.0})
+    assert not program.kept(out, settings | {"restorer_epochs": 9}, about["networks"])
     assert not program.kept(out, settings, {"classifier": "b"})
     with pytest.raises(RuntimeError, match="the remedy bad failed: ValueError: it is bad"):
         program.try_row("bad", work, settings, out=tmp_path / "rows" / "bad", real=None, about=about)

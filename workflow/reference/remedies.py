@@ -9,6 +9,7 @@ tables, the figures and the sentences from all rows.
 """
 
 import argparse
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -30,6 +31,7 @@ from galaxynb.compute import cores, gpus_of_machine
 from galaxynb.data.cache import open_cache
 from galaxynb.files import save_table, write_json, written_aside
 from galaxynb.provenance import checkout_state, commit_text
+from galaxynb.remedies.remedy import Training
 from galaxynb.remedies.results import accuracy_table, facts_table, read_remedies
 from galaxynb.remedies.rows import ROWS, chosen_rows
 from galaxynb.remedies.tables import score_remedies
@@ -102,13 +104,15 @@ def try_row(name, work, settings, *, out, real, about, threads=None):
 def kept(folder, settings, networks, *, real=False):
     """Return whether a folder holds the results of a remedy with these settings and networks.
 
-    With `real`, the results must include real images.
+    The settings of training count only for a remedy that trains. With `real`, the results must include real images.
     """
     path = folder / "remedy.json"
     if not path.is_file():
         return False
     facts = json.loads(path.read_text(encoding="utf-8"))
-    return facts["settings"] == settings and facts["networks"] == networks and (not real or facts["real"])
+    without = () if facts.get("training seconds") else {field.name for field in dataclasses.fields(Training)}
+    had, wanted = ({key: one[key] for key in one if key not in without} for one in (facts["settings"], settings))
+    return had == wanted and facts["networks"] == networks and (not real or facts["real"])
 
 
 def write_page(work, out, *, profile, seed):
