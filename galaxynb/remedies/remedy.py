@@ -125,7 +125,7 @@ class Training:
     """
 
     restorer_epochs: int = 20
-    restorer_batch_size: int = 16
+    restorer_batch_size: int = 4
     restorer_rate: float = 0.002
     classifier_epochs: int = 18
     finetune_epochs: int = 6

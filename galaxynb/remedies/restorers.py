@@ -16,6 +16,8 @@ __all__ = ["Autoencoder", "CatalogueStars", "FeatureUNet", "NAFNet", "Noise2Nois
 
 _FEATURE_SHARE = 0.3  # share of the epochs that train with the classifier's features
 
+_FEATURE_BATCH = 16  # images per step through the classifier, which is slow in smaller batches
+
 _FEATURE_WEIGHT = 0.05  # weight of the loss of features, beside that of pixels
 
 
@@ -49,7 +51,7 @@ class Autoencoder(_Network):
 
 
 class UNet(_Network):
-    """A residual U-Net, trained on clean-noisy pairs with the mean absolute error."""
+    """A U-Net of residual blocks, trained on clean-noisy pairs with the mean absolute error."""
 
     name, title, family = "unet", "Residual U-Net", "Other networks"
     _build = staticmethod(build_unet)
@@ -127,7 +129,7 @@ class FeatureUNet(_Network):
             noisy = noise.apply(raw, seed, rows, epoch=pixels + epoch)
             return noisy, {"pixels": to_float(raw), "seen": wanted[np.searchsorted(ordered, rows)] * scale}
 
-        batches = CustomBatches(triple, given.split.train, batch_size=training.restorer_batch_size, seed=seed)
+        batches = CustomBatches(triple, given.split.train, batch_size=_FEATURE_BATCH, seed=seed)
         few = CustomBatches(triple, given.split.train[:64], batch_size=64, seed=seed)
         phase = Phase("features", epochs, batches, validation=few)
         # The network is good by now, so a lower rate refines it.

@@ -13,25 +13,19 @@ from galaxynb.remedies.stars import CatalogueNoise, measure_stars
 
 
 @pytest.mark.parametrize("build", [build_unet, build_nafnet])
-def test_a_new_network_returns_its_input(build):
-    images = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)
-    np.testing.assert_allclose(build(32, seed=1).predict(images, verbose=0), images, atol=1e-6)
-
-
-@pytest.mark.parametrize("build", [build_unet, build_nafnet])
 def test_a_network_has_about_as_many_parameters_as_the_autoencoder(build):
     assert 0.75 < build(64).count_params() / 145_699 < 1.25
 
 
 @pytest.mark.parametrize("build", [build_unet, build_nafnet])
 def test_a_side_that_cannot_be_halved_is_told(build):
-    with pytest.raises(ValueError, match="image_size is 36"):
-        build(36)
+    with pytest.raises(ValueError, match="image_size is 38"):
+        build(38)
 
 
 @pytest.fixture
 def small(monkeypatch):
-    monkeypatch.setattr(restorers, "build_unet", lambda side, **options: build_unet(side, filters=(4, 4), **options))
+    monkeypatch.setattr(restorers, "build_unet", lambda side, **options: build_unet(side, filters=(8, 8), **options))
     monkeypatch.setattr(UNet, "_build", staticmethod(restorers.build_unet))
 
 
@@ -43,7 +37,7 @@ def noisy():
 @pytest.mark.parametrize("kind", [UNet, Noise2Noise, FeatureUNet])
 def test_a_trained_network_comes_closer_to_the_clean_images(kind, small):
     remedy = kind()
-    training = Training(restorer_epochs=20, restorer_batch_size=16, restorer_rate=0.01)
+    training = Training(restorer_epochs=20, restorer_batch_size=8, restorer_rate=0.01)
     remedy.fit(sample_given(remedy.learns_from, training=training))
     clean, before = to_float(sample_images()[0]), noisy()
     restored = remedy.restore(before)
