@@ -13,6 +13,14 @@ from galaxynb.remedies.stars import CatalogueNoise, measure_stars
 
 
 @pytest.mark.parametrize("build", [build_unet, build_nafnet])
+def test_a_new_network_clips_little_of_the_sky(build):
+    sky = np.full((2, 32, 32, 3), 0.15, np.float32)
+    found = build(32, seed=1).predict(sky, verbose=0)
+    # Where outputs are clipped, no gradient flows. If all are, the network cannot learn.
+    assert ((found > 0) & (found < 1)).mean() > 0.8
+
+
+@pytest.mark.parametrize("build", [build_unet, build_nafnet])
 def test_a_network_has_about_as_many_parameters_as_the_autoencoder(build):
     assert 0.75 < build(64).count_params() / 145_699 < 1.25
 
