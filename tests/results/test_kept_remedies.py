@@ -136,6 +136,15 @@ def test_each_trial_is_listed_with_what_made_it(program):
     assert table["Training"].tolist() == ["-", "10 min"]
 
 
+def test_the_page_names_the_remedies_that_have_no_trial(program):
+    data = {"kind": "standin", "sha256": "0", "n_images": 17736, "image_size": 64}
+    card = {"data": data, "profile": "half", "test images": 3548}
+    some = program.tried(card, [name for name in program.ROWS if name not in ("median", "nafnet")])
+    assert "17,736 images of 64 px a side, 3,548 to test. 19 of 21 remedies have been tried." in some
+    assert some.endswith("Not tried yet: Median filter; NAFNet, light.")
+    assert program.tried(card, [*program.ROWS]).endswith("All 21 remedies have been tried.")
+
+
 def test_images_of_the_sky_are_shrunk_to_the_side_of_the_study(tmp_path, tiny_galaxy10):
     images, labels = importlib.import_module("try_remedy").real_images(tiny_galaxy10(tmp_path / "sky.h5", n=10), 32)
     assert images.shape == (10, 32, 32, 3)

@@ -30,10 +30,11 @@ from keep import wrapped
 from galaxynb.compute import cores, gpus_of_machine
 from galaxynb.data.cache import open_cache
 from galaxynb.files import save_table, write_json, written_aside
+from galaxynb.pages import banner
 from galaxynb.provenance import checkout_state, commit_text
 from galaxynb.remedies.remedy import Training
 from galaxynb.remedies.results import accuracy_table, facts_table, read_remedies
-from galaxynb.remedies.rows import ROWS, chosen_rows
+from galaxynb.remedies.rows import ROWS, chosen_rows, make_remedy
 from galaxynb.remedies.tables import score_remedies
 
 PROGRAM = CHECKOUT / "workflow" / "try_remedy.py"
@@ -115,8 +116,19 @@ def kept(folder, settings, networks, *, real=False):
     return had == wanted and facts["networks"] == networks and (not real or facts["real"])
 
 
-def write_page(work, out, *, profile, seed):
+def tried(card, names):
+    """Return the sentences on the networks and images of the trials, and on the remedies that have no trial yet."""
+    data = card["data"]
+    shown = banner(data["kind"], card["profile"], sha256=data["sha256"])
+    text = f"{shown} {data['n_images']:,} images of {data['image_size']} px a side, {card['test images']:,} to test."
+    if missing := [make_remedy(name).title for name in ROWS if name not in names]:
+        return f"{text} {len(names)} of {len(ROWS)} remedies have been tried. Not tried yet: {'; '.join(missing)}."
+    return f"{text} All {len(ROWS)} remedies have been tried."
+
+
+def write_page(work, out, card, *, seed):
     """Make the tables, figures and sentences of all rows, and keep them in the folder `out`."""
+    profile = card["profile"]
     names = [name for name in ROWS if (out / "rows" / name / "remedy.json").is_file()]
     (work / "remedies").unlink(missing_ok=True)
     (work / "remedies").symlink_to((out / "rows").resolve())
@@ -130,8 +142,8 @@ def write_page(work, out, *, profile, seed):
         shutil.copy(work / "figures" / f"remedies_{name}.png", out / f"{name}.png")
     made = json.loads((work / "remedies.json").read_text(encoding="utf-8"))
     write_json(out / "remedies.json", made)
-    sentences = "\n\n".join(map(wrapped, made["advice"].values()))
-    (out / "advice.md").write_text(f"{sentences}\n", encoding="utf-8")
+    write_paragraphs(out / "advice.md", made["advice"].values())
+    write_paragraphs(out / "tried.md", [tried(card, names)])
     found = read_remedies(out / "rows", names)
     save_table(made_by(found.facts), out / "made")
     real = [out / "rows" / name / "real.parquet" for name in names]
@@ -139,6 +151,11 @@ def write_page(work, out, *, profile, seed):
         answers = pd.concat([pd.read_parquet(path).astype({"remedy": str, "images": str}) for path in real])
         table = accuracy_table(score_remedies(answers, seed=seed), facts_table(found.facts))
         save_table(table, out / "real", decimals=4)
+
+
+def write_paragraphs(path, texts):
+    """Write paragraphs of Markdown to a file."""
+    path.write_text("\n\n".join(map(wrapped, texts)) + "\n", encoding="utf-8")
 
 
 def made_by(facts):
@@ -189,7 +206,7 @@ def main(arguments=None):
     # All trials have ended.
     if failures := [str(error) for trial in trials if (error := trial.exception())]:
         raise RuntimeError("; ".join(failures))
-    write_page(given.work, given.out, profile=card["profile"], seed=profile["seed"])
+    write_page(given.work, given.out, card, seed=profile["seed"])
 
 
 if __name__ == "__main__":
