@@ -76,6 +76,16 @@ def test_readme_says_of_the_kept_run_what_its_records_and_metrics_say(estimates)
     assert f"an accuracy of {clean} on clean, {noisy} on noisy and {denoised} on denoised images" in said
 
 
+def test_readme_says_what_accuracy_the_default_profile_has():
+    kept = pd.read_parquet(ROOT / "book" / "reference" / "sweeps" / "seeds" / "results.parquet")
+    assert kept["profile"].unique().tolist() == ["quick"]
+    assert kept["seed"].nunique() == 5
+    means = kept.groupby("metric")["value"].mean()
+    clean, denoised = (f"{means[f'accuracy/{name}']:.2f}" for name in ("clean", "denoised"))
+    said = " ".join(README.split())
+    assert f"over five seeds, its mean accuracy is {clean} on clean and {denoised} on denoised images" in said
+
+
 def test_links_of_the_readme_lead_to_files():
     links = re.findall(r"\]\(([^)]+)\)", README)
     assert "book/reference/run/figure5.png" in links
