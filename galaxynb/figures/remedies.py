@@ -21,7 +21,8 @@ def remedy_accuracies(table, *, clean, nothing):
     ----------
     table : pandas.DataFrame
         One row per remedy, in the order of the figure, with the columns ``title``, ``learns from``, ``noisy`` (an
-        `Estimate`), ``training seconds`` (None if an earlier stage trained it) and ``ms per image``.
+        `Estimate`), ``training seconds`` (None if an earlier stage trained it) and ``ms per image``. A star after the
+        training time marks rows for which a column ``elsewhere`` is true.
     clean, nothing : float
         Accuracy of the classifier on clean images, and on noisy images without a remedy. Each is drawn as a line.
 
@@ -70,6 +71,7 @@ def _cost(row):
         trained = "none"
     else:
         trained = f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+        trained += "*" if row.get("elsewhere") else ""
     return f"{trained}; {row['ms per image']:.3g} ms"
 
 

@@ -50,7 +50,7 @@ class _Judge(Remedy):
         )
         phase = Phase("classify", epochs, batches, validation=validation)
         options = {"loss": "sparse_categorical_crossentropy", "rate": rate, "metrics": ("accuracy",)}
-        self._classifier, self.seconds = fit_phases(given, model, [phase], **options)
+        self._classifier, self.seconds, self.devices = fit_phases(given, model, [phase], **options)
         self.parameters = self._classifier.count_params()
         if self.behind_autoencoder:
             self.parameters += self._autoencoder.count_params()

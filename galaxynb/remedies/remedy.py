@@ -62,6 +62,8 @@ class Remedy:
         Number of the remedy's trained parameters, without those of the study's own classifier.
     seconds : float or None
         Seconds of its training. None if the study trained it in an earlier stage.
+    devices : sequence of str
+        The devices on which its training ran, if it had one.
 
     Examples
     --------
@@ -83,7 +85,7 @@ class Remedy:
     classify = None
 
     def __init__(self):
-        self.chosen, self.parameters, self.seconds = {}, 0, 0.0
+        self.chosen, self.parameters, self.seconds, self.devices = {}, 0, 0.0, ()
 
     def fit(self, given):
         """Learn from what `given`, a `Given`, allows. By default, learn nothing."""

@@ -35,8 +35,9 @@ class _Network(Remedy):
         options = {"loss": "mean_absolute_error", "rate": given.training.restorer_rate}
         self._keep(*fit_phases(given, model, [phase], **options))
 
-    def _keep(self, network, seconds):
-        self._network, self.seconds, self.parameters = network, seconds, network.count_params()
+    def _keep(self, network, seconds, devices=()):
+        self._network, self.seconds, self.devices = network, seconds, devices
+        self.parameters = network.count_params()
 
 
 class Autoencoder(_Network):
@@ -110,7 +111,7 @@ class FeatureUNet(_Network):
         unet = build_unet(given.side, seed=given.seed, precision=precision)
         first = restorer_phase(given, "pixels", epochs=pixels, noise=given.noise)
         options = {"loss": "mean_absolute_error", "rate": training.restorer_rate}
-        unet, seconds = fit_phases(given, unet, [first], **options, label="pixels")
+        unet, seconds, devices = fit_phases(given, unet, [first], **options, label="pixels")
         frozen = keras.models.clone_model(given.classifier)
         frozen.set_weights(given.classifier.get_weights())
         features = keras.Model(frozen.input, frozen.layers[-2].output, name="features")
@@ -134,8 +135,8 @@ class FeatureUNet(_Network):
         phase = Phase("features", epochs, batches, validation=few)
         # The network is good by now, so a lower rate refines it.
         options = {"loss": dict.fromkeys(("pixels", "seen"), "mean_absolute_error"), "rate": training.restorer_rate / 4}
-        _, more = fit_phases(given, both, [phase], **options, label="features")
-        self._keep(unet, seconds + more)
+        _, more, others = fit_phases(given, both, [phase], **options, label="features")
+        self._keep(unet, seconds + more, tuple(dict.fromkeys([*devices, *others])))
 
 
 class CatalogueStars(_Network):

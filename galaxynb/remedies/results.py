@@ -211,8 +211,9 @@ def facts_table(facts):
     -------
     pandas.DataFrame
         Index: names. Columns: ``title``, ``family``, ``does``, ``learns from``, ``gives``, ``parameters``,
-        ``training seconds``, ``ms per image``, ``psnr`` (dB, against the truth if there is one, otherwise against the
-        clean images) and the names of the astronomer's verdict.
+        ``training seconds``, ``elsewhere`` (whether epochs of its training ran on another device than its trial),
+        ``ms per image``, ``psnr`` (dB, against the truth if there is one, otherwise against the clean images) and the
+        names of the astronomer's verdict.
 
     Examples
     --------
@@ -225,6 +226,7 @@ def facts_table(facts):
             continue
         plain = ("title", "family", "does", "learns from", "gives", "parameters", "training seconds", "ms per image")
         rows[name] = {key: one.get(key) for key in plain}
+        rows[name]["elsewhere"] = any(device != one.get("device") for device in one.get("trained on", ()))
         rows[name] |= {"psnr": psnr_of(one), **(one.get("verdict") or {})}
     return pd.DataFrame.from_dict(rows, orient="index")
 

@@ -1,15 +1,37 @@
 """Train the networks of the remedies, with checkpoints in the folder that `Given` names."""
 
+import json
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
+from galaxynb.files import write_json
 from galaxynb.networks.autoencoder import denoiser_phase
 from galaxynb.networks.batches import DenoisingBatches, ShuffledBatches
 from galaxynb.networks.models import compile_model, in_float32
 from galaxynb.networks.training import Phase, fit
+from galaxynb.provenance import device_text, find_device
 
-__all__ = ["CustomBatches", "custom_phase", "fit_phases", "restorer_phase"]
+__all__ = ["CustomBatches", "Fitted", "custom_phase", "fit_phases", "restorer_phase"]
+
+
+class Fitted(NamedTuple):
+    """A trained network and what its training took.
+
+    Attributes
+    ----------
+    network : keras.Model
+        The network, in float32.
+    seconds : float
+        Seconds of training, with those of interrupted runs before.
+    devices : tuple of str
+        The devices on which epochs ran, as `galaxynb.provenance.device_text` writes them.
+    """
+
+    network: object
+    seconds: float
+    devices: tuple
 
 
 class CustomBatches(ShuffledBatches):
@@ -78,7 +100,7 @@ def custom_phase(given, make):
 
 
 def fit_phases(given, model, phases, *, loss, rate, metrics=(), label=""):
-    """Train a network through its phases with a decaying rate, and return it in float32 with the seconds it took.
+    """Train a network through its phases with a decaying rate, and return it in float32.
 
     Parameters
     ----------
@@ -99,18 +121,33 @@ def fit_phases(given, model, phases, *, loss, rate, metrics=(), label=""):
 
     Returns
     -------
-    keras.Model
-        A copy that computes in float32.
-    float
-        Seconds of training, with those of interrupted runs before.
+    Fitted
+        A copy of the network that computes in float32, the seconds and the devices.
     """
     steps = sum(len(phase.training) * phase.epochs for phase in phases)
     how = {"learning_rate": rate, "decay_steps": steps, "metrics": metrics, "jit": given.execution.jit}
     model = compile_model(model, loss, **how)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(given.folder or scratch) / (label or "network")
+        digest = f"{given.digest}{label}"
+        before = _devices(folder, digest)
+        devices = tuple(dict.fromkeys([*before, device_text(find_device())]))
+        # Write them before the first epoch: a killed training leaves its epochs to a later one on another device.
+        write_json(folder / "devices.json", {"digest": digest, "devices": devices})
         began = time.perf_counter()
-        model, history = fit(model, phases, folder, digest=f"{given.digest}{label}", log=given.log)
+        model, history = fit(model, phases, folder, digest=digest, log=given.log)
         now = time.perf_counter() - began
-    ran = history.attrs["seconds"]["epochs"] + history.attrs["seconds"]["start"]
-    return in_float32(model), now + max(0.0, float(history["seconds"].sum()) - ran)
+        ran = history.attrs["seconds"]["epochs"] + history.attrs["seconds"]["start"]
+        if before and not ran:
+            devices = before
+            write_json(folder / "devices.json", {"digest": digest, "devices": devices})
+    return Fitted(in_float32(model), now + max(0.0, float(history["seconds"].sum()) - ran), devices)
+
+
+def _devices(folder, digest):
+    """Return the devices on which earlier epochs of the training with this digest ran: a tuple of str."""
+    try:
+        kept = json.loads((folder / "devices.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return ()
+    return tuple(kept["devices"]) if kept["digest"] == digest else ()

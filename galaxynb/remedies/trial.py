@@ -74,6 +74,7 @@ def describe(remedy):
         "chosen": {name: str(value) for name, value in remedy.chosen.items()},
         "parameters": int(remedy.parameters),
         "training seconds": None if remedy.seconds is None else round(float(remedy.seconds), 1),
+        "trained on": list(remedy.devices),
     }
 
 

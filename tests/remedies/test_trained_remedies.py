@@ -6,10 +6,11 @@ from remedy_samples import NOISE, NUMBER, SEED, SIDE, sample_given, sample_image
 
 from galaxynb.images import to_float
 from galaxynb.networks.restorers import build_nafnet, build_unet
-from galaxynb.remedies import restorers
+from galaxynb.remedies import restorers, training
 from galaxynb.remedies.remedy import Training
 from galaxynb.remedies.restorers import FeatureUNet, Noise2Noise, UNet
 from galaxynb.remedies.stars import CatalogueNoise, measure_stars
+from galaxynb.remedies.trial import describe
 
 
 @pytest.mark.parametrize("build", [build_unet, build_nafnet])
@@ -45,8 +46,8 @@ def noisy():
 @pytest.mark.parametrize("kind", [UNet, Noise2Noise, FeatureUNet])
 def test_a_trained_network_comes_closer_to_the_clean_images(kind, small):
     remedy = kind()
-    training = Training(restorer_epochs=20, restorer_batch_size=8, restorer_rate=0.01)
-    remedy.fit(sample_given(remedy.learns_from, training=training))
+    settings = Training(restorer_epochs=20, restorer_batch_size=8, restorer_rate=0.01)
+    remedy.fit(sample_given(remedy.learns_from, training=settings))
     clean, before = to_float(sample_images()[0]), noisy()
     restored = remedy.restore(before)
     assert restored.shape == before.shape
@@ -62,6 +63,21 @@ def test_an_interrupted_training_is_resumed(small, tmp_path):
         remedy.fit(sample_given(remedy.learns_from, folder=tmp_path, log=lines.append))
     assert sum(line.startswith("epoch") for line in lines) == 2  # two epochs, trained once
     assert any(line.startswith("going on after epoch 2 of 2") for line in lines)
+
+
+def test_the_devices_of_the_epochs_are_told(small, monkeypatch, tmp_path):
+    def trained(device, epochs=2):
+        monkeypatch.setattr(training, "device_text", lambda _: device)
+        remedy = UNet()
+        # The digest of the sample does not depend on the epochs, so more epochs continue the training.
+        more = Training(restorer_epochs=epochs, restorer_batch_size=8)
+        remedy.fit(sample_given(remedy.learns_from, training=more, folder=tmp_path))
+        return describe(remedy)["trained on"]
+
+    assert trained("a GPU") == ["a GPU"]
+    assert trained("a CPU") == ["a GPU"]  # nothing was left to train
+    assert trained("a CPU", epochs=3) == ["a GPU", "a CPU"]
+    assert trained("a CPU", epochs=3) == ["a GPU", "a CPU"]
 
 
 def test_the_frozen_classifier_stays_as_it_is(small):

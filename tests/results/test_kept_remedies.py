@@ -131,9 +131,11 @@ def test_each_trial_is_listed_with_what_made_it(program):
     one = {"title": "Median", "commit": "c" * 40, "dirty": False, "device": "a CPU, 1 core", "training seconds": None}
     other = one | {"title": "U-Net", "training seconds": 600.0, "dirty": True}
     times = {"ms per image": 2.5, "wall seconds": 90}
-    table = program.made_by({"median": one | times, "unet": other | times})
-    assert table["Commit"].tolist() == ["cccccccccc", "cccccccccc with changes"]
-    assert table["Training"].tolist() == ["-", "10 min"]
+    moved = other | {"title": "NAFNet", "trained on": ["a GPU", "a CPU, 1 core"]}
+    table = program.made_by({"median": one | times, "unet": other | times, "nafnet": moved | times})
+    assert table["Commit"].tolist() == ["cccccccccc", "cccccccccc with changes", "cccccccccc with changes"]
+    assert table["Training"].tolist() == ["-", "10 min", "10 min"]
+    assert table["Trained on"].tolist() == ["-", "a CPU, 1 core", "a GPU and a CPU, 1 core"]
 
 
 def test_the_page_names_the_remedies_that_have_no_trial(program):

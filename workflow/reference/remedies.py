@@ -159,12 +159,13 @@ def write_paragraphs(path, texts):
 
 
 def made_by(facts):
-    """Return the commit, the device and the times of each trial: a table with one row per remedy."""
+    """Return the commit, the devices and the times of each trial: a table with one row per remedy."""
     rows = [
         {
             "Remedy": one["title"],
             "Commit": commit_text(one),
-            "Device": one["device"],
+            "Trained on": " and ".join(one.get("trained on") or [one["device"]]) if one["training seconds"] else "-",
+            "Tried on": one["device"],
             "Training": f"{one['training seconds'] / 60:.0f} min" if one["training seconds"] else "-",
             "ms per image": one["ms per image"],
             "Whole trial": f"{one['wall seconds'] / 60:.0f} min",
