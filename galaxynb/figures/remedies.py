@@ -1,16 +1,20 @@
 """Figures of the remedies: what each needs, costs and gives."""
 
+import textwrap
+
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 
 from galaxynb.figures.style import BLUE, GREEN, ORANGE, PURPLE, SEQUENTIAL, WIDTH, styled
 
-__all__ = ["remedy_accuracies", "remedy_heatmap"]
+__all__ = ["remedy_accuracies", "remedy_heatmap", "remedy_images"]
 
 
 #: Colour for each thing that a remedy may learn from.
 _NEEDS = {"nothing": BLUE, "unlabelled noisy images": GREEN, "clean-noisy pairs": ORANGE, "labels": PURPLE}
+
+_MOST_COLUMNS = 6  # of images side by side: more would be too small to see a galaxy's arms
 
 
 @styled
@@ -51,7 +55,7 @@ def remedy_accuracies(table, *, clean, nothing):
     ax.axvline(nothing, color="0.35", linestyle=":", linewidth=1.2)
     for x, text in ((clean, "clean"), (nothing, "no remedy")):
         ax.text(x, -0.9, text, ha="center", va="bottom", fontsize=9, color="0.25")
-    ax.text(1.01, -0.9, "training; per image", transform=ax.get_yaxis_transform(), va="bottom", fontsize=8.5)
+    ax.text(1.01, -1.5, "training; per image", transform=ax.get_yaxis_transform(), va="bottom", fontsize=8.5)
     ax.set_yticks(range(len(table)), table["title"])
     ax.set(ylim=(len(table) - 0.4, -0.8), xlabel="Accuracy on noisy images")
     ax.tick_params(axis="y", length=0)
@@ -126,3 +130,50 @@ def remedy_heatmap(table, *, label, last=None, form="{:.0f}"):
         for y, value in enumerate(last):
             ax.text(columns + 0.2, y + 0.5, f"{value:.2f}", fontsize=9, va="center")
     return figure
+
+
+@styled
+def remedy_images(versions):
+    """Show the same galaxies after each remedy: one galaxy per row and one remedy per column.
+
+    Columns that do not fit side by side go on below, next to the first column again.
+
+    Parameters
+    ----------
+    versions : dict of sequences of array_like of uint8 or float, shape (n, H, W, 3)
+        The same n images in each version, by its title; floats in [0, 1]. The first version is the original.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One panel per image, and empty ones at the end of the last block.
+
+    Examples
+    --------
+    >>> images = np.zeros((2, 8, 8, 3))
+    >>> figure = remedy_images({"Original": images, "Median filter": images, "U-Net": images})
+    >>> [ax.get_title() for ax in figure.axes[:3]]
+    ['Original', 'Median filter', 'U-Net']
+    """
+    first, *others = versions.items()
+    shown = [[first, *some] for some in _blocks(others)] or [[first]]
+    number, columns = len(first[1]), len(shown[0])
+    panel = WIDTH / max(columns, 4)
+    size = panel * columns, len(shown) * (number * (panel + 0.04) + 0.5)
+    figure, axes = plt.subplots(len(shown) * number, columns, figsize=size, squeeze=False)
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.025, wspace=0, hspace=0)
+    for ax in axes.flat:
+        ax.axis("off")
+    for block, some in enumerate(shown):
+        for column, (title, images) in enumerate(some):
+            for row in range(number):
+                axes[block * number + row, column].imshow(images[row])
+            axes[block * number, column].set_title(textwrap.fill(title, max(8, int(panel / 0.08))), fontsize=9, pad=4)
+    return figure
+
+
+def _blocks(items):
+    """Return a list in as few parts of about the same length as fit side by side, next to one more column."""
+    number = -(-len(items) // (_MOST_COLUMNS - 1))
+    size = -(-len(items) // max(number, 1))
+    return [items[start : start + size] for start in range(0, len(items), size or 1)]

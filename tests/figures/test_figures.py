@@ -40,7 +40,7 @@ from galaxynb.data.galaxy10 import CLASS_NAMES
 from galaxynb.figures.data import class_count_bars, class_distributions, class_samples, side_by_side, standin_closeness
 from galaxynb.figures.images import denoised_rows, noise_grid
 from galaxynb.figures.noise import fit_profiles, noisy_pairs, strength_curve
-from galaxynb.figures.remedies import remedy_accuracies, remedy_heatmap
+from galaxynb.figures.remedies import remedy_accuracies, remedy_heatmap, remedy_images
 from galaxynb.figures.results import accuracy_bars, confusion_matrices
 from galaxynb.figures.style import save_figure
 from galaxynb.figures.sweeps import sweep_curves, sweep_map
@@ -86,6 +86,8 @@ DRAWN = {
     "remedy_accuracies": (1, lambda: remedy_accuracies(REMEDIES, clean=0.7, nothing=0.3)),
     "remedy_heatmap": (2, lambda: remedy_heatmap(RECALLS, label="Recall, %")),
     "remedy_heatmap_with_last": (2, lambda: remedy_heatmap(RECALLS, label="Recall, %", last=ERRORS)),
+    "remedy_images": (20, lambda: remedy_images({f"Autoencoder {n}": IMAGES[:2] for n in range(8)})),
+    "remedy_images_of_one": (3, lambda: remedy_images({"Original": FLOATS[:3]})),
     "strength_curve": (1, lambda: strength_curve(STRENGTHS, strength=0.75, target=0.36)),
     "fit_profiles": (6, lambda: fit_profiles(TRIED, PROFILES, INTERVALS)),
 }
