@@ -26,6 +26,7 @@ from configuration import read_profile, read_schema, with_defaults
 from environment import CHECKOUT, cores_each, environment
 from failures import last_line
 from keep import wrapped
+from PIL import Image
 
 from galaxynb.compute import cores, gpus_of_machine
 from galaxynb.data.cache import open_cache
@@ -41,6 +42,8 @@ PROGRAM = CHECKOUT / "workflow" / "try_remedy.py"
 NOTEBOOK = CHECKOUT / "notebooks" / "06_remedies.ipynb"
 TABLES = ("overview", "accuracies", "verdict", "galaxies")
 FIGURES = ("accuracies", "recalls", "damage", "images")
+#: Names of the sentences of `galaxynb.remedies.advice`, in the order of the page.
+ANSWERS = ("all", "nothing", "noisy", "pairs", "labels", "robust", "stars")
 #: Files of a row. Only remedies that restore images have examples, and only trials on real images have `real`.
 FILES = ("remedy.json", "predictions.parquet", "robustness.parquet", "real.parquet", "examples.npz")
 
@@ -137,12 +140,15 @@ def write_page(work, out, card, *, seed):
         str(NOTEBOOK), str(work / "06_remedies.ipynb"), parameters=given, cwd=str(NOTEBOOK.parent), progress_bar=False
     )
     for name in TABLES:
-        shutil.copy(work / "tables" / f"remedies_{name}.csv", out / f"{name}.csv")
+        table = pd.read_csv(work / "tables" / f"remedies_{name}.csv")
+        table.to_csv(out / f"{name}.csv", index=False, float_format="%.4g")
     for name in FIGURES:
         shutil.copy(work / "figures" / f"remedies_{name}.png", out / f"{name}.png")
+    with Image.open(out / "images.png") as picture:  # it would take megabytes at 300 dpi
+        picture.convert("RGB").reduce(2).save(out / "images.png", dpi=(150, 150), optimize=True)
     made = json.loads((work / "remedies.json").read_text(encoding="utf-8"))
     write_json(out / "remedies.json", made)
-    write_paragraphs(out / "advice.md", made["advice"].values())
+    write_paragraphs(out / "advice.md", [made["advice"][name] for name in ANSWERS])
     write_paragraphs(out / "tried.md", [tried(card, names)])
     found = read_remedies(out / "rows", names)
     save_table(made_by(found.facts), out / "made")
@@ -168,7 +174,7 @@ def made_by(facts):
             "Tried on": one["device"],
             "Training": f"{one['training seconds'] / 60:.0f} min" if one["training seconds"] else "-",
             "ms per image": one["ms per image"],
-            "Whole trial": f"{one['wall seconds'] / 60:.0f} min",
+            "Trial": f"{one['wall seconds'] / 60:.0f} min",
         }
         for one in facts.values()
     ]
