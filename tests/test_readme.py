@@ -76,6 +76,21 @@ def test_readme_says_of_the_kept_run_what_its_records_and_metrics_say(estimates)
     assert f"an accuracy of {clean} on clean, {noisy} on noisy and {denoised} on denoised images" in said
 
 
+def test_readme_names_the_remedies_that_are_better_than_the_autoencoder():
+    kept = ROOT / "book" / "reference" / "remedies"
+    advice = json.loads((kept / "remedies.json").read_text(encoding="utf-8"))["advice"]["all"]
+    accuracy = pd.read_csv(kept / "accuracies.csv", index_col="Remedy")["Noisy images"].str[:4]
+    features, further = accuracy["U-Net, classifier's features"], accuracy["Fine-tuned on denoised"]
+    said = " ".join(README.split())
+    number = re.search(r"Of (\d+) \[other remedies\]\(book/reference_remedies.md\), two are measurably better:", said)[
+        1
+    ]
+    assert advice.startswith(f"Of {number} other remedies, 2 are measurably better")
+    assert 'autoencoder (0.68): "U-Net, classifier\'s features", "Fine-tuned on denoised";' in advice
+    assert f"a U-Net trained on the classifier's features too ({features})" in said
+    assert f"a classifier trained further on denoised images ({further})" in said
+
+
 def test_readme_says_what_accuracy_the_default_profile_has():
     kept = pd.read_parquet(ROOT / "book" / "reference" / "sweeps" / "seeds" / "results.parquet")
     assert kept["profile"].unique().tolist() == ["quick"]

@@ -457,6 +457,27 @@ def test_the_kept_networks_are_loaded_by_default_with_their_checksums_verified()
     assert len(table) == len(denoised) == 10
 
 
+def test_the_kept_remedies_were_tried_on_the_kept_networks_with_their_profiles_settings():
+    program, folder = importlib.import_module("remedies"), REFERENCE / "remedies"
+    card = json.loads((REFERENCE / "networks" / "card.json").read_text(encoding="utf-8"))
+    networks = {name: one["sha256"] for name, one in card["networks"].items()}
+    config = ROOT / "config"
+    profile = configuration.with_defaults(configuration.read_profile("half", config), configuration.read_schema(config))
+    settings = {key: value for key, value in profile["remedies"].items() if key != "rows"} | {"seed": profile["seed"]}
+    names = [name for name in program.ROWS if (folder / "rows" / name).is_dir()]
+    assert {"nothing", "autoencoder"} < set(names)
+    facts = {name: json.loads((folder / "rows" / name / "remedy.json").read_text(encoding="utf-8")) for name in names}
+    for name, one in facts.items():
+        assert program.kept(folder / "rows" / name, settings, networks, real=True), name
+        assert re.fullmatch("[0-9a-f]{40}", one["commit"])
+        assert (one["dirty"], one["failed"]) == (False, None)
+    titles = [one["title"] for one in facts.values()]
+    for table in ("accuracies", "overview", "real"):
+        assert pd.read_csv(folder / f"{table}.csv")["Remedy"].tolist() == titles
+    said = " ".join((folder / "tried.md").read_text(encoding="utf-8").split())
+    assert said == program.tried(card, names)
+
+
 def test_only_a_finished_run_of_committed_code_is_kept(tmp_path):
     keep = importlib.import_module("keep").keep
     with pytest.raises(FileNotFoundError, match="holds no finished run"):
