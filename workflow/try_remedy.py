@@ -26,6 +26,7 @@ from galaxynb.files import one_line
 from galaxynb.fingerprints import code_digest
 from galaxynb.networks.calibration import read_calibration
 from galaxynb.networks.models import load_model, weights_digest
+from galaxynb.provenance import device_text, find_device
 from galaxynb.remedies.remedy import Given, Training
 from galaxynb.remedies.rows import make_remedy, module_of
 from galaxynb.remedies.trial import Trial, run_trial
@@ -68,6 +69,7 @@ def try_remedy(folder, parameters, out, *, real=None, log=print):
         training=training,
         folder=folder / "checkpoints" / "remedies" / name,
         digest=digest,
+        device=device_text(find_device()),
         log=log,
     )
     return run_trial(remedy, given, trial, cache=cache, folder=out, real=real, log=log)

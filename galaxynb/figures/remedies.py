@@ -140,13 +140,13 @@ def remedy_images(versions):
 
     Parameters
     ----------
-    versions : dict of sequences of array_like of uint8 or float, shape (n, H, W, 3)
+    versions : dict of array_like of uint8 or float, shape (n, H, W, 3)
         The same n images in each version, by its title; floats in [0, 1]. The first version is the original.
 
     Returns
     -------
     matplotlib.figure.Figure
-        One panel per image, and empty ones at the end of the last block.
+        One panel per image, with the originals again in each block.
 
     Examples
     --------

@@ -9,8 +9,11 @@ import pandas as pd
 from galaxynb.remedies.remedy import LABELS, NOISY, NOTHING, PAIRS
 from galaxynb.remedies.tables import PROBABILITIES, compare_pairs
 
-__all__ = ["advise"]
+__all__ = ["SENTENCES", "advise"]
 
+
+#: Names of the sentences, in an order for reading.
+SENTENCES = ("all", "nothing", "noisy", "pairs", "labels", "robust", "stars")
 
 _CLEAR = 0.05  # p-value below which a difference counts
 
@@ -32,7 +35,7 @@ def advise(scores, facts, predictions, *, robustness):
     Returns
     -------
     dict of str
-        Sentences by the situation: ``nothing``, ``noisy``, ``pairs``, ``labels``, ``all``, ``robust`` and ``stars``.
+        Sentences by their names, those of `SENTENCES`.
 
     Examples
     --------
@@ -80,10 +83,10 @@ def advise(scores, facts, predictions, *, robustness):
     said["robust"] = (
         f"Under other kinds of damage, {titles[error.idxmin()]} makes the fewest errors: on average "
         f"{error.min():.2f} times as many as the classifier without a remedy. "
-        f"{(error < 1).sum()} of {len(error)} remedies make fewer errors than no remedy."
+        f"Averaged over the kinds, {(error < 1).sum()} of {len(error)} remedies make fewer errors than no remedy."
     )
     said["stars"] = _about_stars(facts.drop("nothing"), titles)
-    return said
+    return {name: said[name] for name in SENTENCES}
 
 
 def _about_stars(facts, titles):
@@ -94,7 +97,8 @@ def _about_stars(facts, titles):
     left = facts.loc[best, "stars left"]
     text = f"{titles[best]} removes the injected stars best: the median image keeps {left:.1%} of their light."
     if "own stars kept" in facts and facts["own stars kept"].notna().any():
-        text += f" It keeps {facts.loc[best, 'own stars kept']:.0%} of the field stars above 5 sigma."
+        kept = facts.loc[best, "own stars kept"]
+        text += f" Of the field stars above 5 sigma, {kept:.0%} keep at least half of their light."
     changes = [facts.loc[best].get(f"{measure}, bias") for measure in ("Flux", "Size")]
     if pd.notna(changes).all():
         text += f" The median galaxy's flux changes by {changes[0]:+.1%}, and its size by {changes[1]:+.1%}."

@@ -163,6 +163,8 @@ class Given:
         Folder for the checkpoints of trainings. None trains without checkpoints, in a temporary folder.
     digest : str
         Digest of the settings and the code, for checkpoints.
+    device : str
+        Text that names this machine's processors, for the record of a training.
     log : callable
         Takes a line of text.
     """
@@ -179,6 +181,7 @@ class Given:
     training: Training = Training()
     folder: object = None
     digest: str = ""
+    device: str = ""
     log: object = field(default=print, repr=False)
 
     @property

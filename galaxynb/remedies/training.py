@@ -11,7 +11,6 @@ from galaxynb.networks.autoencoder import denoiser_phase
 from galaxynb.networks.batches import DenoisingBatches, ShuffledBatches
 from galaxynb.networks.models import compile_model, in_float32
 from galaxynb.networks.training import Phase, fit
-from galaxynb.provenance import device_text, find_device
 
 __all__ = ["CustomBatches", "Fitted", "custom_phase", "fit_phases", "restorer_phase"]
 
@@ -26,7 +25,7 @@ class Fitted(NamedTuple):
     seconds : float
         Seconds of training, with those of interrupted runs before.
     devices : tuple of str
-        The devices on which epochs ran, as `galaxynb.provenance.device_text` writes them.
+        The devices on which epochs ran, as `Given` names them.
     """
 
     network: object
@@ -130,24 +129,31 @@ def fit_phases(given, model, phases, *, loss, rate, metrics=(), label=""):
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(given.folder or scratch) / (label or "network")
         digest = f"{given.digest}{label}"
-        before = _devices(folder, digest)
-        devices = tuple(dict.fromkeys([*before, device_text(find_device())]))
-        # Write them before the first epoch: a killed training leaves its epochs to a later one on another device.
-        write_json(folder / "devices.json", {"digest": digest, "devices": devices})
+        devices = _record_device(given.device, folder, digest, epochs=sum(phase.epochs for phase in phases))
         began = time.perf_counter()
         model, history = fit(model, phases, folder, digest=digest, log=given.log)
         now = time.perf_counter() - began
-        ran = history.attrs["seconds"]["epochs"] + history.attrs["seconds"]["start"]
-        if before and not ran:
-            devices = before
-            write_json(folder / "devices.json", {"digest": digest, "devices": devices})
+    ran = history.attrs["seconds"]["epochs"] + history.attrs["seconds"]["start"]
     return Fitted(in_float32(model), now + max(0.0, float(history["seconds"].sum()) - ran), devices)
 
 
-def _devices(folder, digest):
-    """Return the devices on which earlier epochs of the training with this digest ran: a tuple of str."""
-    try:
-        kept = json.loads((folder / "devices.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return ()
-    return tuple(kept["devices"]) if kept["digest"] == digest else ()
+def _record_device(device, folder, digest, *, epochs):
+    """Record the device that goes on with a training of so many `epochs`; return all devices that it has run on.
+
+    The file ``devices.json`` names each device and the number of epochs that were finished when it began. A device that
+    finished no epoch, because it was interrupted, is left out.
+    """
+
+    def read(name, key):
+        try:
+            kept = json.loads((folder / name).read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return []
+        return kept.get(key, []) if kept.get("digest") == digest else []
+
+    finished = len(read("history.json", "epochs"))
+    entries = [(name, begun) for name, begun in read("devices.json", "devices") if begun < finished]
+    if finished < epochs:
+        entries.append((device, finished))
+    write_json(folder / "devices.json", {"digest": digest, "devices": entries})
+    return tuple(dict.fromkeys(name for name, _ in entries))

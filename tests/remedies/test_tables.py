@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from galaxynb.remedies.advice import advise
+from galaxynb.remedies.advice import SENTENCES, advise
 from galaxynb.remedies.results import accuracy_table, galaxy_table
 from galaxynb.remedies.tables import (
     PROBABILITIES,
@@ -191,9 +191,10 @@ def test_advice_on_robustness_and_stars():
     said = advise(score_remedies(table, n_resamples=99), stars, table, robustness=ROBUST)
     assert '"Unet" makes the fewest errors: on average 0.60 times as many' in said["robust"]
     assert "2 of 3 remedies make fewer errors" in said["robust"]
+    assert tuple(said) == SENTENCES
     about_stars = (
-        '"Unet" removes the injected stars best: the median image keeps -2.0% of their light. It keeps 96% of the field'
-        " stars above 5 sigma."
+        '"Unet" removes the injected stars best: the median image keeps -2.0% of their light. Of the field stars'
+        " above 5 sigma, 96% keep at least half of their light."
     )
     assert said["stars"] == about_stars
     measured = stars.assign(**{"Flux, bias": [0, 0, 0, 0.012], "Size, bias": [0, 0, 0, -0.03]})

@@ -6,7 +6,7 @@ from remedy_samples import NOISE, NUMBER, SEED, SIDE, sample_given, sample_image
 
 from galaxynb.images import to_float
 from galaxynb.networks.restorers import build_nafnet, build_unet
-from galaxynb.remedies import restorers, training
+from galaxynb.remedies import restorers
 from galaxynb.remedies.remedy import Training
 from galaxynb.remedies.restorers import FeatureUNet, Noise2Noise, UNet
 from galaxynb.remedies.stars import CatalogueNoise, measure_stars
@@ -65,19 +65,23 @@ def test_an_interrupted_training_is_resumed(small, tmp_path):
     assert any(line.startswith("going on after epoch 2 of 2") for line in lines)
 
 
-def test_the_devices_of_the_epochs_are_told(small, monkeypatch, tmp_path):
-    def trained(device, epochs=2):
-        monkeypatch.setattr(training, "device_text", lambda _: device)
+def test_devices_that_finished_an_epoch_are_recorded(small, tmp_path):
+    def trained(device, epochs=2, log=print):
         remedy = UNet()
         # The digest of the sample does not depend on the epochs, so more epochs continue the training.
         more = Training(restorer_epochs=epochs, restorer_batch_size=8)
-        remedy.fit(sample_given(remedy.learns_from, training=more, folder=tmp_path))
+        remedy.fit(sample_given(remedy.learns_from, training=more, folder=tmp_path, device=device, log=log))
         return describe(remedy)["trained on"]
+
+    def interrupt(line):
+        raise KeyboardInterrupt
 
     assert trained("a GPU") == ["a GPU"]
     assert trained("a CPU") == ["a GPU"]  # nothing was left to train
+    with pytest.raises(KeyboardInterrupt):
+        trained("another GPU", epochs=3, log=interrupt)  # at its first line, before its first epoch
     assert trained("a CPU", epochs=3) == ["a GPU", "a CPU"]
-    assert trained("a CPU", epochs=3) == ["a GPU", "a CPU"]
+    assert trained("a GPU", epochs=3) == ["a GPU", "a CPU"]
 
 
 def test_the_frozen_classifier_stays_as_it_is(small):

@@ -33,6 +33,7 @@ from galaxynb.data.cache import open_cache
 from galaxynb.files import save_table, write_json, written_aside
 from galaxynb.pages import banner
 from galaxynb.provenance import checkout_state, commit_text
+from galaxynb.remedies.advice import SENTENCES
 from galaxynb.remedies.remedy import Training
 from galaxynb.remedies.results import accuracy_table, facts_table, read_remedies
 from galaxynb.remedies.rows import ROWS, chosen_rows, make_remedy
@@ -42,8 +43,6 @@ PROGRAM = CHECKOUT / "workflow" / "try_remedy.py"
 NOTEBOOK = CHECKOUT / "notebooks" / "06_remedies.ipynb"
 TABLES = ("overview", "accuracies", "verdict", "galaxies")
 FIGURES = ("accuracies", "recalls", "damage", "images")
-#: Names of the sentences of `galaxynb.remedies.advice`, in the order of the page.
-ANSWERS = ("all", "nothing", "noisy", "pairs", "labels", "robust", "stars")
 #: Files of a row. Only remedies that restore images have examples, and only trials on real images have `real`.
 FILES = ("remedy.json", "predictions.parquet", "robustness.parquet", "real.parquet", "examples.npz")
 
@@ -124,9 +123,11 @@ def tried(card, names):
     data = card["data"]
     shown = banner(data["kind"], card["profile"], sha256=data["sha256"])
     text = f"{shown} {data['n_images']:,} images of {data['image_size']} px a side, {card['test images']:,} to test."
-    if missing := [make_remedy(name).title for name in ROWS if name not in names]:
-        return f"{text} {len(names)} of {len(ROWS)} remedies have been tried. Not tried yet: {'; '.join(missing)}."
-    return f"{text} All {len(ROWS)} remedies have been tried."
+    remedies = [name for name in ROWS if name != "nothing"]
+    if missing := [make_remedy(name).title for name in remedies if name not in names]:
+        number = len(remedies) - len(missing)
+        return f"{text} {number} of {len(remedies)} remedies have been tried. Not tried yet: {'; '.join(missing)}."
+    return f"{text} All {len(remedies)} remedies have been tried."
 
 
 def write_page(work, out, card, *, seed):
@@ -141,14 +142,14 @@ def write_page(work, out, card, *, seed):
     )
     for name in TABLES:
         table = pd.read_csv(work / "tables" / f"remedies_{name}.csv")
-        table.to_csv(out / f"{name}.csv", index=False, float_format="%.4g")
+        table.to_csv(out / f"{name}.csv", index=False, float_format="{:#.4g}".format)
     for name in FIGURES:
         shutil.copy(work / "figures" / f"remedies_{name}.png", out / f"{name}.png")
     with Image.open(out / "images.png") as picture:  # it would take megabytes at 300 dpi
         picture.convert("RGB").reduce(2).save(out / "images.png", dpi=(150, 150), optimize=True)
     made = json.loads((work / "remedies.json").read_text(encoding="utf-8"))
     write_json(out / "remedies.json", made)
-    write_paragraphs(out / "advice.md", [made["advice"][name] for name in ANSWERS])
+    write_paragraphs(out / "advice.md", [made["advice"][name] for name in SENTENCES])
     write_paragraphs(out / "tried.md", [tried(card, names)])
     found = read_remedies(out / "rows", names)
     save_table(made_by(found.facts), out / "made")
@@ -166,6 +167,7 @@ def write_paragraphs(path, texts):
 
 def made_by(facts):
     """Return the commit, the devices and the times of each trial: a table with one row per remedy."""
+    # Trials from before devices were recorded trained and tried the network on one device.
     rows = [
         {
             "Remedy": one["title"],
