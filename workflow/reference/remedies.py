@@ -121,8 +121,8 @@ def kept(folder, settings, networks, *, real=False):
 def tried(card, names):
     """Return the sentences on the networks and images of the trials, and on the remedies that have no trial yet."""
     data = card["data"]
-    shown = banner(data["kind"], card["profile"], sha256=data["sha256"])
-    text = f"{shown} {data['n_images']:,} images of {data['image_size']} px a side, {card['test images']:,} to test."
+    kind = banner(data["kind"], card["profile"], sha256=data["sha256"])
+    text = f"{kind} {data['n_images']:,} images of {data['image_size']} px a side, {card['test images']:,} to test."
     remedies = [name for name in ROWS if name != "nothing"]
     if missing := [make_remedy(name).title for name in remedies if name not in names]:
         number = len(remedies) - len(missing)
@@ -142,7 +142,7 @@ def write_page(work, out, card, *, seed):
     )
     for name in TABLES:
         table = pd.read_csv(work / "tables" / f"remedies_{name}.csv")
-        table.to_csv(out / f"{name}.csv", index=False, float_format="{:#.4g}".format)
+        table.to_csv(out / f"{name}.csv", index=False, float_format=shown)
     for name in FIGURES:
         shutil.copy(work / "figures" / f"remedies_{name}.png", out / f"{name}.png")
     with Image.open(out / "images.png") as picture:  # it would take megabytes at 300 dpi
@@ -158,6 +158,11 @@ def write_page(work, out, card, *, seed):
         answers = pd.concat([pd.read_parquet(path).astype({"remedy": str, "images": str}) for path in real])
         table = accuracy_table(score_remedies(answers, seed=seed), facts_table(found.facts))
         save_table(table, out / "real", decimals=4)
+
+
+def shown(number):
+    """Return a number of a table as text: three decimals, or two from 10 on."""
+    return f"{number:.2f}" if abs(number) >= 10 else f"{number:.3f}"
 
 
 def write_paragraphs(path, texts):
