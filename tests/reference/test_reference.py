@@ -24,6 +24,7 @@ from galaxynb.images import to_float
 from galaxynb.networks.models import load_model, predict_classes
 from galaxynb.noise import NoiseModel
 from galaxynb.provenance import load_records
+from galaxynb.remedies.tables import PROBABILITIES
 from galaxynb.results.evaluation import Estimate
 from galaxynb.results.noise_fit import RANGES, WEIGHTS, noise_around, rounded_noise
 from galaxynb.results.paper import paper_table
@@ -471,6 +472,16 @@ def test_the_kept_remedies_were_tried_on_the_kept_networks_with_their_profiles_s
         assert program.kept(folder / "rows" / name, settings, networks, real=True), name
         assert re.fullmatch("[0-9a-f]{40}", one["commit"])
         assert (one["dirty"], one["failed"]) == (False, None)
+    made = program.made_by(facts).to_csv(index=False, lineterminator="\n")
+    assert (folder / "made.csv").read_text(encoding="utf-8") == made
+    advice = json.loads((folder / "remedies.json").read_text(encoding="utf-8"))["advice"]
+    paragraphs = [program.wrapped(advice[name]) for name in program.SENTENCES]
+    assert (folder / "advice.md").read_text(encoding="utf-8") == "\n\n".join(paragraphs) + "\n"
+    shown = pd.read_csv(folder / "accuracies.csv")["Noisy images"]
+    for name, text in zip(names, shown, strict=True):
+        answers = pd.read_parquet(folder / "rows" / name / "predictions.parquet").query("images == 'noisy'")
+        right = answers[list(PROBABILITIES)].to_numpy().argmax(axis=1) == answers["label"]
+        assert text.startswith(f"{right.mean():.2f} (")
     titles = [one["title"] for one in facts.values()]
     for table in ("accuracies", "overview", "real"):
         assert pd.read_csv(folder / f"{table}.csv")["Remedy"].tolist() == titles

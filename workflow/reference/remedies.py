@@ -157,7 +157,7 @@ def write_page(work, out, card, *, seed):
     if all(path.is_file() for path in real):
         answers = pd.concat([pd.read_parquet(path).astype({"remedy": str, "images": str}) for path in real])
         table = accuracy_table(score_remedies(answers, seed=seed), facts_table(found.facts))
-        save_table(table, out / "real", decimals=4)
+        save_table(table, out / "real", decimals=3)
 
 
 def shown(number):
