@@ -19,7 +19,7 @@ from galaxynb.apply.networks import load_networks
 from galaxynb.apply.predict import predict
 from galaxynb.data.catalog import load_catalog
 from galaxynb.data.galaxy10 import CLASS_COUNTS, CLASS_NAMES
-from galaxynb.files import write_json
+from galaxynb.files import save_table, write_json
 from galaxynb.images import to_float
 from galaxynb.networks.models import load_model, predict_classes
 from galaxynb.noise import NoiseModel
@@ -458,7 +458,7 @@ def test_the_kept_networks_are_loaded_by_default_with_their_checksums_verified()
     assert len(table) == len(denoised) == 10
 
 
-def test_the_kept_remedies_were_tried_on_the_kept_networks_with_their_profiles_settings():
+def test_the_kept_remedies_were_tried_on_the_kept_networks_with_their_profiles_settings(tmp_path):
     program, folder = importlib.import_module("remedies"), REFERENCE / "remedies"
     card = json.loads((REFERENCE / "networks" / "card.json").read_text(encoding="utf-8"))
     networks = {name: one["sha256"] for name, one in card["networks"].items()}
@@ -472,8 +472,8 @@ def test_the_kept_remedies_were_tried_on_the_kept_networks_with_their_profiles_s
         assert program.kept(folder / "rows" / name, settings, networks, real=True), name
         assert re.fullmatch("[0-9a-f]{40}", one["commit"])
         assert (one["dirty"], one["failed"]) == (False, None)
-    made = program.made_by(facts).to_csv(index=False, lineterminator="\n")
-    assert (folder / "made.csv").read_text(encoding="utf-8") == made
+    made, _ = save_table(program.made_by(facts), tmp_path / "made")
+    assert (folder / "made.csv").read_bytes() == made.read_bytes()
     advice = json.loads((folder / "remedies.json").read_text(encoding="utf-8"))["advice"]
     paragraphs = [program.wrapped(advice[name]) for name in program.SENTENCES]
     assert (folder / "advice.md").read_text(encoding="utf-8") == "\n\n".join(paragraphs) + "\n"
