@@ -26,6 +26,9 @@ __all__ = [
 ]
 
 
+_NONE = "\N{EN DASH}"  # an empty cell: Markdown would make a hyphen a list
+
+
 class Remedies(NamedTuple):
     """Results of the remedies of a run.
 
@@ -170,7 +173,7 @@ def accuracy_table(scores, facts):
     texts = {title: scores[name].map(lambda estimate: estimate.text()) for name, title in columns.items()}
     # A no-break space keeps the sign and the number together in a narrow column.
     small = "<\N{NO-BREAK SPACE}0.001"
-    p_values = scores["p"].map(lambda p: "-" if np.isnan(p) else small if p < 0.001 else f"{p:.3f}")
+    p_values = scores["p"].map(lambda p: _NONE if np.isnan(p) else small if p < 0.001 else f"{p:.3f}")
     numbers = {"p": p_values, "Calibration error": scores["ece"], "Brier score": scores["brier"]}
     return pd.DataFrame({"Remedy": facts["title"]} | texts | numbers)
 
@@ -292,7 +295,7 @@ def galaxy_table(facts):
     Returns
     -------
     pandas.DataFrame
-        One row per remedy, and one column per measure of the galaxies: bias ± scatter, or ``-`` if no galaxy is left.
+        One row per remedy, and one column per measure of the galaxies: bias ± scatter, or a dash if no galaxy is left.
         Measures that were not made are left out.
 
     Examples
@@ -308,7 +311,7 @@ def galaxy_table(facts):
         if f"{title}, bias" in images:
             bias, scatter = images[f"{title}, bias"].astype(float), images[f"{title}, scatter"].astype(float)
             pairs = zip(bias, scatter, strict=True)
-            table[title] = ["-" if np.isnan(b) else f"{b:+.3f} ± {s:.3f}" for b, s in pairs]
+            table[title] = [_NONE if np.isnan(b) else f"{b:+.3f} ± {s:.3f}" for b, s in pairs]
     return pd.DataFrame(table).reset_index(drop=True)
 
 

@@ -68,7 +68,7 @@ def test_small_p_values_are_not_shown_as_zero():
     )
     shown = accuracy_table(scores, pd.DataFrame({"title": scores.index}, index=scores.index))["p"]
     assert shown["median"] == shown["unet"] == "<\N{NO-BREAK SPACE}0.001"
-    assert shown["autoencoder"] == "-"
+    assert shown["autoencoder"] == "\N{EN DASH}"
     assert shown["gaussian"] == "0.008"  # 8 images, all against: 2 / 2**8
 
 
@@ -159,7 +159,7 @@ def test_a_remedy_that_leaves_no_galaxy_has_no_bias():
         "Flux, scatter": [None, 0.2, 0.3],
     }
     table = galaxy_table(pd.DataFrame(measured | {"title": ["a", "b", "c"]}))
-    assert table.to_dict("list") == {"Remedy": ["a", "b"], "Flux": ["-", "-0.100 ± 0.200"]}
+    assert table.to_dict("list") == {"Remedy": ["a", "b"], "Flux": ["\N{EN DASH}", "-0.100 ± 0.200"]}
 
 
 def test_advice_follows_the_numbers():

@@ -134,8 +134,8 @@ def test_each_trial_is_listed_with_what_made_it(program):
     moved = other | {"title": "NAFNet", "trained on": ["a GPU", "a CPU, 1 core"]}
     table = program.made_by({"median": one | times, "unet": other | times, "nafnet": moved | times})
     assert table["Commit"].tolist() == ["cccccccccc", "cccccccccc with changes", "cccccccccc with changes"]
-    assert table["Training"].tolist() == ["-", "10 min", "10 min"]
-    assert table["Trained on"].tolist() == ["-", "a CPU, 1 core", "a GPU and a CPU, 1 core"]
+    assert table["Training"].tolist() == ["\N{EN DASH}", "10 min", "10 min"]
+    assert table["Trained on"].tolist() == ["\N{EN DASH}", "a CPU, 1 core", "a GPU and a CPU, 1 core"]
 
 
 def test_the_page_names_the_remedies_that_have_no_trial(program):

@@ -83,7 +83,7 @@ def stages_table(records, histories):
     earlier = earlier_seconds(records, histories)
     minutes = [round(earlier.get(stage, 0) / 60) for stage in table["Stage"]]
     where = table.columns.get_loc("Wall time") + 1
-    table.insert(where, "Earlier epochs", [f"{number} min" if number else "-" for number in minutes])
+    table.insert(where, "Earlier epochs", [f"{number} min" if number else "\N{EN DASH}" for number in minutes])
     return table
 
 

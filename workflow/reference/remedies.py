@@ -142,6 +142,8 @@ def write_page(work, out, card, *, seed):
     )
     for name in TABLES:
         table = pd.read_csv(work / "tables" / f"remedies_{name}.csv")
+        for column in table.select_dtypes("integer"):
+            table[column] = table[column].map("{:,}".format)
         table.to_csv(out / f"{name}.csv", index=False, float_format=shown)
     for name in FIGURES:
         shutil.copy(work / "figures" / f"remedies_{name}.png", out / f"{name}.png")
@@ -172,14 +174,15 @@ def write_paragraphs(path, texts):
 
 def made_by(facts):
     """Return the commit, the devices and the times of each trial: a table with one row per remedy."""
+    none = "\N{EN DASH}"  # Markdown would make a hyphen a list
     # Trials from before devices were recorded trained and tried the network on one device.
     rows = [
         {
             "Remedy": one["title"],
             "Commit": commit_text(one),
-            "Trained on": " and ".join(one.get("trained on") or [one["device"]]) if one["training seconds"] else "-",
+            "Trained on": " and ".join(one.get("trained on") or [one["device"]]) if one["training seconds"] else none,
             "Tried on": one["device"],
-            "Training": f"{one['training seconds'] / 60:.0f} min" if one["training seconds"] else "-",
+            "Training": f"{one['training seconds'] / 60:.0f} min" if one["training seconds"] else none,
             "ms per image": one["ms per image"],
             "Trial": f"{one['wall seconds'] / 60:.0f} min",
         }
