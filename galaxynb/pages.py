@@ -6,8 +6,11 @@
 from galaxynb.data.galaxy10 import GALAXY10_SHA256
 from galaxynb.provenance import KINDS
 
-__all__ = ["TIME_PARTS", "banner", "glue", "notebook_times"]
+__all__ = ["DASH", "TIME_PARTS", "banner", "glue", "notebook_times"]
 
+
+#: Text of an empty cell of a table. A hyphen would not do: Markdown makes it a list.
+DASH = "\N{EN DASH}"
 
 #: Parts of a notebook's time.
 TIME_PARTS = ("kernel", "imports", "images", "start", "networks", "checkpoints", "rest")

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from galaxynb.files import written_aside
+from galaxynb.pages import DASH
 from galaxynb.remedies.rows import OWN, ROWS
 from galaxynb.remedies.tables import robustness_table
 from galaxynb.remedies.verdict import GALAXY
@@ -24,9 +25,6 @@ __all__ = [
     "summarize_remedies",
     "verdict_table",
 ]
-
-
-_NONE = "\N{EN DASH}"  # an empty cell: Markdown would make a hyphen a list
 
 
 class Remedies(NamedTuple):
@@ -173,7 +171,7 @@ def accuracy_table(scores, facts):
     texts = {title: scores[name].map(lambda estimate: estimate.text()) for name, title in columns.items()}
     # A no-break space keeps the sign and the number together in a narrow column.
     small = "<\N{NO-BREAK SPACE}0.001"
-    p_values = scores["p"].map(lambda p: _NONE if np.isnan(p) else small if p < 0.001 else f"{p:.3f}")
+    p_values = scores["p"].map(lambda p: DASH if np.isnan(p) else small if p < 0.001 else f"{p:.3f}")
     numbers = {"p": p_values, "Calibration error": scores["ece"], "Brier score": scores["brier"]}
     return pd.DataFrame({"Remedy": facts["title"]} | texts | numbers)
 
@@ -311,7 +309,7 @@ def galaxy_table(facts):
         if f"{title}, bias" in images:
             bias, scatter = images[f"{title}, bias"].astype(float), images[f"{title}, scatter"].astype(float)
             pairs = zip(bias, scatter, strict=True)
-            table[title] = [_NONE if np.isnan(b) else f"{b:+.3f} ± {s:.3f}" for b, s in pairs]
+            table[title] = [DASH if np.isnan(b) else f"{b:+.3f} ± {s:.3f}" for b, s in pairs]
     return pd.DataFrame(table).reset_index(drop=True)
 
 

@@ -16,7 +16,7 @@ import pandas as pd
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from book import SWEEPS, times
 from galaxynb.files import write_json, written_aside
-from galaxynb.pages import banner
+from galaxynb.pages import DASH, banner
 from galaxynb.provenance import device_text, load_records, records_table
 from galaxynb.results.evaluation import Estimate, recovery_verdict
 from galaxynb.results.paper import paper_summary
@@ -83,7 +83,7 @@ def stages_table(records, histories):
     earlier = earlier_seconds(records, histories)
     minutes = [round(earlier.get(stage, 0) / 60) for stage in table["Stage"]]
     where = table.columns.get_loc("Wall time") + 1
-    table.insert(where, "Earlier epochs", [f"{number} min" if number else "\N{EN DASH}" for number in minutes])
+    table.insert(where, "Earlier epochs", [f"{number} min" if number else DASH for number in minutes])
     return table
 
 

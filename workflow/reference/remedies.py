@@ -31,7 +31,7 @@ from PIL import Image
 from galaxynb.compute import cores, gpus_of_machine
 from galaxynb.data.cache import open_cache
 from galaxynb.files import save_table, write_json, written_aside
-from galaxynb.pages import banner
+from galaxynb.pages import DASH, banner
 from galaxynb.provenance import checkout_state, commit_text
 from galaxynb.remedies.advice import SENTENCES
 from galaxynb.remedies.remedy import Training
@@ -174,15 +174,14 @@ def write_paragraphs(path, texts):
 
 def made_by(facts):
     """Return the commit, the devices and the times of each trial: a table with one row per remedy."""
-    none = "\N{EN DASH}"  # Markdown would make a hyphen a list
     # Trials from before devices were recorded trained and tried the network on one device.
     rows = [
         {
             "Remedy": one["title"],
             "Commit": commit_text(one),
-            "Trained on": " and ".join(one.get("trained on") or [one["device"]]) if one["training seconds"] else none,
+            "Trained on": " and ".join(one.get("trained on") or [one["device"]]) if one["training seconds"] else DASH,
             "Tried on": one["device"],
-            "Training": f"{one['training seconds'] / 60:.0f} min" if one["training seconds"] else none,
+            "Training": f"{one['training seconds'] / 60:.0f} min" if one["training seconds"] else DASH,
             "ms per image": one["ms per image"],
             "Trial": f"{one['wall seconds'] / 60:.0f} min",
         }
