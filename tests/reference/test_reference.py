@@ -461,10 +461,8 @@ def test_the_kept_networks_are_loaded_by_default_with_their_checksums_verified()
 def test_the_kept_remedies_were_tried_on_the_kept_networks_with_their_profiles_settings(tmp_path):
     program, folder = importlib.import_module("remedies"), REFERENCE / "remedies"
     card = json.loads((REFERENCE / "networks" / "card.json").read_text(encoding="utf-8"))
-    networks = {name: one["sha256"] for name, one in card["networks"].items()}
-    config = ROOT / "config"
-    profile = configuration.with_defaults(configuration.read_profile("half", config), configuration.read_schema(config))
-    settings = {key: value for key, value in profile["remedies"].items() if key != "rows"} | {"seed": profile["seed"]}
+    assert card["profile"] == "half"
+    settings, networks = program.trial_of(card)
     names = [name for name in program.ROWS if (folder / "rows" / name).is_dir()]
     assert {"nothing", "autoencoder"} < set(names)
     facts = {name: json.loads((folder / "rows" / name / "remedy.json").read_text(encoding="utf-8")) for name in names}

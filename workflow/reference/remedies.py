@@ -73,6 +73,14 @@ def prepare(run, networks, work):
     return card
 
 
+def trial_of(card):
+    """Return the settings of all trials on the networks of a card, and the networks' checksums by their names."""
+    config = CHECKOUT / "config"
+    profile = with_defaults(read_profile(card["profile"], config), read_schema(config))
+    settings = {key: value for key, value in profile["remedies"].items() if key != "rows"} | {"seed": profile["seed"]}
+    return settings, {name: one["sha256"] for name, one in card["networks"].items()}
+
+
 def try_row(name, work, settings, *, out, real, about, threads=None):
     """Try one remedy in a process of its own on `threads` cores, and keep its results in the folder `out`.
 
@@ -201,10 +209,7 @@ def main(arguments=None):
     parser.add_argument("--only", help="names of remedies, separated by commas")
     given = parser.parse_args(arguments)
     card = prepare(given.run, given.networks, given.work)
-    config = CHECKOUT / "config"
-    profile = with_defaults(read_profile(card["profile"], config), read_schema(config))
-    settings = {key: value for key, value in profile["remedies"].items() if key != "rows"} | {"seed": profile["seed"]}
-    networks = {name: one["sha256"] for name, one in card["networks"].items()}
+    settings, networks = trial_of(card)
     rows = given.out / "rows"
     named = chosen_rows(given.only.split(",")) if given.only else chosen_rows("all")
     wanted = [name for name in named if not kept(rows / name, settings, networks, real=given.real)]
@@ -222,7 +227,7 @@ def main(arguments=None):
     # All trials have ended.
     if failures := [str(error) for trial in trials if (error := trial.exception())]:
         raise RuntimeError("; ".join(failures))
-    write_page(given.work, given.out, card, seed=profile["seed"])
+    write_page(given.work, given.out, card, seed=settings["seed"])
 
 
 if __name__ == "__main__":
