@@ -157,7 +157,7 @@ def accuracy_table(scores, facts):
     -------
     pandas.DataFrame
         One row per remedy, with estimates and their 95% intervals as text. P-values are text too: one below 0.001 is
-        ``< 0.001``, and that of the autoencoder, which is not compared with itself, is ``-``. So are all if it failed.
+        ``< 0.001``, and that of the autoencoder, which is not compared with itself, is a dash. So are all if it failed.
 
     Examples
     --------

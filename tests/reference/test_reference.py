@@ -480,6 +480,9 @@ def test_the_kept_remedies_were_tried_on_the_kept_networks_with_their_profiles_s
         answers = pd.read_parquet(folder / "rows" / name / "predictions.parquet").query("images == 'noisy'")
         right = answers[list(PROBABILITIES)].to_numpy().argmax(axis=1) == answers["label"]
         assert text.startswith(f"{right.mean():.2f} (")
+    accuracies, earlier = dict(zip(names, shown, strict=True)), pd.read_csv(folder / "earlier.csv")
+    rows = ("nothing", "autoencoder", "noisy-classifier", "finetuned-classifier")
+    assert earlier["Here"].tolist() == [accuracies.get(name, program.DASH) for name in rows]
     titles = [one["title"] for one in facts.values()]
     for table in ("accuracies", "overview", "real"):
         assert pd.read_csv(folder / f"{table}.csv")["Remedy"].tolist() == titles

@@ -34,6 +34,7 @@ from galaxynb.files import save_table, write_json, written_aside
 from galaxynb.pages import DASH, banner
 from galaxynb.provenance import checkout_state, commit_text
 from galaxynb.remedies.advice import SENTENCES
+from galaxynb.remedies.earlier import beside_earlier
 from galaxynb.remedies.remedy import Training
 from galaxynb.remedies.results import accuracy_table, facts_table, read_remedies
 from galaxynb.remedies.rows import ROWS, chosen_rows, make_remedy
@@ -163,6 +164,7 @@ def write_page(work, out, card, *, seed):
     write_paragraphs(out / "tried.md", [tried(card, names)])
     found = read_remedies(out / "rows", names)
     save_table(made_by(found.facts), out / "made")
+    beside_earlier(score_remedies(found.predictions, seed=seed)).to_csv(out / "earlier.csv", index=False)
     real = [out / "rows" / name / "real.parquet" for name in names]
     if all(path.is_file() for path in real):
         answers = pd.concat([pd.read_parquet(path).astype({"remedy": str, "images": str}) for path in real])

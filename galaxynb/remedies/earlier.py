@@ -1,0 +1,53 @@
+"""Accuracies that others measured with and without remedies, to set beside those of this study."""
+
+import pandas as pd
+
+from galaxynb.pages import DASH
+
+__all__ = ["beside_earlier"]
+
+
+#: Standard deviations of the Gaussian noise (1 = white) of Lin et al.
+_SIGMAS = (0.1, 0.2, 0.3, 0.5)
+
+#: What the classifier was trained on and tested on, its accuracies at each of `_SIGMAS`, and the same remedy here.
+_ROWS = (
+    ("clean", "noisy", (0.4503, 0.1747, 0.0885, 0.0337), "nothing"),
+    ("clean", "denoised", (0.7638, 0.7178, 0.6653, 0.5441), "autoencoder"),
+    ("noisy", "noisy", (0.7437, 0.7289, 0.7107, 0.6666), "noisy-classifier"),
+    ("denoised", "denoised", (0.7591, 0.7387, 0.7175, 0.6676), "finetuned-classifier"),
+)
+
+
+def beside_earlier(scores):
+    """Return accuracies of an earlier study beside those of the same remedies here, as a table for reading.
+
+    The earlier study is Lin et al. (2021), with Gaussian noise on CIFAR-100 and the denoiser DnCNN.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        From `galaxynb.remedies.tables.score_remedies`. A remedy that has no row gets a dash.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per way to train and test a classifier. Accuracies are text with two decimals.
+
+    References
+    ----------
+    Lin et al. (2021), arXiv:2106.00673; the accuracies are from the table for CIFAR-100 in the README of their code.
+
+    Examples
+    --------
+    >>> from galaxynb.results.evaluation import Estimate
+    >>> scores = pd.DataFrame({"noisy": [Estimate(0.3, 0.2, 0.4)]}, index=["nothing"])
+    >>> beside_earlier(scores).iloc[:2, [0, 1, 2, 6]].to_numpy().tolist()
+    [['clean', 'noisy', '0.45', '0.30 (0.20 to 0.40)'], ['clean', 'denoised', '0.76', '–']]
+    """
+    rows = []
+    for trained, tested, accuracies, name in _ROWS:
+        row = {"Trained on": trained, "Tested on": tested}
+        row |= {f"Lin et al., sigma {sigma}": f"{one:.2f}" for sigma, one in zip(_SIGMAS, accuracies, strict=True)}
+        rows.append(row | {"Here": scores.loc[name, "noisy"].text() if name in scores.index else DASH})
+    return pd.DataFrame(rows)
