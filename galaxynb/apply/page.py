@@ -92,9 +92,15 @@ def write_page(inputs, out, networks, *, pieces):
         int(row): [_embedded(image) for image in (one, other, _difference(one, other))]
         for row, one, other in zip(shown["row"], shown["original"], shown["denoised"], strict=True)
     }
+    columns = {"label": "Known class"} if (table["label"] != "").any() else {}
+    columns |= {"flag": "Flag"} if found["flagged"] or found["unusable"] else {}
+    for number, row in rows.items():
+        row["pictures"] = pictures.get(number, [])
+        row["flag"] = f"not used: it {row['fault']}" if row["fault"] else row["flag"]
     text = _template().render(
         found=found,
-        rows=[row | {"pictures": pictures.get(number, [])} for number, row in rows.items()],
+        rows=list(rows.values()),
+        columns=columns,
         total=len(table),
         confusion=len(labelled) > 0,
         sheet=[rows[shown["row"][at]]["file"] for at in sheet] if len(shown["row"]) else [],
@@ -225,13 +231,13 @@ def _thumbnails(pieces):
 
 
 def _difference(original, denoised):
-    """Return what was taken away, on grey."""
+    """Return what was removed, on grey."""
     return np.clip((original.astype(int) - denoised) // 2 + 128, 0, 255).astype(np.uint8)
 
 
 def _contact_sheet(originals, denoised):
     taken = [_difference(one, other) for one, other in zip(originals, denoised, strict=True)]
-    return noise_grid([list(originals), list(denoised), taken], ["Original", "Denoised", "Taken away"])
+    return noise_grid([list(originals), list(denoised), taken], ["Original", "Denoised", "Removed"])
 
 
 def _embedded(image):

@@ -64,6 +64,7 @@ def test_a_folder_gives_tables_images_and_a_page(tmp_path):
     page = (out / "index.html").read_text(encoding="utf-8")
     assert page.count("<img src=") == 3 * 6 + 2
     assert "trained on simulated galaxies only" in page
+    assert "Known class" in page
     assert {"contact_sheet.png", "confusion.png", "summary.json"} <= {path.name for path in out.iterdir()}
     assert listing(folder) == before
 
@@ -307,7 +308,9 @@ def test_bad_images_are_listed_with_a_sentence_and_stop_no_others(tmp_path):
     assert [path.name for path in (tmp_path / "out" / "denoised").iterdir()] == ["good.png"]
     assert found["sentences"][1].startswith(f"{len(faults)} images, such as these, could not be used: ")
     assert found["sentences"][1].count(" (it ") == 5
-    assert "not used: it is truncated" in (tmp_path / "out" / "index.html").read_text()
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "not used: it is truncated" in page
+    assert "Known class" not in page
 
 
 def test_a_folder_of_bad_images_alone_has_a_page_too(tmp_path):
