@@ -21,7 +21,9 @@ from galaxynb.stages import STAGES
 DOING = {name: stage.doing for name, stage in STAGES.items()} | {"book": "building the book"}
 _DOING_BY_RULE = {"sweep_page": "drawing the results of a kept sweep", "remedy": "trying the remedy"}
 _KINDS = {"standin": "stand-in", "real": "real galaxies"}
-_EPOCH = re.compile(r"epoch +(\d+)/(\d+) \S+ ((?: \w+ \S+ )+) (\d+) s")
+_EPOCH = re.compile(r"epoch +(\d+)/(\d+) (\S+) ((?: \w+ \S+ )+) (\d+) s")
+# The loss changes its meaning between these phases of a training.
+_PHASES = {"raw": " on raw images", "noisy": " on noisy images"}
 _MEASURE = re.compile(r" (\w+) (\S+) ")
 _BAR = re.compile(r"(?P<what>[^|]+?): +(?P<percent>\d+)%\|.*\[[\d:]+<(?P<left>[\d:]+|\?),")
 # Beginnings of the lines of a training, other than epochs, that are shown too.
@@ -36,6 +38,8 @@ class Epoch:
     ----------
     number, of : int
         Number of the epoch, counted from 1, and the largest number of epochs.
+    phase : str
+        Name of the phase of the training.
     measures : dict of float
         Losses and metrics by name.
     seconds : float
@@ -43,6 +47,7 @@ class Epoch:
 
     number: int
     of: int
+    phase: str
     measures: dict
     seconds: float
 
@@ -52,8 +57,8 @@ def parse_epoch(line):
     found = _EPOCH.fullmatch(line.strip())
     if not found:
         return None
-    measures = {name: float(value) for name, value in _MEASURE.findall(found[3])}
-    return Epoch(int(found[1]), int(found[2]), measures, float(found[4]))
+    measures = {name: float(value) for name, value in _MEASURE.findall(found[4])}
+    return Epoch(int(found[1]), int(found[2]), found[3], measures, float(found[5]))
 
 
 def parse_bar(line):
@@ -475,7 +480,8 @@ class Board:
         left = epochs_left(job.seconds, count) - (self._clock() - job.at)
         # The time left comes before the numbers, which a narrow terminal may cut.
         left = f", {duration(max(left, 1))} left" if count else ""
-        return f"{job.name}: epoch {job.epoch.number} of {job.epoch.of}{left}, {epoch_text(job.epoch)}"
+        phase = _PHASES.get(job.epoch.phase, "")
+        return f"{job.name}: epoch {job.epoch.number} of {job.epoch.of}{phase}{left}, {epoch_text(job.epoch)}"
 
     def _summary(self):
         waiting = sum(not job.local and not job.began for job in self._running.values())

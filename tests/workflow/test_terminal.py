@@ -76,15 +76,15 @@ def lines_of(stream):
 
 def test_an_epoch_is_read_from_its_line_and_from_no_other():
     measures = {"accuracy": 0.5901, "loss": 1.1625, "val_accuracy": 0.5333, "val_loss": 1.3813}
-    assert terminal.parse_epoch(LINE) == Epoch(3, 6, measures, 34.0)
-    assert terminal.parse_epoch("epoch  12/18 noisy  loss 2.5e-02  5 s") == Epoch(12, 18, {"loss": 0.025}, 5.0)
+    assert terminal.parse_epoch(LINE) == Epoch(3, 6, "classify", measures, 34.0)
+    assert terminal.parse_epoch("epoch  12/18 noisy  loss 2.5e-02  5 s") == Epoch(12, 18, "noisy", {"loss": 0.025}, 5.0)
     kept, going_on = "6 epochs run, of 6 at most; epoch 6 is kept", "going on after epoch 3 of 6, from x"
     assert {terminal.parse_epoch(line) for line in ("", "epoch", kept, going_on, BAR)} == {None}
 
 
 def test_an_epoch_is_said_by_its_validation_images_where_there_are_any_and_a_bar_in_words():
-    assert terminal.epoch_text(Epoch(1, 2, {"loss": 0.5, "val_loss": 0.02473}, 1.0)) == "validation loss 0.0247"
-    assert terminal.epoch_text(Epoch(1, 2, {"loss": 0.5, "accuracy": 0.25}, 1.0)) == "loss 0.5, accuracy 25.0%"
+    assert terminal.epoch_text(Epoch(1, 2, "raw", {"loss": 0.5, "val_loss": 0.02473}, 1.0)) == "validation loss 0.0247"
+    assert terminal.epoch_text(Epoch(1, 2, "raw", {"loss": 0.5, "accuracy": 0.25}, 1.0)) == "loss 0.5, accuracy 25.0%"
 
     assert terminal.parse_bar(BAR) == "stand-in 45%, 1 min 12 s left"
     assert terminal.parse_bar("measuring:   0%|          | 0/300 [00:00<?, ?image/s]") == "measuring 0%"
@@ -134,6 +134,18 @@ def test_a_study_in_a_pipe_has_a_line_for_each_start_epoch_and_end(tmp_path, pip
         "03_classifier: done in 1 min 15 s",
     ]
     assert not set("\r\x1b") & set(pipe.getvalue())
+
+
+def test_an_epoch_of_the_autoencoder_says_which_images_it_learns_from(tmp_path, pipe, clock):
+    study = board(pipe, clock, autoencoder=1)
+    training = job(tmp_path, "04_autoencoder")
+    study.start(4, training)
+    write(training.log, "epoch   2/2 raw  loss 0.02  2 s", "epoch   2/2 noisy  loss 0.03  2 s")
+    study.finish(4)
+    assert lines_of(pipe)[1:3] == [
+        "04_autoencoder: epoch 2 of 2 on raw images, loss 0.02",
+        "04_autoencoder: epoch 2 of 2 on noisy images, loss 0.03",
+    ]
 
 
 def test_a_terminal_shows_one_line_that_becomes_the_result(tmp_path, tty, clock):
