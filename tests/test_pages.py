@@ -18,12 +18,25 @@ def test_each_page_of_the_contents_exists():
     contents = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
     pages = [chapter["file"] for part in contents["parts"] for chapter in part["chapters"]]
     for page in [contents["root"], *pages]:
-        if page.startswith("book/notebooks/"):
-            assert (ROOT / f"{page.removeprefix('book/')}.ipynb").is_file()
+        if page.startswith("notebooks/"):
+            assert (ROOT / f"{page}.ipynb").is_file()
         elif page.startswith("book/sweeps/"):
             assert (ROOT / "book" / "reference" / "sweeps" / Path(page).name / "results.parquet").is_file()
         else:
             assert (ROOT / f"{page}.md").is_file()
+
+
+def test_links_between_pages_and_notebooks_lead_to_files_in_the_repository_too():
+    sources = [*(ROOT / "book").glob("*.md"), *(ROOT / "notebooks").glob("*.ipynb"), ROOT / "book" / "sweep.ipynb"]
+    links = [
+        (source, link)
+        for source in sources
+        for link in re.findall(r"\]\(([^)#]+\.(?:md|ipynb))[)#]", source.read_text(encoding="utf-8"))
+    ]
+    assert {source.suffix for source, _ in links} == {".md", ".ipynb"}
+    # The pages of the kept sweeps are made with each book.
+    missing = [link for source, link in links if not (source.parent / link).is_file()]
+    assert set(missing) <= {"sweeps/seeds.ipynb", "sweeps/noise.ipynb"}
 
 
 def test_the_page_on_running_states_the_profiles_as_they_are():

@@ -225,9 +225,9 @@ def gather(run, source):
         notebook = page(run / f"sweeps/{name}.ipynb", ROOT / "book/sweep.ipynb")
         notebook["cells"] = [cell for cell in notebook["cells"] if not any(_is(cell, tag) for tag in left_out)]
         notebook["cells"][0]["source"] = f"# {opening}"
-        pages[f"sweeps/{name}"] = notebook
+        pages[f"book/sweeps/{name}"] = notebook
     for name, notebook in pages.items():
-        path = source / "book" / f"{name}.ipynb"
+        path = source / f"{name}.ipynb"
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(notebook, indent=1), encoding="utf-8")
     for folder in ("tables", "figures"):

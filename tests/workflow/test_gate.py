@@ -244,20 +244,21 @@ def test_the_public_case_of_a_lost_picture_is_refused(tmp_path):
     [
         (2, b"picture", 2, None),
         (1, b"picture", 2, r"n\.html shows 1 pictures, but its source has 2"),
-        (2, b"", 2, r"n\.html shows 0 pictures, but its source has 2"),
+        (2, b"", 2, r"prose\.html shows 0 pictures, but its source has 2"),
         (2, b"picture", 1, r"prose\.html shows 1 pictures, but its source has 2"),
     ],
 )
 def test_a_rendered_page_shows_each_picture_of_its_source(tmp_path, tags, picture, figures, message):
     source, html = tmp_path / "source", tmp_path / "html"
-    for folder in (source / "book", html / "book"):
-        folder.mkdir(parents=True)
+    for folder in ("book", "notebooks"):
+        (source / folder).mkdir(parents=True)
+        (html / folder).mkdir(parents=True)
     cells = [code("x", 1, [PRINTED, PICTURE]), code("x", 1, [PICTURE], tags=["remove-output"]), code("x", 1, [PICTURE])]
-    write_notebook(source / "book" / "n.ipynb", *cells)
-    write_notebook(source / "book" / "not_in_the_contents.ipynb", *cells)
+    write_notebook(source / "notebooks" / "n.ipynb", *cells)
+    write_notebook(source / "notebooks" / "not_in_the_contents.ipynb", *cells)
     (source / "book" / "prose.md").write_text("```{figure} a.png\n```\n\n:::{image} a.png\n:::\n")
     (html / "a b.png").write_bytes(picture)
-    for page, number in (("n", tags), ("prose", figures)):
-        (html / "book" / f"{page}.html").write_text('<p><img alt="A" src="../a%20b.png" /></p>' * number)
+    for page, number in (("notebooks/n", tags), ("book/prose", figures)):
+        (html / f"{page}.html").write_text('<p><img alt="A" src="../a%20b.png" /></p>' * number)
     with pytest.raises(ValueError, match=message) if message else contextlib.nullcontext():
         gate.check_pictures(source, html)

@@ -175,8 +175,8 @@ def test_book_has_no_broken_link_or_image(study):
 
 
 def test_every_results_page_says_that_its_data_are_synthetic(study):
-    pages = study.root / SMOKE / "book" / "book"
-    for page in (*(pages / "notebooks" / f"{stage}.html" for stage in STAGES), pages / "results.html"):
+    pages = study.root / SMOKE / "book"
+    for page in (*(pages / "notebooks" / f"{stage}.html" for stage in STAGES), pages / "book" / "results.html"):
         assert "Synthetic stand-in data" in page.read_text(encoding="utf-8"), page.name
 
 
