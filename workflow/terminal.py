@@ -23,7 +23,12 @@ _DOING_BY_RULE = {"sweep_page": "drawing the results of a kept sweep", "remedy":
 _KINDS = {"standin": "stand-in", "real": "real galaxies"}
 _EPOCH = re.compile(r"epoch +(\d+)/(\d+) (\S+) ((?: \w+ \S+ )+) (\d+) s")
 # The loss changes its meaning between these phases of a training.
-_PHASES = {"raw": " on raw images", "noisy": " on noisy images"}
+_PHASES = {
+    "raw": " on clean images",
+    "noisy": " on noisy images",
+    "pixels": " with a loss of pixels",
+    "features": " with a loss of pixels and features",
+}
 _MEASURE = re.compile(r" (\w+) (\S+) ")
 _BAR = re.compile(r"(?P<what>[^|]+?): +(?P<percent>\d+)%\|.*\[[\d:]+<(?P<left>[\d:]+|\?),")
 # Beginnings of the lines of a training, other than epochs, that are shown too.

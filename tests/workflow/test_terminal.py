@@ -143,7 +143,7 @@ def test_an_epoch_of_the_autoencoder_says_which_images_it_learns_from(tmp_path, 
     write(training.log, "epoch   2/2 raw  loss 0.02  2 s", "epoch   2/2 noisy  loss 0.03  2 s")
     study.finish(4)
     assert lines_of(pipe)[1:3] == [
-        "04_autoencoder: epoch 2 of 2 on raw images, loss 0.02",
+        "04_autoencoder: epoch 2 of 2 on clean images, loss 0.02",
         "04_autoencoder: epoch 2 of 2 on noisy images, loss 0.03",
     ]
 
