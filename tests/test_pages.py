@@ -28,11 +28,9 @@ def test_each_page_of_the_contents_exists():
 
 def test_links_between_pages_and_notebooks_lead_to_files_in_the_repository_too():
     sources = [*(ROOT / "book").glob("*.md"), *(ROOT / "notebooks").glob("*.ipynb"), ROOT / "book" / "sweep.ipynb"]
-    links = [
-        (source, link)
-        for source in sources
-        for link in re.findall(r"\]\(([^)#]+\.(?:md|ipynb))[)#]", source.read_text(encoding="utf-8"))
-    ]
+    # Links, and numbers that a page takes from a notebook.
+    pattern = r"(?:\]\(|\{glue:text\}`)([^)#`:]+\.(?:md|ipynb))[)#:]"
+    links = [(source, link) for source in sources for link in re.findall(pattern, source.read_text(encoding="utf-8"))]
     assert {source.suffix for source, _ in links} == {".md", ".ipynb"}
     # The pages of the kept sweeps are made with each book.
     missing = [link for source, link in links if not (source.parent / link).is_file()]

@@ -26,7 +26,8 @@ def remedy_accuracies(table, *, clean, nothing):
     table : pandas.DataFrame
         One row per remedy, in the order of the figure, with the columns ``title``, ``learns from``, ``noisy`` (an
         `Estimate`), ``training seconds`` (None if an earlier stage trained it) and ``ms per image``. A star after the
-        training time marks rows for which a column ``elsewhere`` is true.
+        training time marks rows for which a column ``elsewhere`` is true. If a column ``behind`` is true, the remedy
+        also needs that earlier training.
     clean, nothing : float
         Accuracy of the classifier on clean images, and on noisy images without a remedy. Each is drawn as a line.
 
@@ -69,14 +70,12 @@ def remedy_accuracies(table, *, clean, nothing):
 def _cost(row):
     """Return training time and time per image as text."""
     seconds = row["training seconds"]
-    if seconds is None or np.isnan(seconds):
-        trained = "notebook 04"
-    elif seconds == 0:
-        trained = "none"
-    else:
-        trained = f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
-        trained += "*" if row.get("elsewhere") else ""
-    return f"{trained}; {row['ms per image']:.3g} ms"
+    earlier = seconds is None or np.isnan(seconds)
+    trained = ["notebook 04"] if earlier or row.get("behind") else []
+    if not earlier and seconds > 0:
+        time = f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+        trained.append(f"{time}*" if row.get("elsewhere") else time)
+    return f"{' + '.join(trained) or 'none'}; {row['ms per image']:.3g} ms"
 
 
 @styled

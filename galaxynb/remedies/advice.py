@@ -6,20 +6,37 @@ p-value is multiplied by the number of remedies that were compared (Bonferroni).
 
 import pandas as pd
 
+from galaxynb.remedies.disturbances import DISTURBANCES
 from galaxynb.remedies.remedy import LABELS, NOISY, NOTHING, PAIRS
-from galaxynb.remedies.tables import PROBABILITIES, compare_pairs
+from galaxynb.remedies.rows import ADAPTING
+from galaxynb.remedies.tables import CLEAN, PROBABILITIES, compare_pairs, recall_table
 
-__all__ = ["SENTENCES", "advise"]
+__all__ = ["QUESTIONS", "advise"]
 
 
-#: Names of the sentences, in an order for reading.
-SENTENCES = ("all", "nothing", "noisy", "pairs", "labels", "robust", "stars")
+#: Questions and situations of a reader, in an order for reading, by the name of the sentences that answer them.
+QUESTIONS = {
+    "all": "The paper's autoencoder, or another remedy?",
+    "classes": "Which classes does the autoencoder save?",
+    "nothing": "I have the trained classifier, and some labelled noisy images to choose one parameter",
+    "noisy": "I also have noisy images without classes",
+    "pairs": "I have clean images, and know what the noise looks like",
+    "labels": "I have labels, and may train the classifier again",
+    "robust": "My noise may differ from the noise that I assume",
+    "stars": "I want to measure the galaxy afterwards",
+}
+
+#: What to know about a remedy that a sentence recommends.
+_CAVEATS = {
+    "noise2noise": " It was trained on two new noisy versions of each galaxy per epoch, with the stars at new places."
+    " Two exposures of one field share their stars, so expect less from them."
+}
 
 _CLEAR = 0.05  # p-value below which a difference counts
 
 
 def advise(scores, facts, predictions, *, robustness):
-    """Return one sentence for each situation of a reader.
+    """Return a few sentences for each question of a reader.
 
     Parameters
     ----------
@@ -35,7 +52,7 @@ def advise(scores, facts, predictions, *, robustness):
     Returns
     -------
     dict of str
-        Sentences by their names, those of `SENTENCES`.
+        Sentences by the keys of `QUESTIONS`.
 
     Examples
     --------
@@ -76,32 +93,78 @@ def advise(scores, facts, predictions, *, robustness):
             continue
         how = _compared(right[best], right[before], tests=len(candidates))
         found = f"{opening}, the best remedy is {titles[best]} (accuracy {value[best]:.2f} on noisy images)."
-        said[key] = f"{found} It is {how} {than}."
+        said[key] = f"{found} It is {how} {than}.{_CAVEATS.get(best, '')}"
         before = best
     said["all"] = _against_paper(value, right, titles)
-    error = robustness["mce"].drop("nothing")
-    said["robust"] = (
-        f"Under other kinds of damage, {titles[error.idxmin()]} makes the fewest errors: on average "
-        f"{error.min():.2f} times as many as the classifier without a remedy. "
-        f"Averaged over the kinds, {(error < 1).sum()} of {len(error)} remedies make fewer errors than no remedy."
+    said["classes"] = _about_classes(recall_table(predictions))
+    said["robust"] = _about_damage(robustness, titles)
+    said["stars"] = _about_stars(facts, titles)
+    return {name: said[name] for name in QUESTIONS}
+
+
+def _about_classes(recalls):
+    """Return which class the paper's autoencoder saves most, and which stays furthest below its clean recall."""
+    if "autoencoder" not in recalls.index:
+        return "The paper's autoencoder failed in this run."
+    clean, noisy, denoised = (recalls.loc[name] for name in (CLEAN, "nothing", "autoencoder"))
+    saved, lost = (denoised - noisy).idxmax(), (denoised - clean).idxmin()
+    text = (
+        f"The autoencoder raises the recall of {saved} most, from {noisy[saved]:.0%} to {denoised[saved]:.0%} (clean"
+        f" images: {clean[saved]:.0%})."
     )
-    said["stars"] = _about_stars(facts.drop("nothing"), titles)
-    return {name: said[name] for name in SENTENCES}
+    if denoised[lost] < clean[lost]:
+        text += f" {lost} stays furthest below its recall on clean images: {denoised[lost]:.0%}, not {clean[lost]:.0%}."
+    fallen = (denoised - noisy).idxmin()
+    if denoised[fallen] < noisy[fallen]:
+        text += f" The recall of {fallen} falls from {noisy[fallen]:.0%} to {denoised[fallen]:.0%}."
+    return text
+
+
+def _about_damage(robustness, titles):
+    """Return which remedy makes the fewest errors under other damage, and under which kinds it does harm."""
+    error = robustness["mce"].drop("nothing")
+    best = error.idxmin()
+    condition = ", if it first gets unlabelled images with the same damage" if best in ADAPTING else ""
+    text = (
+        f"Under damage that no network was trained on, {titles[best]} makes the fewest errors{condition}: on average "
+        f"{error[best]:.2f} times as many as the classifier without a remedy."
+    )
+    if best in ADAPTING and len(others := error.drop([name for name in ADAPTING if name in error])):
+        best = others.idxmin()
+        text += f" Of the remedies that do not adapt, it is {titles[best]} ({others[best]:.2f})."
+    kinds = [kind for kind in DISTURBANCES if kind in robustness]
+    harmed = [
+        DISTURBANCES[kind].title for kind in kinds if robustness.loc[best, kind] < robustness.loc["nothing", kind]
+    ]
+    return f"{text} It does harm under: {', '.join(harmed)}." if harmed else text
 
 
 def _about_stars(facts, titles):
-    """Return which remedy removes the injected stars best, and what it does to field stars and to galaxies."""
-    if "stars left" not in facts or facts["stars left"].isna().all():
+    """Return which remedy removes the injected stars best, and which changes the galaxies least."""
+    others = facts.drop("nothing")
+    if "stars left" not in facts or others["stars left"].isna().all():
         return "This run has not measured what becomes of stars: only stand-ins have the noise-free truth for it."
-    best = facts["stars left"].astype(float).abs().idxmin()
+    best = others["stars left"].astype(float).abs().idxmin()
     left = facts.loc[best, "stars left"]
     text = f"{titles[best]} removes the injected stars best: the median image keeps {left:.1%} of their light."
     if "own stars kept" in facts and facts["own stars kept"].notna().any():
         kept = facts.loc[best, "own stars kept"]
         text += f" Of the field stars above 5 sigma, {kept:.0%} keep at least half of their light."
-    changes = [facts.loc[best].get(f"{measure}, bias") for measure in ("Flux", "Size")]
-    if pd.notna(changes).all():
-        text += f" The median galaxy's flux changes by {changes[0]:+.1%}, and its size by {changes[1]:+.1%}."
+    measures = [(f"{name}, bias", f"{name}, scatter") for name in ("Flux", "Size")]
+    if not {name for pair in measures for name in pair} <= {*facts.columns}:
+        return text
+    errors = sum(others[bias].astype(float) ** 2 + others[scatter].astype(float) ** 2 for bias, scatter in measures)
+    if errors.notna().any():
+        least = errors.idxmin()
+        flux, size = (
+            " ± ".join(f"{facts.loc[least, name]:{form}}" for name, form in zip(pair, ("+.1%", ".1%"), strict=True))
+            for pair in measures
+        )
+        text += f" {titles[least]} changes flux and size least: by {flux} and {size}"
+        before = [facts.loc["nothing", name] for pair in measures for name in pair]
+        if pd.notna(before).all():
+            text += " (without a remedy: {:+.1%} ± {:.1%} and {:+.1%} ± {:.1%})".format(*before)
+        text += ". The first number is the median over the galaxies, and the second the scatter."
     return text
 
 

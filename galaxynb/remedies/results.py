@@ -9,7 +9,7 @@ import pandas as pd
 
 from galaxynb.files import written_aside
 from galaxynb.pages import DASH
-from galaxynb.remedies.rows import OWN, ROWS
+from galaxynb.remedies.rows import BEHIND, OWN, ROWS
 from galaxynb.remedies.tables import robustness_table
 from galaxynb.remedies.verdict import GALAXY
 
@@ -164,13 +164,18 @@ def accuracy_table(scores, facts):
     >>> from galaxynb.results.evaluation import Estimate
     >>> estimates = dict.fromkeys(("clean", "noisy", "recovery"), Estimate(0.5, 0.4, 0.6))
     >>> scores = pd.DataFrame([estimates | {"p": 0.01, "ece": 0.1, "brier": 0.4}], index=["median"])
-    >>> accuracy_table(scores, pd.DataFrame({"title": ["Median filter"]}, index=["median"])).iloc[0, :2].tolist()
+    >>> table = accuracy_table(scores, pd.DataFrame({"title": ["Median filter"]}, index=["median"]))
+    >>> table.replace(chr(160), " ", regex=True).iloc[0, :2].tolist()
     ['Median filter', '0.50 (0.40 to 0.60)']
     """
     columns = {"noisy": "Noisy images", "clean": "Clean images", "recovery": "Recovery"}
-    texts = {title: scores[name].map(lambda estimate: estimate.text()) for name, title in columns.items()}
-    # A no-break space keeps the sign and the number together in a narrow column.
-    small = "<\N{NO-BREAK SPACE}0.001"
+    # No-break spaces keep an interval, and a sign and its number, together in a narrow column.
+    space = "\N{NO-BREAK SPACE}"
+    intervals = {
+        name: scores[name].map(lambda one: one.text().replace(" to ", f"{space}to{space}")) for name in columns
+    }
+    texts = {title: intervals[name] for name, title in columns.items()}
+    small = f"<{space}0.001"
     p_values = scores["p"].map(lambda p: DASH if np.isnan(p) else small if p < 0.001 else f"{p:.3f}")
     numbers = {"p": p_values, "Calibration error": scores["ece"], "Brier score": scores["brier"]}
     return pd.DataFrame({"Remedy": facts["title"]} | texts | numbers)
@@ -212,8 +217,9 @@ def facts_table(facts):
     -------
     pandas.DataFrame
         Index: names. Columns: ``title``, ``family``, ``does``, ``learns from``, ``gives``, ``parameters``,
-        ``training seconds``, ``elsewhere`` (whether epochs of its training ran on another device than its trial),
-        ``ms per image``, ``psnr`` (dB, against the truth if there is one, otherwise against the clean images) and the
+        ``training seconds``, ``behind`` (whether it also uses the paper's autoencoder), ``elsewhere`` (whether epochs
+        of its training ran on another device than its trial), ``ms per image``, ``psnr`` (dB, against the truth if
+        there is one, otherwise against the clean images) and the
         names of the astronomer's verdict.
 
     Examples
@@ -227,6 +233,7 @@ def facts_table(facts):
             continue
         plain = ("title", "family", "does", "learns from", "gives", "parameters", "training seconds", "ms per image")
         rows[name] = {key: one.get(key) for key in plain}
+        rows[name]["behind"] = name in BEHIND
         rows[name]["elsewhere"] = any(device != one.get("device") for device in one.get("trained on", ()))
         rows[name] |= {"psnr": psnr_of(one), **(one.get("verdict") or {})}
     return pd.DataFrame.from_dict(rows, orient="index")
@@ -299,7 +306,7 @@ def galaxy_table(facts):
     Examples
     --------
     >>> facts = pd.DataFrame({"title": ["Median filter"], "gives": "images", "Flux, bias": 0.1, "Flux, scatter": 0.2})
-    >>> galaxy_table(facts)
+    >>> galaxy_table(facts).replace(chr(160), " ", regex=True)
               Remedy            Flux
     0  Median filter  +0.100 ± 0.200
     """
@@ -309,7 +316,9 @@ def galaxy_table(facts):
         if f"{title}, bias" in images:
             bias, scatter = images[f"{title}, bias"].astype(float), images[f"{title}, scatter"].astype(float)
             pairs = zip(bias, scatter, strict=True)
-            table[title] = [DASH if np.isnan(b) else f"{b:+.3f} ± {s:.3f}" for b, s in pairs]
+            # A narrow column breaks a line at a space, and after a hyphen, but not at these signs.
+            texts = [DASH if np.isnan(b) else f"{b:+.3f}\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{s:.3f}" for b, s in pairs]
+            table[title] = [text.replace("-", "\N{MINUS SIGN}") for text in texts]
     return pd.DataFrame(table).reset_index(drop=True)
 
 

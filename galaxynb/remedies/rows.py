@@ -3,7 +3,7 @@
 import importlib
 from pathlib import Path
 
-__all__ = ["OWN", "REFERENCE", "ROWS", "chosen_rows", "make_remedy", "module_of", "parse_place"]
+__all__ = ["ADAPTING", "BEHIND", "OWN", "REFERENCE", "ROWS", "chosen_rows", "make_remedy", "module_of", "parse_place"]
 
 
 #: Name of the row of the user's own remedy.
@@ -33,6 +33,12 @@ ROWS = {
     "finetuned-classifier": ("judges", "FinetunedOnRestored"),
     "denoised-classifier": ("judges", "BothTrained"),
 }
+
+#: Remedies that adapt to unlabelled images with the same damage before they are tested on it.
+ADAPTING = ("batchnorm-32", "batchnorm-600", "autoencoder-batchnorm-600")
+
+#: Remedies that also use the paper's autoencoder, whose training comes before theirs.
+BEHIND = ("autoencoder-batchnorm-600", "finetuned-classifier", "denoised-classifier")
 
 #: Rows that all others are compared with. Every run has them.
 REFERENCE = ("nothing", "autoencoder")

@@ -11,6 +11,7 @@ from galaxynb.data.galaxy10 import CLASS_NAMES
 from galaxynb.results.evaluation import accuracy_interval, estimate_recovery
 
 __all__ = [
+    "CLEAN",
     "PROBABILITIES",
     "calibration_error",
     "compare_pairs",
@@ -23,6 +24,9 @@ __all__ = [
 
 #: Columns of the predictions that hold the probabilities of the classes, in the order of `CLASS_NAMES`.
 PROBABILITIES = tuple(f"p{number}" for number in range(len(CLASS_NAMES)))
+
+#: Name of the row of a table of recalls that has clean images without a remedy.
+CLEAN = "clean images"
 
 _BINS = 15  # bins of the confidence, as is usual for the expected calibration error
 
@@ -151,18 +155,23 @@ def recall_table(predictions):
     Returns
     -------
     pandas.DataFrame
-        One row per remedy, one column per class name. NaN for a class without test images.
+        One row per remedy, one column per class name. NaN for a class without test images. The first row, `CLEAN`, is
+        the classifier without a remedy on clean images.
 
     Examples
     --------
-    >>> right = {"remedy": "nothing", "images": "noisy", "row": 0, "label": 0} | dict.fromkeys(PROBABILITIES, 0.0)
-    >>> recall_table(pd.DataFrame([right | {"p0": 1.0}]))["Disturbed"].to_dict()
-    {'nothing': 1.0}
+    >>> one = {"remedy": "nothing", "row": 0, "label": 0} | dict.fromkeys(PROBABILITIES, 0.0)
+    >>> both = [one | {"images": "clean", "p0": 1.0}, one | {"images": "noisy", "p1": 1.0}]
+    >>> recall_table(pd.DataFrame(both))["Disturbed"].to_dict()
+    {'clean images': 1.0, 'nothing': 0.0}
     """
-    noisy = predictions[predictions["images"] == "noisy"]
-    right = noisy[list(PROBABILITIES)].to_numpy().argmax(axis=1) == noisy["label"].to_numpy()
-    table = noisy.assign(right=right).pivot_table("right", "remedy", "label", aggfunc="mean", observed=True)
-    table = table.reindex(index=noisy["remedy"].unique(), columns=range(len(CLASS_NAMES)))
+    right = predictions[list(PROBABILITIES)].to_numpy().argmax(axis=1) == predictions["label"].to_numpy()
+    noisy = predictions["images"] == "noisy"
+    clean = ~noisy & (predictions["remedy"] == "nothing")
+    names = predictions["remedy"].astype(str).mask(clean, CLEAN)
+    table = predictions.assign(right=right, remedy=names)[noisy | clean]
+    table = table.pivot_table("right", "remedy", "label", aggfunc="mean")
+    table = table.reindex(index=[CLEAN, *names[noisy].unique()], columns=range(len(CLASS_NAMES)))
     return table.set_axis(CLASS_NAMES, axis=1).rename_axis(None).rename_axis(None, axis=1)
 
 

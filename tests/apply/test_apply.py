@@ -65,6 +65,7 @@ def test_a_folder_gives_tables_images_and_a_page(tmp_path):
     assert page.count("<img src=") == 3 * 6 + 2
     assert "trained on simulated galaxies only" in page
     assert "Known class" in page
+    assert (">Flag<" in page) == bool(found["flagged"])
     assert {"contact_sheet.png", "confusion.png", "summary.json"} <= {path.name for path in out.iterdir()}
     assert listing(folder) == before
 
@@ -311,6 +312,7 @@ def test_bad_images_are_listed_with_a_sentence_and_stop_no_others(tmp_path):
     page = (tmp_path / "out" / "index.html").read_text()
     assert "not used: it is truncated" in page
     assert "Known class" not in page
+    assert ">Flag<" in page
 
 
 def test_a_folder_of_bad_images_alone_has_a_page_too(tmp_path):

@@ -113,9 +113,10 @@ def test_figure_is_drawn_for_print_and_leaves_no_trace(name):
 
 
 def test_a_star_marks_a_training_on_another_device():
-    figure = remedy_accuracies(REMEDIES.assign(elsewhere=[False, False, False, True]), clean=0.7, nothing=0.3)
+    marks = {"elsewhere": [False, False, False, True], "behind": [True, False, False, True]}
+    figure = remedy_accuracies(REMEDIES.assign(**marks), clean=0.7, nothing=0.3)
     costs = [text.get_text() for text in figure.axes[0].texts if text.get_text().endswith(" ms")]
-    assert costs == ["none; 1 ms", "12 s; 2.5 ms", "notebook 04; 30 ms", "10 min*; 4 ms"]
+    assert costs == ["notebook 04; 1 ms", "12 s; 2.5 ms", "notebook 04; 30 ms", "notebook 04 + 10 min*; 4 ms"]
 
 
 def test_every_figure_is_tested():

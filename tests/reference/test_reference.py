@@ -472,22 +472,25 @@ def test_the_kept_remedies_were_tried_on_the_kept_networks_with_their_profiles_s
         assert (one["dirty"], one["failed"]) == (False, None)
     made, _ = save_table(program.made_by(facts), tmp_path / "made")
     assert (folder / "made.csv").read_bytes() == made.read_bytes()
-    advice = json.loads((folder / "remedies.json").read_text(encoding="utf-8"))["advice"]
-    paragraphs = [program.wrapped(advice[name]) for name in program.SENTENCES]
-    assert (folder / "advice.md").read_text(encoding="utf-8") == "\n\n".join(paragraphs) + "\n"
+    kept = json.loads((folder / "remedies.json").read_text(encoding="utf-8"))
+    assert (folder / "answers.md").read_text(encoding="utf-8") == program.answers_text(kept["advice"])
+    verdicts = {one["title"]: one["verdict"] for one in kept["remedies"].values() if one.get("verdict")}
+    left = pd.read_csv(folder / "verdict.csv", index_col="Remedy", dtype=str)["Stars left"]
+    assert left.to_dict() == {title: program.shown(one["stars left"]) for title, one in verdicts.items()}
     shown = pd.read_csv(folder / "accuracies.csv")["Noisy images"]
     for name, text in zip(names, shown, strict=True):
         answers = pd.read_parquet(folder / "rows" / name / "predictions.parquet").query("images == 'noisy'")
         right = answers[list(PROBABILITIES)].to_numpy().argmax(axis=1) == answers["label"]
         assert text.startswith(f"{right.mean():.2f} (")
     accuracies, earlier = dict(zip(names, shown, strict=True)), pd.read_csv(folder / "earlier.csv")
-    rows = ("nothing", "autoencoder", "noisy-classifier", "finetuned-classifier")
-    assert earlier["Here"].tolist() == [accuracies.get(name, program.DASH) for name in rows]
+    rows = ("nothing", "autoencoder", None, "half-noisy-classifier", "denoised-classifier")
+    here = earlier["Here"].str.replace(" to ", "\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}")
+    assert here.tolist() == [accuracies.get(name, program.DASH) for name in rows]
     titles = [one["title"] for one in facts.values()]
     for table in ("accuracies", "overview", "real"):
         assert pd.read_csv(folder / f"{table}.csv")["Remedy"].tolist() == titles
     said = " ".join((folder / "tried.md").read_text(encoding="utf-8").split())
-    assert said == program.tried(card, names)
+    assert said == program.tried(card, NoiseModel.read(REFERENCE / "networks" / "calibrated_noise.json"), names)
 
 
 def test_only_a_finished_run_of_committed_code_is_kept(tmp_path):

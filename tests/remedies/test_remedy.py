@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from remedy_samples import NOISE, SEED, sample_classifier, sample_given, sample_images
 
+from galaxynb.remedies.adaptation import AdaptedBehindAutoencoder
 from galaxynb.remedies.remedy import LABELS, LEARNS_FROM, NOISY, NOTHING, PAIRS, Remedy, probabilities
-from galaxynb.remedies.rows import OWN, REFERENCE, ROWS, chosen_rows, make_remedy, module_of
+from galaxynb.remedies.rows import ADAPTING, BEHIND, OWN, REFERENCE, ROWS, chosen_rows, make_remedy, module_of
 from galaxynb.remedies.trial import describe
 
 ASKED = {NOISY: lambda given: given.noisy_images(3), PAIRS: lambda given: given.pairs()}
@@ -111,6 +112,13 @@ def test_rows_are_in_the_order_of_the_table_and_hold_the_references():
     assert chosen_rows(["unet", "median"]) == ("nothing", "median", "autoencoder", "unet")
     assert chosen_rows([]) == REFERENCE
     assert chosen_rows([], own="mine.py:mine")[-1] == OWN
+
+
+def test_remedies_that_adapt_or_use_the_autoencoder_are_listed():
+    made = [make_remedy(name) for name in ROWS]
+    assert tuple(one.name for one in made if type(one).adapt is not Remedy.adapt) == ADAPTING
+    uses = [isinstance(one, AdaptedBehindAutoencoder) or getattr(one, "behind_autoencoder", False) for one in made]
+    assert tuple(one.name for one, used in zip(made, uses, strict=True) if used) == BEHIND
 
 
 def test_an_unknown_remedy_is_named():

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from galaxynb.remedies.advice import SENTENCES, advise
+from galaxynb.remedies.advice import QUESTIONS, advise
 from galaxynb.remedies.results import accuracy_table, galaxy_table
 from galaxynb.remedies.tables import (
+    CLEAN,
     PROBABILITIES,
     calibration_error,
     compare_pairs,
@@ -117,10 +118,11 @@ def test_mcnemar_is_symmetric_and_ignores_agreement(pairs):
 
 def test_recalls_are_those_of_the_counts():
     recalls = recall_table(predictions(SAMPLE))
-    assert list(recalls.index) == ["nothing", "median", "autoencoder", "unet"]
+    assert list(recalls.index) == [CLEAN, "nothing", "median", "autoencoder", "unet"]
+    assert recalls.loc[CLEAN].mean() == pytest.approx(150 / 200)
     assert recalls.loc["median"].mean() == pytest.approx(50 / 200)
     only = recall_table(predictions(SAMPLE).query("label != 3"))
-    assert only.isna().sum().tolist() == [0, 0, 0, 4, 0, 0, 0, 0, 0, 0]
+    assert only.isna().sum().tolist() == [0, 0, 0, 5, 0, 0, 0, 0, 0, 0]
 
 
 def answers(right):
@@ -158,8 +160,11 @@ def test_a_remedy_that_leaves_no_galaxy_has_no_bias():
         "Flux, bias": [None, -0.1, 0.3],
         "Flux, scatter": [None, 0.2, 0.3],
     }
-    table = galaxy_table(pd.DataFrame(measured | {"title": ["a", "b", "c"]}))
-    assert table.to_dict("list") == {"Remedy": ["a", "b"], "Flux": ["\N{EN DASH}", "-0.100 ± 0.200"]}
+    table, space = galaxy_table(pd.DataFrame(measured | {"title": ["a", "b", "c"]})), "\N{NO-BREAK SPACE}"
+    assert table.to_dict("list") == {
+        "Remedy": ["a", "b"],
+        "Flux": ["\N{EN DASH}", f"\N{MINUS SIGN}0.100{space}±{space}0.200"],
+    }
 
 
 def test_advice_follows_the_numbers():
@@ -185,18 +190,64 @@ def test_a_small_difference_is_not_called_one():
     )
 
 
-def test_advice_on_robustness_and_stars():
+def said_of(table, *, about=None, robust=ROBUST):
+    return advise(score_remedies(table, n_resamples=99), facts() if about is None else about, table, robustness=robust)
+
+
+def test_advice_on_damage():
+    table = predictions(SAMPLE)
+    said = said_of(table)
+    assert tuple(said) == tuple(QUESTIONS)
+    fewest = (
+        'Under damage that no network was trained on, "Unet" makes the fewest errors: on average 0.60 times as many'
+    )
+    assert said["robust"] == f"{fewest} as the classifier without a remedy."
+    kinds = ROBUST.assign(blur=[0.5, 0.4, 0.4, 0.4], jpeg=[0.5, 0.6, 0.4, 0.6], trail=[0.5, 0.4, 0.6, 0.49])
+    assert said_of(table, robust=kinds)["robust"].endswith("remedy. It does harm under: Blurred PSF, Satellite trail.")
+
+
+def test_advice_says_that_a_remedy_adapts_to_the_damage_first():
+    names = {"unet": "batchnorm-600"}
+    table = predictions(SAMPLE).replace({"remedy": names})
+    said = said_of(table, about=facts().rename(names), robust=ROBUST.rename(names))
+    assert "makes the fewest errors, if it first gets unlabelled images with the same damage: on" in said["robust"]
+    assert said["robust"].endswith('Of the remedies that do not adapt, it is "Autoencoder" (0.80).')
+
+
+def test_advice_on_stars_and_galaxies():
     table = predictions(SAMPLE)
     stars = facts(**{"stars left": [1.0, 0.9, 0.1, -0.02], "own stars kept": [1.0, 0.5, 0.8, 0.96]})
-    said = advise(score_remedies(table, n_resamples=99), stars, table, robustness=ROBUST)
-    assert '"Unet" makes the fewest errors: on average 0.60 times as many' in said["robust"]
-    assert "2 of 3 remedies make fewer errors" in said["robust"]
-    assert tuple(said) == SENTENCES
     about_stars = (
         '"Unet" removes the injected stars best: the median image keeps -2.0% of their light. Of the field stars'
         " above 5 sigma, 96% keep at least half of their light."
     )
-    assert said["stars"] == about_stars
-    measured = stars.assign(**{"Flux, bias": [0, 0, 0, 0.012], "Size, bias": [0, 0, 0, -0.03]})
-    said = advise(score_remedies(table, n_resamples=99), measured, table, robustness=ROBUST)
-    assert said["stars"] == f"{about_stars} The median galaxy's flux changes by +1.2%, and its size by -3.0%."
+    assert said_of(table, about=stars)["stars"] == about_stars
+    flux = {"Flux, bias": [-0.02, 0.2, 0.01, 0.1], "Flux, scatter": [0.08, 0.2, 0.04, 0.02]}
+    size = {"Size, bias": [-0.01, 0.2, -0.02, 0.1], "Size, scatter": [0.05, 0.2, 0.03, 0.02]}
+    assert said_of(table, about=stars.assign(**flux, **size))["stars"] == (
+        f'{about_stars} "Autoencoder" changes flux and size least: by +1.0% ± 4.0% and -2.0% ± 3.0% (without a remedy:'
+        " -2.0% ± 8.0% and -1.0% ± 5.0%). The first number is the median over the galaxies, and the second the scatter."
+    )
+
+
+def test_advice_names_the_classes_that_the_autoencoder_saves_and_those_that_it_does_not():
+    table = predictions(SAMPLE)
+    columns = list(PROBABILITIES)
+
+    def answer(remedy, images, label, right):
+        rows = table.index[(table["remedy"] == remedy) & (table["images"] == images) & (table["label"] == label)]
+        table.loc[rows, columns] = 0.0
+        table.loc[rows[:right], columns[label]] = 1.0
+        table.loc[rows[right:], columns[(label + 1) % 10]] = 1.0
+
+    for label in range(10):
+        for remedy, images, right in (("nothing", "clean", 16), ("nothing", "noisy", 8), ("autoencoder", "noisy", 14)):
+            answer(remedy, images, label, right)
+    for label, noisy, denoised in ((1, 0, 16), (6, 14, 10)):
+        answer("nothing", "noisy", label, noisy)
+        answer("autoencoder", "noisy", label, denoised)
+    assert said_of(table)["classes"] == (
+        "The autoencoder raises the recall of Merging most, from 0% to 80% (clean images: 80%). Unbarred Tight Spiral"
+        " stays furthest below its recall on clean images: 50%, not 80%. The recall of Unbarred Tight Spiral falls from"
+        " 70% to 50%."
+    )

@@ -45,9 +45,9 @@ _COLUMNS = 100  # at which Markdown is wrapped
 FIGURES = ("accuracy", "confusion", "figure2", "figure5", "classifier_curves", "autoencoder_curves")
 
 
-def wrapped(text):
-    """Return a paragraph of Markdown in lines."""
-    return textwrap.fill(text, _COLUMNS)
+def wrapped(text, *, first="", others=""):
+    """Return a paragraph of Markdown in lines. The first line begins with `first`, and the others with `others`."""
+    return textwrap.fill(text, _COLUMNS, initial_indent=first, subsequent_indent=others)
 
 
 def estimates_of(metrics):

@@ -31,9 +31,10 @@ from PIL import Image
 from galaxynb.compute import cores, gpus_of_machine
 from galaxynb.data.cache import open_cache
 from galaxynb.files import save_table, write_json, written_aside
+from galaxynb.noise import NoiseModel
 from galaxynb.pages import DASH, banner
 from galaxynb.provenance import checkout_state, commit_text
-from galaxynb.remedies.advice import SENTENCES
+from galaxynb.remedies.advice import QUESTIONS
 from galaxynb.remedies.earlier import beside_earlier
 from galaxynb.remedies.remedy import Training
 from galaxynb.remedies.results import accuracy_table, facts_table, read_remedies
@@ -127,11 +128,15 @@ def kept(folder, settings, networks, *, real=False):
     return had == wanted and facts["networks"] == networks and (not real or facts["real"])
 
 
-def tried(card, names):
-    """Return the sentences on the networks and images of the trials, and on the remedies that have no trial yet."""
+def tried(card, noise, names):
+    """Return the sentences on the images and the noise of the trials, and on the remedies that have no trial yet."""
     data = card["data"]
     kind = banner(data["kind"], card["profile"], sha256=data["sha256"])
-    text = f"{kind} {data['n_images']:,} images of {data['image_size']} px a side, {card['test images']:,} to test."
+    text = (
+        f"{kind} {data['n_images']:,} images of {data['image_size']} px a side, {card['test images']:,} to test. The"
+        f" noise is {noise.n_stars[0]} to {noise.n_stars[1]} stars per image, and Gaussian noise of standard deviation"
+        f" {noise.strength * noise.sigma:.3f} (white is 1)."
+    )
     remedies = [name for name in ROWS if name != "nothing"]
     if missing := [make_remedy(name).title for name in remedies if name not in names]:
         number = len(remedies) - len(missing)
@@ -150,7 +155,8 @@ def write_page(work, out, card, *, seed):
         str(NOTEBOOK), str(work / "06_remedies.ipynb"), parameters=given, cwd=str(NOTEBOOK.parent), progress_bar=False
     )
     for name in TABLES:
-        table = pd.read_csv(work / "tables" / f"remedies_{name}.csv")
+        # The notebook's CSV is rounded, and numbers should be rounded only once.
+        table = pd.DataFrame(json.loads((work / "tables" / f"remedies_{name}.json").read_text(encoding="utf-8")))
         for column in table.select_dtypes("integer"):
             table[column] = table[column].map("{:,}".format)
         table.to_csv(out / f"{name}.csv", index=False, float_format=shown)
@@ -160,8 +166,9 @@ def write_page(work, out, card, *, seed):
         picture.convert("RGB").reduce(2).save(out / "images.png", dpi=(150, 150), optimize=True)
     made = json.loads((work / "remedies.json").read_text(encoding="utf-8"))
     write_json(out / "remedies.json", made)
-    write_paragraphs(out / "advice.md", [made["advice"][name] for name in SENTENCES])
-    write_paragraphs(out / "tried.md", [tried(card, names)])
+    about = tried(card, NoiseModel.read(work / "calibrated_noise.json"), names)
+    (out / "tried.md").write_text(f"{wrapped(about)}\n", encoding="utf-8")
+    (out / "answers.md").write_text(answers_text(made["advice"]), encoding="utf-8")
     found = read_remedies(out / "rows", names)
     save_table(made_by(found.facts), out / "made")
     beside_earlier(score_remedies(found.predictions, seed=seed)).to_csv(out / "earlier.csv", index=False)
@@ -177,9 +184,10 @@ def shown(number):
     return f"{number:.2f}" if abs(number) >= 10 else f"{number:.3f}"
 
 
-def write_paragraphs(path, texts):
-    """Write paragraphs of Markdown to a file."""
-    path.write_text("\n\n".join(map(wrapped, texts)) + "\n", encoding="utf-8")
+def answers_text(advice):
+    """Return the questions of a reader, with their answers, as a list in Markdown."""
+    parts = [f"{question}\n{wrapped(advice[name], first=': ', others='  ')}" for name, question in QUESTIONS.items()]
+    return "\n\n".join(parts) + "\n"
 
 
 def made_by(facts):
