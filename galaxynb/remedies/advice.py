@@ -133,10 +133,9 @@ def _about_damage(robustness, titles):
         best = others.idxmin()
         text += f" Of the remedies that do not adapt, it is {titles[best]} ({others[best]:.2f})."
     kinds = [kind for kind in DISTURBANCES if kind in robustness]
-    harmed = [
-        DISTURBANCES[kind].title for kind in kinds if robustness.loc[best, kind] < robustness.loc["nothing", kind]
-    ]
-    return f"{text} It does harm under: {', '.join(harmed)}." if harmed else text
+    worse = [DISTURBANCES[kind].title for kind in kinds if robustness.loc[best, kind] < robustness.loc["nothing", kind]]
+    listed = ", ".join(f'"{title}"' for title in worse)
+    return f"{text} It is worse than no remedy under {listed}." if worse else text
 
 
 def _about_stars(facts, titles):
@@ -160,7 +159,7 @@ def _about_stars(facts, titles):
             " ± ".join(f"{facts.loc[least, name]:{form}}" for name, form in zip(pair, ("+.1%", ".1%"), strict=True))
             for pair in measures
         )
-        text += f" {titles[least]} changes flux and size least: by {flux} and {size}"
+        text += f" {'It also' if least == best else titles[least]} changes flux and size least: by {flux} and {size}"
         before = [facts.loc["nothing", name] for pair in measures for name in pair]
         if pd.notna(before).all():
             text += " (without a remedy: {:+.1%} ± {:.1%} and {:+.1%} ± {:.1%})".format(*before)

@@ -203,7 +203,9 @@ def test_advice_on_damage():
     )
     assert said["robust"] == f"{fewest} as the classifier without a remedy."
     kinds = ROBUST.assign(blur=[0.5, 0.4, 0.4, 0.4], jpeg=[0.5, 0.6, 0.4, 0.6], trail=[0.5, 0.4, 0.6, 0.49])
-    assert said_of(table, robust=kinds)["robust"].endswith("remedy. It does harm under: Blurred PSF, Satellite trail.")
+    assert said_of(table, robust=kinds)["robust"].endswith(
+        'It is worse than no remedy under "Blurred PSF", "Satellite trail".'
+    )
 
 
 def test_advice_says_that_a_remedy_adapts_to_the_damage_first():

@@ -155,8 +155,10 @@ def write_page(work, out, card, *, seed):
         str(NOTEBOOK), str(work / "06_remedies.ipynb"), parameters=given, cwd=str(NOTEBOOK.parent), progress_bar=False
     )
     for name in TABLES:
-        # The notebook's CSV is rounded, and numbers should be rounded only once.
-        table = pd.DataFrame(json.loads((work / "tables" / f"remedies_{name}.json").read_text(encoding="utf-8")))
+        path = work / "tables" / f"remedies_{name}.csv"
+        # The CSV is rounded, and numbers should be rounded only once. The JSON has them whole, but sorts the columns.
+        whole = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        table = pd.DataFrame(whole, columns=pd.read_csv(path, nrows=0).columns)
         for column in table.select_dtypes("integer"):
             table[column] = table[column].map("{:,}".format)
         table.to_csv(out / f"{name}.csv", index=False, float_format=shown)
