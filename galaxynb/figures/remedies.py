@@ -27,7 +27,7 @@ def remedy_accuracies(table, *, clean, nothing):
         One row per remedy, in the order of the figure, with the columns ``title``, ``learns from``, ``noisy`` (an
         `Estimate`), ``training seconds`` (None if an earlier stage trained it) and ``ms per image``. A star after the
         training time marks rows for which a column ``elsewhere`` is true. If a column ``behind`` is true, the remedy
-        also needs that earlier training.
+        also needs that earlier training, which the figure calls 04, like its notebook.
     clean, nothing : float
         Accuracy of the classifier on clean images, and on noisy images without a remedy. Each is drawn as a line.
 
@@ -57,7 +57,9 @@ def remedy_accuracies(table, *, clean, nothing):
     for x, text in ((clean, "clean"), (nothing, "no remedy")):
         ax.text(x, -0.9, text, ha="center", va="bottom", fontsize=9, color="0.25")
     ax.text(1.01, -1.5, "training; per image", transform=ax.get_yaxis_transform(), va="bottom", fontsize=8.5)
-    ax.set_yticks(range(len(table)), table["title"])
+    ax.set_yticks(
+        range(len(table)), [textwrap.fill(title, 28) for title in table["title"]], fontsize=9, linespacing=0.9
+    )
     ax.set(ylim=(len(table) - 0.4, -0.8), xlabel="Accuracy on noisy images")
     ax.tick_params(axis="y", length=0)
     ax.grid(axis="x")
@@ -71,7 +73,7 @@ def _cost(row):
     """Return training time and time per image as text."""
     seconds = row["training seconds"]
     earlier = seconds is None or np.isnan(seconds)
-    trained = ["notebook 04"] if earlier or row.get("behind") else []
+    trained = ["04"] if earlier or row.get("behind") else []
     if not earlier and seconds > 0:
         time = f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
         trained.append(f"{time}*" if row.get("elsewhere") else time)
