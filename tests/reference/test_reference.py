@@ -24,6 +24,8 @@ from galaxynb.images import to_float
 from galaxynb.networks.models import load_model, predict_classes
 from galaxynb.noise import NoiseModel
 from galaxynb.provenance import load_records
+from galaxynb.remedies.disturbances import DISTURBANCES
+from galaxynb.remedies.rows import make_remedy
 from galaxynb.remedies.tables import PROBABILITIES
 from galaxynb.results.evaluation import Estimate
 from galaxynb.results.noise_fit import RANGES, WEIGHTS, noise_around, rounded_noise
@@ -491,6 +493,16 @@ def test_the_kept_remedies_were_tried_on_the_kept_networks_with_their_profiles_s
         assert pd.read_csv(folder / f"{table}.csv")["Remedy"].tolist() == titles
     said = " ".join((folder / "tried.md").read_text(encoding="utf-8").split())
     assert said == program.tried(card, NoiseModel.read(REFERENCE / "networks" / "calibrated_noise.json"), names)
+
+
+def test_the_sweep_of_the_remedies_has_those_that_the_answers_name():
+    answers = " ".join((REFERENCE / "remedies" / "answers.md").read_text(encoding="utf-8").split())
+    named = {
+        title for title in re.findall('"(.+?)"', answers) if title not in {one.title for one in DISTURBANCES.values()}
+    }
+    sweep = yaml.safe_load((ROOT / "config" / "sweeps" / "remedies.yaml").read_text(encoding="utf-8"))
+    (values,) = sweep["axes"]["remedies"]
+    assert named == {make_remedy(name).title for name in values["remedies.rows"]}
 
 
 def test_only_a_finished_run_of_committed_code_is_kept(tmp_path):
