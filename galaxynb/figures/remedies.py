@@ -57,9 +57,7 @@ def remedy_accuracies(table, *, clean, nothing):
     for x, text in ((clean, "clean"), (nothing, "no remedy")):
         ax.text(x, -0.9, text, ha="center", va="bottom", fontsize=9, color="0.25")
     ax.text(1.01, -1.5, "training; per image", transform=ax.get_yaxis_transform(), va="bottom", fontsize=8.5)
-    ax.set_yticks(
-        range(len(table)), [textwrap.fill(title, 28) for title in table["title"]], fontsize=9, linespacing=0.9
-    )
+    ax.set_yticks(range(len(table)), [textwrap.fill(title, 28) for title in table["title"]], fontsize=9)
     ax.set(ylim=(len(table) - 0.4, -0.8), xlabel="Accuracy on noisy images")
     ax.tick_params(axis="y", length=0)
     ax.grid(axis="x")
