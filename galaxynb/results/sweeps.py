@@ -53,6 +53,7 @@ _OF_A_NETWORK = {
 
 _WORDS = {
     "seed": "seed",
+    "remedies": "remedies",
     "source": "source of the images",
     "data.n_images": "number of images",
     "data.image_size": "image side in pixels",
