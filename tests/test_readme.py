@@ -93,6 +93,9 @@ def test_readme_names_the_remedies_that_are_better_than_the_autoencoder():
     assert (
         f"denoised images ({further}), and a U-Net whose loss includes the classifier's features ({features})" in said
     )
+    intro = (ROOT / "book" / "intro.md").read_text(encoding="utf-8")
+    assert "Denoising is not the best remedy for these networks if the classifier can be trained again" in intro
+    assert noisy > features
     real = pd.read_csv(kept / "real.csv", index_col="Remedy")["p"]
     assert real[better].astype(float).min() > 0.05
 
