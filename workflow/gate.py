@@ -210,8 +210,8 @@ def check_pictures(source, html):
     ValueError
         If a page has fewer pictures than its source.
     """
-    paths = [path for folder in ("book", "notebooks") for path in source.glob(f"{folder}/**/*")]
-    for path in sorted(path for path in paths if path.suffix in (".ipynb", ".md")):
+    paths = [path for folder in ("notebooks", "book") for path in sorted(source.glob(f"{folder}/**/*"))]
+    for path in (path for path in paths if path.suffix in (".ipynb", ".md")):
         page = html / path.relative_to(source).with_suffix(".html")
         if not page.is_file():
             continue  # the table of contents leaves it out

@@ -20,15 +20,15 @@ _ROWS = (
 )
 
 
-def beside_earlier(scores):
+def beside_earlier(accuracies):
     """Return accuracies of Lin et al. (2021) and of the closest remedies here, as a table for reading.
 
     Lin et al. add Gaussian noise to CIFAR-100, and denoise it with a DnCNN.
 
     Parameters
     ----------
-    scores : pandas.DataFrame
-        From `galaxynb.remedies.tables.score_remedies`. A remedy that has no row gets a dash.
+    accuracies : dict of Estimate
+        Accuracy of each remedy here on noisy images, by its name. A remedy that is missing gets a dash.
 
     Returns
     -------
@@ -42,13 +42,12 @@ def beside_earlier(scores):
     Examples
     --------
     >>> from galaxynb.results.evaluation import Estimate
-    >>> scores = pd.DataFrame({"noisy": [Estimate(0.3, 0.2, 0.4)]}, index=["nothing"])
-    >>> beside_earlier(scores).iloc[:2, [0, 1, 2, 7]].to_numpy().tolist()
+    >>> beside_earlier({"nothing": Estimate(0.3, 0.2, 0.4)}).iloc[:2, [0, 1, 2, 7]].to_numpy().tolist()
     [['clean', 'noisy', '0.45', '0.30 (0.20 to 0.40)'], ['clean', 'denoised', '0.76', '–']]
     """
     rows = []
-    for trained, tested, accuracies, name in _ROWS:
+    for trained, tested, theirs, name in _ROWS:
         row = {"Trained on": trained, "Tested on": tested}
-        row |= {f"Sigma {sigma}": f"{one:.2f}" for sigma, one in zip(_SIGMAS, accuracies, strict=True)}
-        rows.append(row | {"Here": scores.loc[name, "noisy"].text() if name in scores.index else DASH})
+        row |= {f"Sigma {sigma}": f"{one:.2f}" for sigma, one in zip(_SIGMAS, theirs, strict=True)}
+        rows.append(row | {"Here": accuracies[name].text() if name in accuracies else DASH})
     return pd.DataFrame(rows)

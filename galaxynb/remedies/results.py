@@ -171,10 +171,10 @@ def accuracy_table(scores, facts):
     columns = {"noisy": "Noisy images", "clean": "Clean images", "recovery": "Recovery"}
     # No-break spaces keep an interval, and a sign and its number, together in a narrow column.
     space = "\N{NO-BREAK SPACE}"
-    intervals = {
-        name: scores[name].map(lambda one: one.text().replace(" to ", f"{space}to{space}")) for name in columns
+    texts = {
+        title: scores[name].map(lambda one: one.text().replace(" to ", f"{space}to{space}"))
+        for name, title in columns.items()
     }
-    texts = {title: intervals[name] for name, title in columns.items()}
     small = f"<{space}0.001"
     p_values = scores["p"].map(lambda p: DASH if np.isnan(p) else small if p < 0.001 else f"{p:.3f}")
     numbers = {"p": p_values, "Calibration error": scores["ece"], "Brier score": scores["brier"]}
@@ -219,8 +219,7 @@ def facts_table(facts):
         Index: names. Columns: ``title``, ``family``, ``does``, ``learns from``, ``gives``, ``parameters``,
         ``training seconds``, ``behind`` (whether it also uses the paper's autoencoder), ``elsewhere`` (whether epochs
         of its training ran on another device than its trial), ``ms per image``, ``psnr`` (dB, against the truth if
-        there is one, otherwise against the clean images) and the
-        names of the astronomer's verdict.
+        there is one, otherwise against the clean images) and the names of the astronomer's verdict.
 
     Examples
     --------

@@ -154,6 +154,10 @@ def facts(**more):
 ROBUST = pd.DataFrame({"mce": [1.0, 1.2, 0.8, 0.6]}, index=["nothing", "median", "autoencoder", "unet"])
 
 
+def said_of(table, *, about=None, robust=ROBUST):
+    return advise(score_remedies(table, n_resamples=99), facts() if about is None else about, table, robustness=robust)
+
+
 def test_a_remedy_that_leaves_no_galaxy_has_no_bias():
     measured = {
         "gives": ["images", "images", "classes"],
@@ -168,8 +172,7 @@ def test_a_remedy_that_leaves_no_galaxy_has_no_bias():
 
 
 def test_advice_follows_the_numbers():
-    table = predictions(SAMPLE)
-    said = advise(score_remedies(table, n_resamples=99), facts(), table, robustness=ROBUST)
+    said = said_of(predictions(SAMPLE))
     assert said["nothing"] == (
         'With nothing to train on, the best remedy is "Median" (accuracy 0.25 on noisy images). It is worse than no'
         " remedy (0.30)."
@@ -183,15 +186,10 @@ def test_advice_follows_the_numbers():
 
 
 def test_a_small_difference_is_not_called_one():
-    table = predictions(SAMPLE | {("unet", "noisy"): 121})
-    said = advise(score_remedies(table, n_resamples=99), facts(), table, robustness=ROBUST)
+    said = said_of(predictions(SAMPLE | {("unet", "noisy"): 121}))
     assert said["all"] == (
         "Of 2 other remedies, none is measurably better than the paper's autoencoder (0.60); 1 is worse."
     )
-
-
-def said_of(table, *, about=None, robust=ROBUST):
-    return advise(score_remedies(table, n_resamples=99), facts() if about is None else about, table, robustness=robust)
 
 
 def test_advice_on_damage():

@@ -244,7 +244,7 @@ def test_the_public_case_of_a_lost_picture_is_refused(tmp_path):
     [
         (2, b"picture", 2, None),
         (1, b"picture", 2, r"n\.html shows 1 pictures, but its source has 2"),
-        (2, b"", 2, r"prose\.html shows 0 pictures, but its source has 2"),
+        (2, b"", 2, r"n\.html shows 0 pictures, but its source has 2"),
         (2, b"picture", 1, r"prose\.html shows 1 pictures, but its source has 2"),
     ],
 )

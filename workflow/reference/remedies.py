@@ -40,6 +40,7 @@ from galaxynb.remedies.remedy import Training
 from galaxynb.remedies.results import accuracy_table, facts_table, read_remedies
 from galaxynb.remedies.rows import ROWS, chosen_rows, make_remedy
 from galaxynb.remedies.tables import score_remedies
+from galaxynb.results.evaluation import Estimate
 
 PROGRAM = CHECKOUT / "workflow" / "try_remedy.py"
 NOTEBOOK = CHECKOUT / "notebooks" / "06_remedies.ipynb"
@@ -173,7 +174,8 @@ def write_page(work, out, card, *, seed):
     (out / "answers.md").write_text(answers_text(made["advice"]), encoding="utf-8")
     found = read_remedies(out / "rows", names)
     save_table(made_by(found.facts), out / "made")
-    beside_earlier(score_remedies(found.predictions, seed=seed)).to_csv(out / "earlier.csv", index=False)
+    noisy = {name: Estimate(**one["accuracy"]["noisy"]) for name, one in made["remedies"].items()}
+    beside_earlier(noisy).to_csv(out / "earlier.csv", index=False)
     real = [out / "rows" / name / "real.parquet" for name in names]
     if all(path.is_file() for path in real):
         answers = pd.concat([pd.read_parquet(path).astype({"remedy": str, "images": str}) for path in real])
