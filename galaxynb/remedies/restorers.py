@@ -7,7 +7,7 @@ from galaxynb.images import to_float, turn
 from galaxynb.networks.autoencoder import build_autoencoder
 from galaxynb.networks.restorers import build_nafnet, build_unet
 from galaxynb.networks.training import Phase
-from galaxynb.remedies.remedy import NOISY, PAIRS, Remedy, run_network
+from galaxynb.remedies.remedy import PAIRS, Remedy, run_network
 from galaxynb.remedies.stars import measure_stars
 from galaxynb.remedies.training import CustomBatches, custom_phase, fit_phases, restorer_phase
 
@@ -74,16 +74,17 @@ class NAFNet(UNet):
 class Noise2Noise(_Network):
     """The U-Net without clean targets: input and target are the same galaxy with independent noise.
 
+    It needs clean images all the same, because the study makes both noisy versions from them, anew in each epoch.
+
     The prediction that minimizes the mean absolute error is the median of the noisy targets. A star covers a given
     pixel in fewer than half of them, so the median is close to the clean pixel. The mean would include starlight.
     """
 
-    name, title, family, learns_from = "noise2noise", "U-Net, Noise2Noise", "Other networks", NOISY
+    name, title, family = "noise2noise", "U-Net, Noise2Noise", "Other networks"
 
     def fit(self, given):
         """Train the network on pairs of noisy images."""
-        given.needs(NOISY)
-        images, noise, seed = given.images, given.noise, given.seed
+        images, noise, seed = given.pairs()[0], given.noise, given.seed
 
         def pair(rows, orientations, epoch):
             turned = turn(images[rows], orientations)
@@ -140,10 +141,10 @@ class FeatureUNet(_Network):
 
 
 class CatalogueStars(_Network):
-    """An autoencoder like the paper's, trained on stars like those of the images themselves.
+    """An autoencoder trained on stars like those of the images, but tested on the paper's stars.
 
     Number, brightness, colour and width of compact sources are measured by photutils in clean training images. The
-    training then adds stars drawn from this catalogue, as the paper suggests. The tests have the paper's noise.
+    training then adds stars drawn from this catalogue, as the paper suggests.
     """
 
     name, title, family = "catalogue-stars", "Autoencoder, catalogue stars", "Realistic stars"

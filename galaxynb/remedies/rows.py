@@ -31,6 +31,7 @@ ROWS = {
     "noisy-classifier": ("judges", "TrainedOnNoisy"),
     "half-noisy-classifier": ("judges", "HalfNoisy"),
     "finetuned-classifier": ("judges", "FinetunedOnRestored"),
+    "clean-finetuned-classifier": ("judges", "FinetunedOnClean"),
     "denoised-classifier": ("judges", "BothTrained"),
 }
 
@@ -38,7 +39,7 @@ ROWS = {
 ADAPTING = ("batchnorm-32", "batchnorm-600", "autoencoder-batchnorm-600")
 
 #: Remedies that also use the paper's autoencoder, whose training comes before theirs.
-BEHIND = ("autoencoder-batchnorm-600", "finetuned-classifier", "denoised-classifier")
+BEHIND = ("autoencoder-batchnorm-600", "finetuned-classifier", "clean-finetuned-classifier", "denoised-classifier")
 
 #: Rows that all others are compared with. Every run has them.
 REFERENCE = ("nothing", "autoencoder")

@@ -206,10 +206,12 @@ def _robustness(remedy, given, trial, cache, log):
 def _on_real(remedy, given, images, labels):
     """Return the predictions for images of the sky, clean and with the noise of the study."""
     rows = np.arange(len(images))
+    # The images may be in the order of their classes, and some remedies adapt to the first images only.
+    mixed = np.random.default_rng(given.seed).permutation(rows)
     versions = {"clean": to_float(images), "noisy": given.noise.apply(images, given.seed, rows)}
     tables = []
     for name, version in versions.items():
-        _adapt(remedy, given, version)
+        _adapt(remedy, given, version[mixed])
         values = probabilities(remedy, version, classifier=given.classifier)
         tables.append(_rows(remedy.name, name, rows, labels, values))
     return pd.concat(tables, ignore_index=True)
