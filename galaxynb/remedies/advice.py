@@ -18,19 +18,15 @@ __all__ = ["QUESTIONS", "advise"]
 QUESTIONS = {
     "all": "The paper's autoencoder, or another remedy?",
     "classes": "Which classes does the autoencoder save?",
-    "nothing": "I have the trained classifier, and some labelled noisy images to choose one parameter",
-    "noisy": "I also have noisy images without classes",
-    "pairs": "I have clean images, and know what the noise looks like",
-    "labels": "I have labels, and may train the classifier again",
+    "nothing": "I cannot train a network, but can choose one parameter on labelled noisy images",
+    "noisy": "I also have noisy images without labels",
+    "pairs": "I also have clean images, and know what the noise looks like",
+    "labels": "I also have labels for them, and may train the classifier again",
     "robust": "My noise may differ from the noise that I assume",
     "stars": "I want to measure the galaxy afterwards",
 }
 
-#: What to know about a remedy that a sentence recommends.
-_CAVEATS = {
-    "noise2noise": " It was trained on two new noisy versions of each galaxy per epoch, with the stars at new places."
-    " Two exposures of one field share their stars, so expect less from them."
-}
+_BETTER, _WORSE, _EQUAL = "better than", "worse than", "not measurably different from"
 
 _CLEAR = 0.05  # p-value below which a difference counts
 
@@ -66,18 +62,18 @@ def advise(scores, facts, predictions, *, robustness):
     >>> needs = ["nothing", "nothing", "clean-noisy pairs"]
     >>> facts = pd.DataFrame({"title": ["Nothing", "Median", "Autoencoder"], "learns from": needs}, index=names)
     >>> robustness = pd.DataFrame({"mce": [1.0, 0.9, 0.8]}, index=names)
-    >>> print(advise(score_remedies(shown), facts, shown, robustness=robustness)["nothing"][:68])
-    With nothing to train on, the best remedy is "Median" (accuracy 1.00
+    >>> print(advise(score_remedies(shown), facts, shown, robustness=robustness)["nothing"][:69])
+    Without training, the best remedy is "Median" (accuracy 1.00 on noisy
     """
-    right = _right(predictions)
+    right, right_clean = _right(predictions, "noisy"), _right(predictions, "clean")
     value = scores["noisy"].map(lambda estimate: estimate.value)
     titles, needs = '"' + facts["title"] + '"', facts["learns from"]
     said = {}
     situations = {
-        "nothing": ("With nothing to train on", (NOTHING,)),
+        "nothing": ("Without training", (NOTHING,)),
         "noisy": ("With unlabelled noisy images", (NOTHING, NOISY)),
         "pairs": ("With clean images, to which noise can be added", (NOTHING, NOISY, PAIRS)),
-        "labels": ("With labels too, so that the classifier can be trained again", (NOTHING, NOISY, PAIRS, LABELS)),
+        "labels": ("With labels, so that the classifier can be trained again", (NOTHING, NOISY, PAIRS, LABELS)),
     }
     before, seen = "nothing", set()
     for key, (opening, allowed) in situations.items():
@@ -93,13 +89,29 @@ def advise(scores, facts, predictions, *, robustness):
             continue
         how = _compared(right[best], right[before], tests=len(candidates))
         found = f"{opening}, the best remedy is {titles[best]} (accuracy {value[best]:.2f} on noisy images)."
-        said[key] = f"{found} It is {how} {than}.{_CAVEATS.get(best, '')}"
+        said[key] = f"{found} It is {how} {than}."
+        equal = [name for name in candidates.index if name not in (best, before)]
+        equal = [name for name in equal if _compared(right[best], right[name], tests=len(candidates)) == _EQUAL]
+        if equal:
+            listed = ", ".join(f"{titles[name]} ({value[name]:.2f})" for name in equal)
+            said[key] += f" Not measurably different from the best: {listed}."
+        said[key] += _harm([best, *equal], right_clean, titles)
         before = best
     said["all"] = _against_paper(value, right, titles)
     said["classes"] = _about_classes(recall_table(predictions))
-    said["robust"] = _about_damage(robustness, titles)
+    said["robust"] = _about_damage(robustness, titles, needs)
     said["stars"] = _about_stars(facts, titles)
     return {name: said[name] for name in QUESTIONS}
+
+
+def _harm(names, right, titles):
+    """Return which of some remedies are worse on clean images than no remedy."""
+    before = right["nothing"]
+    worse = [name for name in names if _compared(right[name], before, tests=len(names)) == _WORSE]
+    if not worse:
+        return ""
+    listed = ", ".join(f"{titles[name]} ({right[name].mean():.2f})" for name in worse)
+    return f" Worse on clean images than no remedy ({before.mean():.2f}): {listed}."
 
 
 def _about_classes(recalls):
@@ -109,33 +121,42 @@ def _about_classes(recalls):
     clean, noisy, denoised = (recalls.loc[name] for name in (CLEAN, "nothing", "autoencoder"))
     saved, lost = (denoised - noisy).idxmax(), (denoised - clean).idxmin()
     text = (
-        f"The autoencoder raises the recall of {saved} most, from {noisy[saved]:.0%} to {denoised[saved]:.0%} (clean"
-        f" images: {clean[saved]:.0%})."
+        f"Denoising raises the recall of {saved} most, from {noisy[saved]:.0%} on noisy images to"
+        f" {denoised[saved]:.0%} (clean images: {clean[saved]:.0%})."
     )
     if denoised[lost] < clean[lost]:
-        text += f" {lost} stays furthest below its recall on clean images: {denoised[lost]:.0%}, not {clean[lost]:.0%}."
+        text += f" After it, {lost} is furthest below its recall on clean images: {denoised[lost]:.0%} instead of"
+        text += f" {clean[lost]:.0%}."
     fallen = (denoised - noisy).idxmin()
     if denoised[fallen] < noisy[fallen]:
-        text += f" The recall of {fallen} falls from {noisy[fallen]:.0%} to {denoised[fallen]:.0%}."
+        text += f" Compared with noisy images, denoising lowers the recall of {fallen} from {noisy[fallen]:.0%} to"
+        text += f" {denoised[fallen]:.0%} (clean images: {clean[fallen]:.0%})."
     return text
 
 
-def _about_damage(robustness, titles):
+def _about_damage(robustness, titles, needs):
     """Return which remedy makes the fewest errors under other damage, and under which kinds it does harm."""
     error = robustness["mce"].drop("nothing")
+    if error.empty:
+        return "No other remedy was tried under other damage."
     best = error.idxmin()
     condition = ", if it first gets unlabelled images with the same damage" if best in ADAPTING else ""
     text = (
         f"Under damage that no network was trained on, {titles[best]} makes the fewest errors{condition}: on average "
         f"{error[best]:.2f} times as many as the classifier without a remedy."
     )
-    if best in ADAPTING and len(others := error.drop([name for name in ADAPTING if name in error])):
-        best = others.idxmin()
-        text += f" Of the remedies that do not adapt, it is {titles[best]} ({others[best]:.2f})."
+    for kind, more in (
+        ("do not adapt", [name for name in ADAPTING if name in error]),
+        ("need no labels", [name for name in error.index if needs[name] == LABELS]),
+    ):
+        others = error.drop(more)
+        if best in more and len(others):
+            best = others.idxmin()
+            text += f" Of the remedies that {kind}, it is {titles[best]} ({others[best]:.2f})."
     kinds = [kind for kind in DISTURBANCES if kind in robustness]
     worse = [DISTURBANCES[kind].title for kind in kinds if robustness.loc[best, kind] < robustness.loc["nothing", kind]]
     listed = ", ".join(f'"{title}"' for title in worse)
-    return f"{text} It is worse than no remedy under {listed}." if worse else text
+    return f"{text} {titles[best]} has a lower accuracy than no remedy under {listed}." if worse else text
 
 
 def _about_stars(facts, titles):
@@ -159,26 +180,27 @@ def _about_stars(facts, titles):
             " ± ".join(f"{facts.loc[least, name]:{form}}" for name, form in zip(pair, ("+.1%", ".1%"), strict=True))
             for pair in measures
         )
-        text += f" {'It also' if least == best else titles[least]} changes flux and size least: by {flux} and {size}"
+        text += " The errors of flux and size, bias and scatter together, are smallest with"
+        text += f" {'the same remedy' if least == best else titles[least]}: {flux} and {size}"
         before = [facts.loc["nothing", name] for pair in measures for name in pair]
         if pd.notna(before).all():
             text += " (without a remedy: {:+.1%} ± {:.1%} and {:+.1%} ± {:.1%})".format(*before)
-        text += ". The first number is the median over the galaxies, and the second the scatter."
+        text += ". The first number is the bias, a median over the galaxies, and the second the scatter."
     return text
 
 
-def _right(predictions):
-    """Return whether each remedy is right, for each noisy image."""
-    noisy = predictions[predictions["images"] == "noisy"].sort_values("row")
-    right = noisy[list(PROBABILITIES)].to_numpy().argmax(axis=1) == noisy["label"].to_numpy()
-    return {name: right[(noisy["remedy"] == name).to_numpy()] for name in noisy["remedy"].unique()}
+def _right(predictions, images):
+    """Return whether each remedy is right, for each noisy or each clean image."""
+    shown = predictions[predictions["images"] == images].sort_values("row")
+    right = shown[list(PROBABILITIES)].to_numpy().argmax(axis=1) == shown["label"].to_numpy()
+    return {name: right[(shown["remedy"] == name).to_numpy()] for name in shown["remedy"].unique()}
 
 
 def _compared(right, other, *, tests):
-    """Return "better than", "worse than" or "not measurably different from", for one of several tests."""
+    """Return `_BETTER`, `_WORSE` or `_EQUAL`, for one of several tests."""
     if tests * compare_pairs(right, other) >= _CLEAR:
-        return "not measurably different from"
-    return "better than" if right.sum() > other.sum() else "worse than"
+        return _EQUAL
+    return _BETTER if right.sum() > other.sum() else _WORSE
 
 
 def _against_paper(value, right, titles):
@@ -187,7 +209,7 @@ def _against_paper(value, right, titles):
         return "The paper's autoencoder failed in this run, so nothing can be compared with it."
     others = [name for name in value.index if name not in ("nothing", "autoencoder")]
     found = [_compared(right[name], right["autoencoder"], tests=len(others)) for name in others]
-    better = [titles[name] for name, how in zip(others, found, strict=True) if how == "better than"]
+    better = [titles[name] for name, how in zip(others, found, strict=True) if how == _BETTER]
     text = f": {', '.join(better)}" if better else ""
     return (
         f"Of {len(others)} other remedies, {_how_many(len(better))} measurably better than the paper's autoencoder "

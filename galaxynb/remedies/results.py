@@ -129,15 +129,17 @@ def overview_table(facts):
     Returns
     -------
     pandas.DataFrame
-        One row per remedy, with the columns ``Remedy``, ``Family``, ``What it does``, ``Learns from`` and
-        ``Parameters``.
+        One row per remedy, with the columns ``Remedy``, ``Family``, ``What it does`` (with the parameters that were
+        chosen on validation images), ``Learns from`` and ``Parameters``.
 
     Examples
     --------
     >>> row = {"title": "Mine", "family": "Yours", "does": "It smooths", "learns from": "nothing", "parameters": 0}
-    >>> overview_table(pd.DataFrame([row])).columns.tolist()
-    ['Remedy', 'Family', 'What it does', 'Learns from', 'Parameters']
+    >>> overview_table(pd.DataFrame([row | {"chosen": {"width": "3 px"}}]))["What it does"].item()
+    'It smooths (width: 3 px)'
     """
+    chosen = facts["chosen"].map(lambda one: "; ".join(f"{name}: {value}" for name, value in one.items()))
+    facts = facts.assign(does=facts["does"] + chosen.map(lambda text: f" ({text})" if text else ""))
     names = {"title": "Remedy", "family": "Family", "does": "What it does"}
     names |= {"learns from": "Learns from", "parameters": "Parameters"}
     return facts[list(names)].rename(columns=names)
@@ -216,10 +218,10 @@ def facts_table(facts):
     Returns
     -------
     pandas.DataFrame
-        Index: names. Columns: ``title``, ``family``, ``does``, ``learns from``, ``gives``, ``parameters``,
-        ``training seconds``, ``behind`` (whether it also uses the paper's autoencoder), ``elsewhere`` (whether epochs
-        of its training ran on another device than its trial), ``ms per image``, ``psnr`` (dB, against the truth if
-        there is one, otherwise against the clean images) and the names of the astronomer's verdict.
+        Index: names. Columns: ``title``, ``family``, ``does``, ``learns from``, ``gives``, ``chosen``,
+        ``parameters``, ``training seconds``, ``behind`` (whether it also uses the paper's autoencoder), ``elsewhere``
+        (whether epochs of its training ran on another device than its trial), ``ms per image``, ``psnr`` (dB, against
+        the truth if there is one, otherwise against the clean images) and the names of the astronomer's verdict.
 
     Examples
     --------
@@ -231,7 +233,7 @@ def facts_table(facts):
         if one["failed"]:
             continue
         plain = ("title", "family", "does", "learns from", "gives", "parameters", "training seconds", "ms per image")
-        rows[name] = {key: one.get(key) for key in plain}
+        rows[name] = {key: one.get(key) for key in plain} | {"chosen": one.get("chosen") or {}}
         rows[name]["behind"] = name in BEHIND
         rows[name]["elsewhere"] = any(device != one.get("device") for device in one.get("trained on", ()))
         rows[name] |= {"psnr": psnr_of(one), **(one.get("verdict") or {})}

@@ -116,11 +116,12 @@ def score_remedies(predictions, *, seed=0, n_resamples=9999):
     >>> scores.loc["nothing", "noisy"].value
     1.0
     """
-    right, rows = {}, {}
+    right, rows, tested = {}, {}, set()
     for (name, images), part in predictions.groupby(["remedy", "images"], sort=False, observed=True):
         part = part.sort_values("row")
         probabilities = part[list(PROBABILITIES)].to_numpy(float)
         labels = part["label"].to_numpy()
+        tested.add((*part["row"],))
         right[name, images] = probabilities.argmax(axis=1) == labels
         if images == "noisy":
             total = probabilities.sum(axis=1, keepdims=True)
@@ -131,7 +132,7 @@ def score_remedies(predictions, *, seed=0, n_resamples=9999):
             }
     if ("nothing", "clean") not in right or ("nothing", "noisy") not in right:
         raise ValueError("the predictions lack the remedy 'nothing', but all others are compared with it: add it")
-    if len({len(values) for values in right.values()}) > 1:
+    if len(tested) > 1:
         raise ValueError("the remedies have different test images, but the same are needed: run them again")
     clean, noisy = right["nothing", "clean"], right["nothing", "noisy"]
     for name, row in rows.items():

@@ -40,11 +40,14 @@ from galaxynb.remedies.remedy import Training
 from galaxynb.remedies.results import accuracy_table, facts_table, read_remedies
 from galaxynb.remedies.rows import ROWS, chosen_rows, make_remedy
 from galaxynb.remedies.tables import score_remedies
+from galaxynb.remedies.trial import describe
 from galaxynb.results.evaluation import Estimate
 
 PROGRAM = CHECKOUT / "workflow" / "try_remedy.py"
 NOTEBOOK = CHECKOUT / "notebooks" / "06_remedies.ipynb"
 TABLES = ("overview", "accuracies", "verdict", "galaxies")
+#: Entries of ``remedy.json`` that describe a remedy. The others hold what was measured.
+DESCRIPTION = ("title", "family", "learns from", "does")
 FIGURES = ("accuracies", "recalls", "damage", "images")
 #: Files of a row. Only remedies that restore images have examples, and only trials on real images have `real`.
 FILES = ("remedy.json", "predictions.parquet", "robustness.parquet", "real.parquet", "examples.npz")
@@ -142,13 +145,35 @@ def tried(card, noise, names):
     if missing := [make_remedy(name).title for name in remedies if name not in names]:
         number = len(remedies) - len(missing)
         return f"{text} {number} of {len(remedies)} remedies have been tried. Not tried yet: {'; '.join(missing)}."
-    return f"{text} All {len(remedies)} remedies have been tried."
+    return (
+        f"{text} All {len(remedies)} remedies have been tried: the paper's autoencoder and {len(remedies) - 1} others."
+    )
 
 
-def write_page(work, out, card, *, seed):
-    """Make the tables, figures and sentences of all rows, and keep them in the folder `out`."""
-    profile = card["profile"]
+def described_anew(path, remedy):
+    """Put the present description of a remedy into its ``remedy.json``. What was measured stays as it is."""
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    new = {key: text for key, text in describe(remedy).items() if key in DESCRIPTION}
+    if facts | new != facts:
+        write_json(path, facts | new)
+
+
+def write_page(work, out, card, settings, networks):
+    """Make the tables, figures and sentences of all rows, and keep them in the folder `out`.
+
+    Raises
+    ------
+    ValueError
+        If a row was tried on other networks or with other settings than the rest.
+    """
+    profile, seed = card["profile"], settings["seed"]
     names = [name for name in ROWS if (out / "rows" / name / "remedy.json").is_file()]
+    if old := [name for name in names if not kept(out / "rows" / name, settings, networks)]:
+        raise ValueError(
+            f"{out}: {', '.join(old)} had other networks or settings, but the same are needed for all: try all remedies"
+        )
+    for name in names:
+        described_anew(out / "rows" / name / "remedy.json", make_remedy(name))
     (work / "remedies").unlink(missing_ok=True)
     (work / "remedies").symlink_to((out / "rows").resolve())
     given = {"run_dir": str(work.resolve()), "profile": profile, "seed": seed, "remedies": names}
@@ -181,6 +206,9 @@ def write_page(work, out, card, *, seed):
         answers = pd.concat([pd.read_parquet(path).astype({"remedy": str, "images": str}) for path in real])
         table = accuracy_table(score_remedies(answers, seed=seed), facts_table(found.facts))
         save_table(table, out / "real", decimals=3)
+    else:  # an earlier table would lack a row
+        for file in out.glob("real.*"):
+            file.unlink()
 
 
 def shown(number):
@@ -241,7 +269,7 @@ def main(arguments=None):
     # All trials have ended.
     if failures := [str(error) for trial in trials if (error := trial.exception())]:
         raise RuntimeError("; ".join(failures))
-    write_page(given.work, given.out, card, seed=settings["seed"])
+    write_page(given.work, given.out, card, settings, networks)
 
 
 if __name__ == "__main__":
