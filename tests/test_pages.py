@@ -53,8 +53,8 @@ def test_the_page_on_running_states_the_profiles_as_they_are():
         "Autoencoder, middle layers": ("autoencoder", "depth"),
         "Autoencoder, images per batch": ("autoencoder", "batch_size"),
         "Autoencoder, first learning rate": ("autoencoder", "learning_rate"),
-        "Autoencoder, epochs raw to raw": ("autoencoder", "raw_epochs"),
-        "Autoencoder, epochs noisy to raw": ("autoencoder", "noisy_epochs"),
+        "Autoencoder, epochs clean to clean": ("autoencoder", "raw_epochs"),
+        "Autoencoder, epochs noisy to clean": ("autoencoder", "noisy_epochs"),
     }
     for title, (section, key) in stated.items():
         assert [float(cell) for cell in rows[title]] == [profile(name)[section][key] for name in names], title

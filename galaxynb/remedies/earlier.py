@@ -15,8 +15,8 @@ _ROWS = (
     ("clean", "noisy", (0.4503, 0.1747, 0.0885, 0.0505, 0.0337), "nothing"),
     ("clean", "denoised", (0.7638, 0.7178, 0.6653, 0.6086, 0.5441), "autoencoder"),
     ("clean", "denoised, with a map of its fidelity", (0.7621, 0.7304, 0.7024, 0.6717, 0.6376), None),
-    ("noisy", "noisy", (0.7437, 0.7289, 0.7107, 0.6902, 0.6666), "half-noisy-classifier"),
-    ("denoised", "denoised", (0.7591, 0.7387, 0.7175, 0.6923, 0.6676), "denoised-classifier"),
+    ("clean and noisy", "noisy", (0.7437, 0.7289, 0.7107, 0.6902, 0.6666), "half-noisy-classifier"),
+    ("clean and noisy, denoised", "denoised", (0.7591, 0.7387, 0.7175, 0.6923, 0.6676), "denoised-classifier"),
 )
 
 
