@@ -28,6 +28,9 @@ QUESTIONS = {
 
 _BETTER, _WORSE, _EQUAL = "better than", "worse than", "not measurably different from"
 
+#: The control for the fine-tuned classifier.
+_CONTROL = "clean-finetuned-classifier"
+
 _CLEAR = 0.05  # p-value below which a difference counts
 
 
@@ -97,11 +100,23 @@ def advise(scores, facts, predictions, *, robustness):
             said[key] += f" Not measurably different from the best: {listed}."
         said[key] += _harm([best, *equal], right_clean, titles)
         before = best
+    said["labels"] += _control(value, titles)
     said["all"] = _against_paper(value, right, titles)
     said["classes"] = _about_classes(recall_table(predictions))
     said["robust"] = _about_damage(robustness, titles, needs)
     said["stars"] = _about_stars(facts, titles)
     return {name: said[name] for name in QUESTIONS}
+
+
+def _control(value, titles):
+    """Return how much further training gives without denoised images, if a run tried both."""
+    if not {"finetuned-classifier", _CONTROL} <= {*value.index}:
+        return ""
+    return (
+        f" {titles[_CONTROL]} ({value[_CONTROL]:.2f}) is a control for {titles['finetuned-classifier']}"
+        f" ({value['finetuned-classifier']:.2f}): its classifier was trained further on rotated clean images, and saw"
+        " neither noisy nor denoised ones."
+    )
 
 
 def _harm(names, right, titles):
@@ -140,23 +155,30 @@ def _about_damage(robustness, titles, needs):
     if error.empty:
         return "No other remedy was tried under other damage."
     best = error.idxmin()
-    condition = ", if it first gets unlabelled images with the same damage" if best in ADAPTING else ""
     text = (
-        f"Under damage that no network was trained on, {titles[best]} makes the fewest errors{condition}: on average "
-        f"{error[best]:.2f} times as many as the classifier without a remedy."
+        f"Under damage that no network was trained on, {titles[best]} makes the fewest errors{_condition(best)}: on "
+        f"average {error[best]:.2f} times as many as the classifier without a remedy."
     )
-    for kind, more in (
-        ("do not adapt", [name for name in ADAPTING if name in error]),
-        ("need no labels", [name for name in error.index if needs[name] == LABELS]),
-    ):
-        others = error.drop(more)
-        if best in more and len(others):
-            best = others.idxmin()
-            text += f" Of the remedies that {kind}, it is {titles[best]} ({others[best]:.2f})."
+    demands = {
+        "need no labels": [name for name in error.index if needs[name] == LABELS],
+        "do not adapt": [name for name in error.index if name in ADAPTING],
+    }
+    without = []  # the demands that the remedies named next do not make
+    for kind, names in demands.items():
+        others = error.drop(names, errors="ignore")
+        if best in names and len(others):
+            without.append(kind)
+            error, best = others, others.idxmin()
+            text += f" Of the remedies that {' and '.join(without)}, it is {titles[best]} ({error[best]:.2f})"
+            text += f"{_condition(best)}."
     kinds = [kind for kind in DISTURBANCES if kind in robustness]
     worse = [DISTURBANCES[kind].title for kind in kinds if robustness.loc[best, kind] < robustness.loc["nothing", kind]]
     listed = ", ".join(f'"{title}"' for title in worse)
     return f"{text} {titles[best]} has a lower accuracy than no remedy under {listed}." if worse else text
+
+
+def _condition(name):
+    return ", if it first gets unlabelled images with the same damage" if name in ADAPTING else ""
 
 
 def _about_stars(facts, titles):

@@ -230,7 +230,23 @@ def test_advice_says_what_helps_under_damage_without_labels():
     table = predictions(SAMPLE)
     said = said_of(table, about=facts(**{"learns from": ["nothing", "nothing", "clean-noisy pairs", "labels"]}))
     assert said["robust"].endswith('Of the remedies that need no labels, it is "Autoencoder" (0.80).')
+    names = {"autoencoder": "batchnorm-600"}
+    about = facts(**{"learns from": ["nothing", "nothing", "unlabelled noisy images", "labels"]}).rename(names)
+    said = said_of(table.replace({"remedy": names}), about=about, robust=ROBUST.rename(names))
+    assert said["robust"].endswith(
+        'Of the remedies that need no labels, it is "Autoencoder" (0.80), if it first gets unlabelled images with the'
+        ' same damage. Of the remedies that need no labels and do not adapt, it is "Median" (1.20).'
+    )
     assert said_of(table, robust=ROBUST.iloc[:1])["robust"] == "No other remedy was tried under other damage."
+
+
+def test_advice_names_the_control_of_fine_tuning():
+    names = {"median": "clean-finetuned-classifier", "unet": "finetuned-classifier"}
+    said = said_of(
+        predictions(SAMPLE).replace({"remedy": names}), about=facts().rename(names), robust=ROBUST.rename(names)
+    )
+    assert '"Median" (0.25) is a control for "Unet" (0.73): its classifier was trained further' in said["labels"]
+    assert "control" not in said_of(predictions(SAMPLE))["labels"]
 
 
 def test_advice_on_stars_and_galaxies():
