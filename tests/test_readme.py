@@ -105,6 +105,9 @@ def test_readme_names_the_remedies_that_are_better_than_the_autoencoder():
     real = pd.read_csv(kept / "real.csv", index_col="Remedy")["p"]
     assert real[better].astype(float).min() > 0.05
     assert "On real galaxies, none of the six is measurably better." in said
+    page = " ".join((ROOT / "book" / "which_remedy.md").read_text(encoding="utf-8").split())
+    images = len(pd.read_parquet(kept / "rows" / "nothing" / "real.parquet").query("images == 'noisy'"))
+    assert f"On {images} real galaxies, none of the remedies that are better above is measurably better" in page
 
 
 def test_readme_says_what_accuracy_the_default_profile_has():

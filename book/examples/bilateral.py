@@ -5,5 +5,5 @@ import numpy as np
 
 
 def bilateral(images):
-    """Return filtered images; both are arrays of float32, shape (N, H, H, 3), in [0, 1]."""
+    """Smooth images of float32 in [0, 1], shape (N, H, H, 3), but keep their edges."""
     return np.stack([cv2.bilateralFilter(image, 5, 0.1, 2) for image in images])

@@ -91,12 +91,15 @@ def advise(scores, facts, predictions, *, robustness):
             said[key] = f"{opening}, {titles[best]} remains the best ({value[best]:.2f} on noisy images)."
             continue
         how = _compared(right[best], right[before], tests=len(candidates))
-        found = f"{opening}, the best remedy is {titles[best]} (accuracy {value[best]:.2f} on noisy images)."
+        found = f"{opening}, the best remedy is {titles[best]} (accuracy {value[best]:.2f} on noisy and"
+        found += f" {right_clean[best].mean():.2f} on clean images)."
         said[key] = f"{found} It is {how} {than}."
         equal = [name for name in candidates.index if name not in (best, before)]
         equal = [name for name in equal if _compared(right[best], right[name], tests=len(candidates)) == _EQUAL]
         if equal:
-            listed = ", ".join(f"{titles[name]} ({value[name]:.2f})" for name in equal)
+            listed = ", ".join(
+                f"{titles[name]} ({value[name]:.2f} and {right_clean[name].mean():.2f})" for name in equal
+            )
             said[key] += f" Not measurably different from the best: {listed}."
         said[key] += _harm([best, *equal], right_clean, titles)
         before = best
@@ -125,7 +128,7 @@ def _harm(names, right, titles):
     worse = [name for name in names if _compared(right[name], before, tests=len(names)) == _WORSE]
     if not worse:
         return ""
-    listed = ", ".join(f"{titles[name]} ({right[name].mean():.2f})" for name in worse)
+    listed = ", ".join(titles[name] for name in worse)
     return f" Worse on clean images than no remedy ({before.mean():.2f}): {listed}."
 
 
