@@ -8,7 +8,7 @@ import seaborn as sns
 
 from galaxynb.figures.style import BLUE, GREEN, ORANGE, PURPLE, SEQUENTIAL, WIDTH, styled
 
-__all__ = ["remedy_accuracies", "remedy_heatmap", "remedy_images"]
+__all__ = ["remedy_accuracies", "remedy_heatmap", "remedy_images", "remedy_runs"]
 
 
 #: Colour for each thing that a remedy may learn from.
@@ -168,6 +168,41 @@ def remedy_images(versions):
             for row in range(number):
                 axes[block * number + row, column].imshow(images[row])
             axes[block * number, column].set_title(textwrap.fill(title, max(8, int(panel / 0.08))), fontsize=9, pad=4)
+    return figure
+
+
+@styled
+def remedy_runs(differences):
+    """Show how far remedies are from the paper's autoencoder in each of several runs.
+
+    Parameters
+    ----------
+    differences : pandas.DataFrame
+        One row per run, and one column per remedy, by its title: the accuracy on noisy images minus that of the
+        paper's autoencoder in the same run.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One panel: a dot for each run and remedy, and a bar for the mean of each remedy.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> figure = remedy_runs(pd.DataFrame({"Residual U-Net": [0.04, 0.08], "Median filter": [-0.1, -0.2]}))
+    >>> [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    ['Residual U-Net', 'Median filter']
+    """
+    figure, ax = plt.subplots(figsize=(WIDTH, 0.36 * differences.shape[1] + 1.2))
+    for y, title in enumerate(differences):
+        values = differences[title].dropna()
+        ax.plot(values, np.full(len(values), y), "o", color=BLUE, markersize=6, alpha=0.6, markeredgewidth=0)
+        ax.plot([values.mean()] * 2, [y - 0.3, y + 0.3], color="0.15", linewidth=2)
+    ax.axvline(0, color="0.35", linestyle="--", linewidth=1.2)
+    ax.set_yticks(range(differences.shape[1]), [textwrap.fill(title, 28) for title in differences], fontsize=9)
+    ax.set(ylim=(differences.shape[1] - 0.4, -0.6), xlabel="Accuracy on noisy images, minus that of the autoencoder")
+    ax.tick_params(axis="y", length=0)
+    ax.grid(axis="x")
     return figure
 
 

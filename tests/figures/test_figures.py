@@ -40,7 +40,7 @@ from galaxynb.data.galaxy10 import CLASS_NAMES
 from galaxynb.figures.data import class_count_bars, class_distributions, class_samples, side_by_side, standin_closeness
 from galaxynb.figures.images import denoised_rows, noise_grid
 from galaxynb.figures.noise import fit_profiles, noisy_pairs, strength_curve
-from galaxynb.figures.remedies import remedy_accuracies, remedy_heatmap, remedy_images
+from galaxynb.figures.remedies import remedy_accuracies, remedy_heatmap, remedy_images, remedy_runs
 from galaxynb.figures.results import accuracy_bars, confusion_matrices
 from galaxynb.figures.style import save_figure
 from galaxynb.figures.sweeps import sweep_curves, sweep_map
@@ -88,6 +88,7 @@ DRAWN = {
     "remedy_heatmap_with_last": (2, lambda: remedy_heatmap(RECALLS, label="Recall, %", last=ERRORS)),
     "remedy_images": (20, lambda: remedy_images({f"Autoencoder {n}": IMAGES[:2] for n in range(8)})),
     "remedy_images_of_one": (3, lambda: remedy_images({"Original": FLOATS[:3]})),
+    "remedy_runs": (1, lambda: remedy_runs(pd.DataFrame({"Autoencoder": [0.1, -0.1], "Median filter": [0.2, np.nan]}))),
     "strength_curve": (1, lambda: strength_curve(STRENGTHS, strength=0.75, target=0.36)),
     "fit_profiles": (6, lambda: fit_profiles(TRIED, PROFILES, INTERVALS)),
 }

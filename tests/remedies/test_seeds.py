@@ -3,8 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from paths import REFERENCE
 
-from galaxynb.remedies.seeds import spread_of_remedies
+from galaxynb.remedies.seeds import CONCLUSIONS, compared_over_runs, differences_over_runs, spread_of_remedies
+from galaxynb.remedies.tables import PROBABILITIES, compare_pairs
 
 
 def results(values):
@@ -52,3 +54,34 @@ def test_a_remedy_that_failed_in_a_run_is_compared_in_the_others():
 @pytest.mark.parametrize("metric", ["accuracy/noisy", "remedy/unknown/noisy"])
 def test_without_remedies_the_table_is_empty(metric):
     assert spread_of_remedies(results({("a", metric): 0.5})).empty
+    assert compared_over_runs(results({("a", metric): 0.5})).empty
+
+
+def test_pairs_are_compared_in_the_runs_that_have_both():
+    found = results(
+        {
+            ("a", "remedy/autoencoder/noisy"): 0.50,
+            ("b", "remedy/autoencoder/noisy"): 0.60,
+            ("c", "remedy/autoencoder/noisy"): 0.60,
+            ("a", "remedy/unet/noisy"): 0.53,
+            ("b", "remedy/unet/noisy"): 0.59,
+        }
+    )
+    differences = differences_over_runs(found)["Residual U-Net"]
+    assert differences.tolist() == pytest.approx([0.03, -0.01, np.nan], nan_ok=True)
+    pairs = [("unet", "autoencoder"), ("autoencoder", "unet"), ("unet", "median")]
+    first, second = compared_over_runs(found, pairs=pairs).replace(chr(160), " ", regex=True).to_numpy().tolist()
+    assert first == ["Residual U-Net", "The paper's autoencoder", "0.010 ± 0.028", "1 of 2"]
+    assert second == ["The paper's autoencoder", "Residual U-Net", "-0.010 ± 0.028", "1 of 2"]
+
+
+def test_each_conclusion_is_measured_at_half():
+    kept = REFERENCE / "remedies" / "rows"
+
+    def right(name):
+        table = pd.read_parquet(kept / name / "predictions.parquet").query("images == 'noisy'").set_index("row")
+        return (table[list(PROBABILITIES)].to_numpy().argmax(axis=1) == table["label"]).to_numpy()
+
+    for name, other in CONCLUSIONS:
+        assert right(name).sum() > right(other).sum(), (name, other)
+        assert compare_pairs(right(name), right(other)) * 21 < 0.05, (name, other)
