@@ -57,19 +57,17 @@ def spread_of_remedies(results):
     >>> table.loc[1, ["Remedy", "Runs", "Noisy images", "Minus autoencoder", "Better in"]].tolist()
     ['Residual U-Net', '2', '0.500 ± 0.141', '0.000 ± 0.141', '1 of 2']
     """
-    runs = _runs(results)
+    runs, differences = _runs(results), differences_over_runs(results)
     rows = []
     for name in (*ROWS, OWN):
         if (name, "noisy") not in runs:
             continue
-        own = runs[name]
-        row = {"Remedy": _title(name), "Runs": str(own["noisy"].count())}
+        own, remedy = runs[name], _title(name)
+        row = {"Remedy": remedy, "Runs": str(own["noisy"].count())}
         for key, (title, digits) in _METRICS.items():
             row[title] = spread_text(own[key].dropna(), digits=digits) if key in own else ""
-        row |= {"Minus autoencoder": "", "Better in": ""}
-        if name != "autoencoder" and ("autoencoder", "noisy") in runs:
-            differences = (own["noisy"] - runs["autoencoder", "noisy"]).dropna()
-            row["Minus autoencoder"], row["Better in"] = _differences(differences)
+        found = differences[remedy].dropna() if remedy in differences else ()
+        row["Minus autoencoder"], row["Better in"] = _differences(found) if len(found) else ("", "")
         rows.append(row)
     table = pd.DataFrame(rows)
     return table.loc[:, (table != "").any()]
@@ -87,12 +85,7 @@ def differences_over_runs(results):
     -------
     pandas.DataFrame
         One row per run, and one column per other remedy, by its title and in the order of the tables. NaN where one of
-        the two failed.
-
-    Raises
-    ------
-    KeyError
-        If no run has the autoencoder.
+        the two failed. Remedies that no run compares with the autoencoder are left out.
 
     Examples
     --------
@@ -102,7 +95,10 @@ def differences_over_runs(results):
     {'a': {'Residual U-Net': 0.25}}
     """
     noisy = _noisy(results)
-    return noisy.drop(columns="autoencoder").sub(noisy["autoencoder"], axis="index").rename(columns=_title)
+    if "autoencoder" not in noisy:
+        return noisy.iloc[:, :0]
+    differences = noisy.drop(columns="autoencoder").sub(noisy["autoencoder"], axis="index")
+    return differences.dropna(axis="columns", how="all").rename(columns=_title)
 
 
 def compared_over_runs(results, *, pairs=CONCLUSIONS):
@@ -133,9 +129,8 @@ def compared_over_runs(results, *, pairs=CONCLUSIONS):
     """
     noisy, rows = _noisy(results), []
     for name, other in pairs:
-        if name in noisy and other in noisy:
-            difference = (noisy[name] - noisy[other]).dropna()
-            rows.append([_title(name), _title(other), *_differences(difference)])
+        if name in noisy and other in noisy and len(found := (noisy[name] - noisy[other]).dropna()):
+            rows.append([_title(name), _title(other), *_differences(found)])
     return pd.DataFrame(rows, columns=["Remedy", "Compared with", "Difference", "Higher in"])
 
 

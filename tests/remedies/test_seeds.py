@@ -55,6 +55,7 @@ def test_a_remedy_that_failed_in_a_run_is_compared_in_the_others():
 def test_without_remedies_the_table_is_empty(metric):
     assert spread_of_remedies(results({("a", metric): 0.5})).empty
     assert compared_over_runs(results({("a", metric): 0.5})).empty
+    assert differences_over_runs(results({("a", metric): 0.5})).empty
 
 
 def test_pairs_are_compared_in_the_runs_that_have_both():
@@ -73,6 +74,17 @@ def test_pairs_are_compared_in_the_runs_that_have_both():
     first, second = compared_over_runs(found, pairs=pairs).replace(chr(160), " ", regex=True).to_numpy().tolist()
     assert first == ["Residual U-Net", "The paper's autoencoder", "0.010 ± 0.028", "1 of 2"]
     assert second == ["The paper's autoencoder", "Residual U-Net", "-0.010 ± 0.028", "1 of 2"]
+
+
+def test_remedies_are_listed_where_the_autoencoder_failed():
+    # Run a has only the filter, run b only the autoencoder.
+    found = results({("a", "remedy/median/noisy"): 0.41, ("b", "remedy/autoencoder/noisy"): 0.50})
+    for rows in (found, found[:1]):
+        table = plain(spread_of_remedies(rows))
+        assert table.loc["Median filter", "Noisy images"] == "0.410"
+        assert not {"Minus autoencoder", "Better in"} & set(table)
+        assert differences_over_runs(rows).empty
+        assert compared_over_runs(rows, pairs=[("median", "autoencoder")]).empty
 
 
 def test_each_conclusion_is_measured_at_half():
