@@ -49,12 +49,27 @@ def metrics(folder):
     return found
 
 
+def trials_of(remedies):
+    """Return the results and the record of each trial in a folder of remedies, by the remedy's name."""
+    return json.loads(Path(remedies, "remedies.json").read_text(encoding="utf-8"))["remedies"]
+
+
+def records_of(folder, *, remedies=None):
+    """Return the records of a run's stages. `remedies` is the folder of its remedies, if it has any."""
+    records = load_records(folder)
+    if remedies:
+        records["remedies"] = load_records(remedies)["remedies"]
+        # The stage compares the remedies. Its time here includes the trials.
+        records["remedies"]["wall_s"] += sum(trial["wall seconds"] for trial in trials_of(remedies).values())
+    return records
+
+
 def remedy_metrics(folder):
     """Return the metrics of a run's remedies by name, as `metrics` does."""
     from galaxynb.remedies.results import psnr_of  # takes a second, which sweeps without remedies need not
 
     found = {}
-    for name, one in json.loads(Path(folder, "remedies.json").read_text(encoding="utf-8"))["remedies"].items():
+    for name, one in trials_of(folder).items():
         if one["failed"]:
             continue
         found |= {f"remedy/{name}/{images}": estimate for images, estimate in one["accuracy"].items()}
@@ -64,11 +79,14 @@ def remedy_metrics(folder):
     return found
 
 
-def made_by(folder):
-    """Return the provenance of a run, as columns of the table."""
-    records = load_records(folder)
+def made_by(folder, *, remedies=None):
+    """Return the provenance of a run, as columns of the table. `remedies` is the folder of its remedies, if any."""
+    records = records_of(folder, remedies=remedies)
+    trials = trials_of(remedies).values() if remedies else ()
     stages = [records[stage] for stage in SECTIONS if stage in records]
-    commits = {commit_text(record) for record in stages}
+    commits = {commit_text(record) for record in (*stages, *trials)}
+    devices = {device_text(record["device"]) for record in stages}
+    devices |= {trial["device"] for trial in trials if not trial["failed"]}
     last = records["evaluation"]
     return {
         "commit": ", ".join(sorted(commits)),
@@ -76,7 +94,7 @@ def made_by(folder):
         "data sha256": last["data"].get("sha256"),
         "data images": last["data"].get("n_images"),
         "backend": last["backend"],
-        "device": ", ".join(sorted({device_text(record["device"]) for record in stages})),
+        "device": ", ".join(sorted(devices)),
         **{
             f"{stage} {name}": str(records[stage]["parameters"].get(name, ""))
             for stage in ("classifier", "autoencoder")
@@ -85,7 +103,7 @@ def made_by(folder):
         "versions": json.dumps(last["versions"], sort_keys=True),
         "jobs": ", ".join(record["job"] for record in stages if record["job"]),
         "seconds": round(sum(record["wall_s"] for record in stages), 1),
-        "ended": last["time"],
+        "ended": max(record["time"] for record in stages),
     }
 
 
@@ -128,12 +146,16 @@ def gather(root, name, settings, points):
         # A single point may not set all axes. The others then have the values of the profile.
         axes = {name: point["axes"].get(name, parameters.get(name, "")) for name in names}
         states.append({"point": sweeps.label(point)} | axes | found | {"folder": folder.name})
+        remedies = None
+        if "remedies" in point["config"]:
+            remedies = Path(sweeps.folder_of(root, "06_remedies", point["config"]))
+            states[-1]["remedies folder"] = remedies.name
         if found["state"] != DONE:
             continue
         try:
-            numbers, made = metrics(folder), made_by(folder)
-            if "remedies" in point["config"]:
-                numbers |= remedy_metrics(sweeps.folder_of(root, "06_remedies", point["config"]))
+            numbers, made = metrics(folder), made_by(folder, remedies=remedies)
+            if remedies:
+                numbers |= remedy_metrics(remedies)
         except (OSError, ValueError, KeyError) as error:
             states[-1] |= {"state": FAILED, "reason": f"its results cannot be read: {type(error).__name__}: {error}"}
             continue

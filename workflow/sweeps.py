@@ -20,8 +20,9 @@ from galaxynb.stages import SECTIONS, STAGES
 SHARED = ("seed", "source")
 #: Columns of the tables other than parameters.
 RESERVED = {
-    *("sweep", "point", "state", "reason", "notebook", "folder", "profile", "data kind", "data sha256", "data images"),
-    *("commit", "backend", "device", "versions", "jobs", "seconds", "ended", "metric", "value", "low", "high"),
+    *("sweep", "point", "state", "reason", "notebook", "folder", "remedies folder", "profile"),
+    *("data kind", "data sha256", "data images", "commit", "backend", "device", "versions", "jobs", "seconds", "ended"),
+    *("metric", "value", "low", "high"),
 }
 
 

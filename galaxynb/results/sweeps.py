@@ -193,7 +193,7 @@ def sweep_text(results, points):
     made = results.drop_duplicates("point")
     sentences = [
         f"{len(runs)} of {len(points)} points ran with {_DATA.get(kind, kind)} and the profile {profile}, "
-        f"at commit {commit}, on this device: {device}."
+        f"at {'the commits' if ', ' in commit else 'commit'} {commit}, on this device: {device}."
         for (kind, profile, commit, device), runs in made.groupby(["data kind", "profile", "commit", "device"])
     ]
     if not sentences:

@@ -387,6 +387,20 @@ def test_values_of_several_kinds_are_written_and_a_point_that_cannot_be_read_cos
     assert set(results["point"]) == {told["point"][0]}
 
 
+def test_the_record_of_a_run_with_remedies_includes_their_trials(sweep, tmp_path):
+    (evaluated,) = (path.parent for path in sweep[0].glob("evaluation-*/metrics.json"))
+    write_record("remedies", tmp_path, parameters={}, seeds={}, data={"kind": "standin"}, profile="smoke")
+    made = {"commit": "0123456789abcdef", "dirty": True, "wall seconds": 400.0}
+    trials = {"unet": made | {"failed": None, "device": "an older CPU"}, "own": made | {"failed": "it has NaN"}}
+    write_json(tmp_path / "remedies.json", {"remedies": trials})
+    alone, whole = collect.made_by(evaluated), collect.made_by(evaluated, remedies=tmp_path)
+    compared = load_records(tmp_path)["remedies"]
+    assert whole["seconds"] == pytest.approx(alone["seconds"] + compared["wall_s"] + 800, abs=0.2)
+    assert whole["commit"].split(", ") == sorted([*alone["commit"].split(", "), "0123456789 with changes"])
+    assert "an older CPU" in whole["device"].split(", ")
+    assert whole["ended"] == compared["time"]
+
+
 def test_a_run_before_the_calibration_has_the_other_metrics(sweep):
     root, found = sweep
     (path,) = root.glob("evaluation-*/metrics.json")

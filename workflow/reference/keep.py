@@ -14,6 +14,8 @@ from pathlib import Path
 import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from collect import records_of
+
 from book import SWEEPS, times
 from galaxynb.files import write_json, written_aside
 from galaxynb.pages import DASH, banner
@@ -181,10 +183,9 @@ def keep_sweep(swept, out):
         raise ValueError(
             f"{swept}: {', '.join(changed)} ran with uncommitted changes, but a commit is needed: commit and run again"
         )
-    folders = points.set_index("point")["folder"]
-    made = sweep_provenance(
-        results, stages={point: stage_costs(swept / folders[point]) for point in results["point"].unique()}
-    )
+    folders = points.set_index("point").filter(["folder", "remedies folder"])
+    costs = {point: stage_costs(*(swept / name for name in folders.loc[point])) for point in results["point"].unique()}
+    made = sweep_provenance(results, stages=costs)
     with written_aside(out) as temporary:
         temporary.mkdir()
         # The executed notebooks are not kept, so the kept tables have no column for them.
@@ -193,12 +194,17 @@ def keep_sweep(swept, out):
         write_json(temporary / "provenance.json", {"sweep": out.name} | made)
 
 
-def stage_costs(run):
-    """Return the seconds and the peak memory of each stage of a run, rounded as in the book's table of stages."""
-    return {
-        stage: {"seconds": round(record["wall_s"]), "peak memory (GB)": round(record["peak_memory_bytes"] / 1e9, 2)}
-        for stage, record in load_records(run).items()
-    }
+def stage_costs(run, remedies=None):
+    """Return the seconds and the peak memory of each stage of a run, rounded as in the book's table of stages.
+
+    `remedies` is the folder of its remedies, if it has any. The memory of their trials is not recorded.
+    """
+    costs = {}
+    for stage, record in records_of(run, remedies=remedies).items():
+        costs[stage] = {"seconds": round(record["wall_s"])}
+        if stage != "remedies":
+            costs[stage]["peak memory (GB)"] = round(record["peak_memory_bytes"] / 1e9, 2)
+    return costs
 
 
 if __name__ == "__main__":
