@@ -115,8 +115,8 @@ reference-run: committed $(VENV)/ready ## run PROFILE=half (hours) and keep it i
 		$(LAUNCH) book -- all_evaluation && $(KEEP) "$$folder" book/reference/run
 
 # A sweep with failed points is kept too.
-reference-sweeps: committed $(VENV)/ready ## run the sweeps seeds and noise (hours) and keep them in book/reference/sweeps/
-	@for name in seeds noise; do \
+reference-sweeps: committed $(VENV)/ready ## run the sweeps seeds, noise and remedies (hours) and keep them in book/reference/sweeps/
+	@for name in seeds noise remedies; do \
 		$(MAKE) --no-print-directory sweep SWEEP=config/sweeps/$$name.yaml; \
 		$(KEEP) "$$RUNS/sweeps/$$name" book/reference/sweeps/$$name || exit; done
 

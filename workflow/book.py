@@ -56,8 +56,12 @@ SWEEPS = {
     ),
     "remedies": (
         "Remedies with other seeds\n\n*Would other trainings give the same order?*\n\n"
-        "On this page, the remedies of the profile `quick` are compared in runs with different seeds. Each seed draws "
-        f"its own stand-in, noise, initial weights and order of training. {_KEPT_ONCE}",
+        "This page asks whether the conclusions from [the kept networks](../reference_remedies.md) hold in runs with "
+        "different seeds. Each seed draws its own stand-in, noise, initial weights and order of training. The runs are "
+        "small: the profile `quick` has few images, and trains for few epochs. Classifiers that are trained from "
+        "scratch get as many epochs as the study's own. A remedy that needs many images or much training can do worse "
+        "here than there. The study's classifier saw rotated and mirrored images here, as the other classifiers did. "
+        f"{_KEPT_ONCE}",
         ("over-axes", "over-seeds"),
     ),
 }

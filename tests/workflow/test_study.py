@@ -203,14 +203,15 @@ def test_tables_and_figures_bear_the_papers_numbers(study):
 
 def test_pages_of_kept_sweeps_have_the_sections_that_say_something(study):
     pages = study.root / SMOKE / "book" / "book" / "sweeps"
-    texts = {name: (pages / f"{name}.html").read_text(encoding="utf-8") for name in ("seeds", "noise")}
+    texts = {name: (pages / f"{name}.html").read_text(encoding="utf-8") for name in ("seeds", "noise", "remedies")}
     sections = {name: set(re.findall(r'<section id="([\w-]+)"', text)) for name, text in texts.items()}
     assert sections["seeds"] == {"mean-and-spread", "tables-1-to-3", "the-points", "what-made-the-points"}
     assert sections["noise"] == {"along-each-axis", "recovery", "the-points", "what-made-the-points"}
+    assert sections["remedies"] == {"do-the-conclusions-hold", "all-remedies", "the-points", "what-made-the-points"}
     for name, text in texts.items():
         assert "# Parameters" not in text  # the cell that papermill inserts
         # Only figures (curves and maps) have a button that opens their code.
-        assert text.count('aria-label="Toggle hidden content"') == {"seeds": 0, "noise": 2}[name]
+        assert text.count('aria-label="Toggle hidden content"') == {"seeds": 0, "noise": 2, "remedies": 1}[name]
         # The only notebook to download is the source of the page.
         assert set(re.findall(r'href="([^"]*\.ipynb)"', text)) <= {f"../../_sources/book/sweeps/{name}.ipynb"}
         for empty in ("Not shown:", "No axis of numbers", "It takes two axes"):
