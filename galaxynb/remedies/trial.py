@@ -31,7 +31,7 @@ __all__ = ["EXAMPLES", "TooSlowError", "Trial", "describe", "run_trial"]
 #: Number of restored test images to keep as examples.
 EXAMPLES = 8
 
-_ADAPTED_ON = 600  # validation images that a remedy may adapt to before it classifies damaged ones
+_ADAPTED_ON = 600  # validation images, at most, that a remedy may adapt to before it classifies others
 
 _TIMED = 128  # images whose classification is timed
 
@@ -50,7 +50,8 @@ class Trial:
     Attributes
     ----------
     n_robust : int
-        Test images for each kind and severity of damage, >= 1.
+        Test images for each kind and severity of damage, >= 1. A remedy may first adapt to up to twice as many
+        validation images, and to no more than 600.
     n_judged : int
         Test images for the astronomer's verdict; 0 leaves it out.
     most_ms : float
@@ -186,7 +187,9 @@ def _may_adapt(given):
 
 def _robustness(remedy, given, trial, cache, log):
     """Return the predicted class for each kind and severity of damage and each of the first test images."""
-    test, validation = given.split.test[: trial.n_robust], given.split.validation[:_ADAPTED_ON]
+    test = given.split.test[: trial.n_robust]
+    # Adaptation to hundreds of images would take most of the time of a trial with few test images.
+    validation = given.split.validation[: min(_ADAPTED_ON, 2 * trial.n_robust)]
     adapts = type(remedy).adapt is not Remedy.adapt and _may_adapt(given)
     tables = []
     for kind in DISTURBANCES:
