@@ -22,14 +22,8 @@ CONCLUSIONS = (
     ("noisy-classifier", "autoencoder"),
 )
 
-#: Metrics of a remedy with the titles of their columns and their decimals.
-_METRICS = {
-    "noisy": ("Noisy images", 3),
-    "recovery": ("Recovery", 2),
-    "mce": ("mCE", 2),
-    "psnr": ("PSNR, dB", 1),
-    "stars left": ("Stars left", 3),
-}
+#: Further metrics of a remedy with the titles of their columns and their decimals.
+_METRICS = {"recovery": ("Recovery", 2), "mce": ("mCE", 2), "psnr": ("PSNR, dB", 1), "stars left": ("Stars left", 3)}
 
 
 def spread_of_remedies(results):
@@ -44,9 +38,10 @@ def spread_of_remedies(results):
     Returns
     -------
     pandas.DataFrame
-        Text, one row per remedy: ``Remedy``, ``Runs``, then the accuracy on noisy images, the recovery and further
-        metrics that a run has, such as "0.55 ± 0.02". ``Minus autoencoder`` is the difference of the accuracies of the
-        same run, and ``Better in`` the number of runs in which it is positive. Without remedies the table is empty.
+        Text, one row per remedy: ``Remedy``, ``Runs`` and ``Noisy images``, the accuracy on them, such as
+        "0.55 ± 0.02". ``Minus autoencoder`` is the difference of the accuracies of the same run, and ``Better in`` the
+        number of runs in which it is positive. Then come the recovery and further metrics that a run has. Without
+        remedies the table is empty.
 
     Examples
     --------
@@ -64,10 +59,11 @@ def spread_of_remedies(results):
             continue
         own, remedy = runs[name], _title(name)
         row = {"Remedy": remedy, "Runs": str(own["noisy"].count())}
-        for key, (title, digits) in _METRICS.items():
-            row[title] = spread_text(own[key].dropna(), digits=digits) if key in own else ""
+        row["Noisy images"] = spread_text(own["noisy"].dropna(), digits=3)
         found = differences[remedy].dropna() if remedy in differences else ()
         row["Minus autoencoder"], row["Better in"] = _differences(found) if len(found) else ("", "")
+        for key, (title, digits) in _METRICS.items():
+            row[title] = spread_text(own[key].dropna(), digits=digits) if key in own else ""
         rows.append(row)
     table = pd.DataFrame(rows)
     return table.loc[:, (table != "").any()]

@@ -210,6 +210,7 @@ def test_pages_of_kept_sweeps_have_the_sections_that_say_something(study):
     assert sections["remedies"] == {"do-the-conclusions-hold", "all-remedies", "the-points", "what-made-the-points"}
     for name, text in texts.items():
         assert "# Parameters" not in text  # the cell that papermill inserts
+        assert "output stderr" not in text  # messages of a library that a cell imports
         # Only figures (curves and maps) have a button that opens their code.
         assert text.count('aria-label="Toggle hidden content"') == {"seeds": 0, "noise": 2, "remedies": 1}[name]
         # The only notebook to download is the source of the page.
