@@ -599,7 +599,8 @@ def test_what_made_a_kept_sweep_is_what_its_table_says(name):
             stages[stage] = stages.get(stage, {}) | costs
         assert set(stages) == set(SECTIONS[: 6 if name == "remedies" else 5])
         # Each stage is rounded to a second.
-        assert sum(costs["seconds"] for costs in stages.values()) == pytest.approx(seconds[point], abs=3.1)
+        most = 0.5 * len(stages) + 0.1
+        assert sum(costs["seconds"] for costs in stages.values()) == pytest.approx(seconds[point], abs=most)
     del kept["shared"]["stages"]
     assert kept == sweep_provenance(results)
 
