@@ -39,7 +39,7 @@ def spread_of_remedies(results):
     -------
     pandas.DataFrame
         Text, one row per remedy: ``Remedy``, ``Runs`` and ``Noisy images``, the accuracy on them, such as
-        "0.55 ± 0.02". ``Minus autoencoder`` is the difference of the accuracies of the same run, and ``Better in`` the
+        "0.55 ± 0.02". ``Minus autoencoder`` is the difference of the accuracies of the same run, and ``Higher in`` the
         number of runs in which it is positive. Then come the recovery and further metrics that a run has. Without
         remedies the table is empty.
 
@@ -49,7 +49,7 @@ def spread_of_remedies(results):
     >>> rows += [("a", "remedy/unet/noisy", 0.6), ("b", "remedy/unet/noisy", 0.4)]
     >>> results = pd.DataFrame(rows, columns=["point", "metric", "value"])
     >>> table = spread_of_remedies(results).replace(chr(160), " ", regex=True)
-    >>> table.loc[1, ["Remedy", "Runs", "Noisy images", "Minus autoencoder", "Better in"]].tolist()
+    >>> table.loc[1, ["Remedy", "Runs", "Noisy images", "Minus autoencoder", "Higher in"]].tolist()
     ['Residual U-Net', '2', '0.500 ± 0.141', '0.000 ± 0.141', '1 of 2']
     """
     runs, differences = _runs(results), differences_over_runs(results)
@@ -61,7 +61,7 @@ def spread_of_remedies(results):
         row = {"Remedy": remedy, "Runs": str(own["noisy"].count())}
         row["Noisy images"] = spread_text(own["noisy"].dropna(), digits=3)
         found = differences[remedy].dropna() if remedy in differences else ()
-        row["Minus autoencoder"], row["Better in"] = _differences(found) if len(found) else ("", "")
+        row["Minus autoencoder"], row["Higher in"] = _differences(found) if len(found) else ("", "")
         for key, (title, digits) in _METRICS.items():
             row[title] = spread_text(own[key].dropna(), digits=digits) if key in own else ""
         rows.append(row)

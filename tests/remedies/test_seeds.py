@@ -32,7 +32,7 @@ def test_remedies_are_compared_with_the_autoencoder_of_the_same_run():
     table = plain(spread_of_remedies(found))
     assert table.index.tolist() == ["Median filter", "The paper's autoencoder"]
     assert table.loc["Median filter", "Minus autoencoder"] == "-0.090 ± 0.000"
-    assert table.loc["Median filter", "Better in"] == "0 of 2"
+    assert table.loc["Median filter", "Higher in"] == "0 of 2"
     assert table.loc["The paper's autoencoder", "Minus autoencoder"] == ""
 
 
@@ -47,7 +47,7 @@ def test_a_remedy_that_failed_in_a_run_is_compared_in_the_others():
         }
     )
     table = plain(spread_of_remedies(found))
-    assert table.loc["Your remedy", ["Runs", "Noisy images", "Better in"]].tolist() == ["1", "0.600", "1 of 1"]
+    assert table.loc["Your remedy", ["Runs", "Noisy images", "Higher in"]].tolist() == ["1", "0.600", "1 of 1"]
     assert "Recovery" not in table
 
 
@@ -82,7 +82,7 @@ def test_remedies_are_listed_where_the_autoencoder_failed():
     for rows in (found, found[:1]):
         table = plain(spread_of_remedies(rows))
         assert table.loc["Median filter", "Noisy images"] == "0.410"
-        assert not {"Minus autoencoder", "Better in"} & set(table)
+        assert not {"Minus autoencoder", "Higher in"} & set(table)
         assert differences_over_runs(rows).empty
         assert compared_over_runs(rows, pairs=[("median", "autoencoder")]).empty
 
