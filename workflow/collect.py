@@ -86,7 +86,7 @@ def made_by(folder, *, remedies=None):
     stages = [records[stage] for stage in SECTIONS if stage in records]
     commits = {commit_text(record) for record in (*stages, *trials)}
     devices = {device_text(record["device"]) for record in stages}
-    devices |= {trial["device"] for trial in trials if not trial["failed"]}
+    devices |= {device for trial in trials if not trial["failed"] for device in (trial["device"], *trial["trained on"])}
     last = records["evaluation"]
     return {
         "commit": ", ".join(sorted(commits)),

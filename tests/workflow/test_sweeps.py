@@ -314,6 +314,17 @@ METRICS = {
 }
 
 
+_MADE = {"commit": "0123456789abcdef", "dirty": True, "wall seconds": 400.0}
+_HALF = {"value": 0.5, "low": 0.4, "high": 0.6}
+#: Trials of remedies, as in remedies.json. One of them failed.
+TRIALS = {
+    "unet": _MADE
+    | {"failed": None, "device": "an older CPU", "trained on": ["a GPU"], "accuracy": {"noisy": _HALF}}
+    | {"recovery": _HALF, "mce": 0.8},
+    "own": _MADE | {"failed": "it has NaN"},
+}
+
+
 def finish(folder):
     """Write the results of a finished run to a folder."""
     write_json(folder / "metrics.json", METRICS)
@@ -390,15 +401,47 @@ def test_values_of_several_kinds_are_written_and_a_point_that_cannot_be_read_cos
 def test_the_record_of_a_run_with_remedies_includes_their_trials(sweep, tmp_path):
     (evaluated,) = (path.parent for path in sweep[0].glob("evaluation-*/metrics.json"))
     write_record("remedies", tmp_path, parameters={}, seeds={}, data={"kind": "standin"}, profile="smoke")
-    made = {"commit": "0123456789abcdef", "dirty": True, "wall seconds": 400.0}
-    trials = {"unet": made | {"failed": None, "device": "an older CPU"}, "own": made | {"failed": "it has NaN"}}
-    write_json(tmp_path / "remedies.json", {"remedies": trials})
+    compared = load_records(tmp_path)["remedies"] | {"time": "2100-01-01T00:00:00+00:00"}
+    write_json(tmp_path / "provenance" / "remedies.json", compared)
+    write_json(tmp_path / "remedies.json", {"remedies": TRIALS})
     alone, whole = collect.made_by(evaluated), collect.made_by(evaluated, remedies=tmp_path)
-    compared = load_records(tmp_path)["remedies"]
     assert whole["seconds"] == pytest.approx(alone["seconds"] + compared["wall_s"] + 800, abs=0.2)
     assert whole["commit"].split(", ") == sorted([*alone["commit"].split(", "), "0123456789 with changes"])
-    assert "an older CPU" in whole["device"].split(", ")
-    assert whole["ended"] == compared["time"]
+    assert {"an older CPU", "a GPU"} <= {*whole["device"].split(", ")}
+    assert whole["ended"] == compared["time"] > alone["ended"]
+
+
+def test_the_table_of_a_sweep_with_remedies_has_their_metrics_and_is_kept_with_their_costs(tmp_path, monkeypatch):
+    monkeypatch.setattr(collect, "report", lambda *_: "")
+    root, found = tmp_path / "mine", points(axes={"seed": [1, 2]}, until="remedies")
+    data = {"kind": "standin"}
+    for point in found:
+        stages = sweeps.stages_of(point["config"])
+        folders = {stage: Path(sweeps.folder_of(root, stage, point["config"])) for stage in stages}
+        mark(folders, *stages)
+        finish(folders["05_evaluation"])
+        write_record("remedies", folders["06_remedies"], parameters={}, seeds={}, data=data, profile="smoke")
+        committed = {name: trial | {"dirty": False} for name, trial in TRIALS.items()}
+        write_json(folders["06_remedies"] / "remedies.json", {"remedies": committed})
+    collect.summarize(root, "mine.yaml", {"profile": "smoke"}, found, "kernel")
+    results, states = read_sweep(root)
+    assert states["state"].tolist() == ["done", "done"]
+    assert set(results["metric"]) >= {"accuracy/noisy", "remedy/unet/noisy", "remedy/unet/mce"}
+    assert not results["metric"].str.startswith("remedy/own").any()
+    assert results["commit"].str.contains("0123456789").all()
+    results.assign(commit="0123456789").to_parquet(root / "results.parquet", index=False)
+    keep.keep_sweep(root, tmp_path / "kept" / "remedies")
+    made = json.loads((tmp_path / "kept" / "remedies" / "provenance.json").read_text(encoding="utf-8"))
+    for own in [made["shared"], *made["points"].values()]:
+        if "remedies" in own.get("stages", {}):
+            costs = own["stages"]["remedies"]
+    assert set(costs) == {"seconds"}
+    assert costs["seconds"] >= 800
+    states.drop(columns="remedies folder").to_csv(root / "points.csv", index=False)
+    with pytest.raises(
+        ValueError, match=r"names no folders of remedies, but their records are needed: delete .*and run"
+    ):
+        keep.keep_sweep(root, tmp_path / "kept" / "remedies")
 
 
 def test_a_run_before_the_calibration_has_the_other_metrics(sweep):

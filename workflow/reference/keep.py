@@ -169,7 +169,8 @@ def keep_sweep(swept, out):
     Raises
     ------
     ValueError
-        If a run was made with uncommitted changes, or the book has no page for a sweep of this name.
+        If a run was made with uncommitted changes, the table does not say where the remedies of each point are, or the
+        book has no page for a sweep of this name.
     """
     swept, out = Path(swept), Path(out)
     if out.name not in SWEEPS:
@@ -184,6 +185,11 @@ def keep_sweep(swept, out):
             f"{swept}: {', '.join(changed)} ran with uncommitted changes, but a commit is needed: commit and run again"
         )
     folders = points.set_index("point").filter(["folder", "remedies folder"])
+    if "remedies.rows" in results and "remedies folder" not in folders:
+        raise ValueError(
+            f"{swept}/points.csv names no folders of remedies, but their records are needed: delete "
+            f"{swept}/collected.json and run the sweep again, which only writes its tables"
+        )
     costs = {point: stage_costs(*(swept / name for name in folders.loc[point])) for point in results["point"].unique()}
     made = sweep_provenance(results, stages=costs)
     with written_aside(out) as temporary:
