@@ -39,8 +39,8 @@ def spread_of_remedies(results):
     -------
     pandas.DataFrame
         Text, one row per remedy: ``Remedy``, ``Runs`` and ``Noisy images``, the accuracy on them, such as
-        "0.55 ± 0.02". ``Minus autoencoder`` is the difference of the accuracies of the same run, and ``Higher in`` the
-        number of runs in which it is positive. Then come the recovery and further metrics that a run has. Without
+        "0.550 ± 0.020". ``Minus autoencoder`` is the difference of the accuracies of the same run, and ``Higher in``
+        the number of runs in which it is positive. Then come the recovery and further metrics that a run has. Without
         remedies the table is empty.
 
     Examples

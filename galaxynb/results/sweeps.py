@@ -121,7 +121,7 @@ def read_sweep(folder):
         ``commit`` on, ``metric`` and ``value``. ``low`` and ``high`` are the interval of the run, or NaN without one.
     points : pandas.DataFrame
         One row per point: ``point``, one column per axis, ``state`` (done, failed or missing), ``reason``, ``folder``
-        and ``notebook``. Kept sweeps lack ``notebook``.
+        and ``notebook``. Kept sweeps lack ``notebook``. Sweeps with remedies also have ``remedies folder``.
 
     Raises
     ------

@@ -14,6 +14,7 @@ import yaml
 from paths import REFERENCE, ROOT
 from PIL import Image
 
+import book
 from galaxynb import __version__
 from galaxynb.apply.networks import load_networks
 from galaxynb.apply.predict import predict
@@ -560,8 +561,13 @@ def test_the_answers_say_which_conclusions_hold_with_other_seeds():
     lines = ["| " + " | ".join(row) + " |" for row in same.to_numpy()]
     heading = "| Remedy | Compared with | Higher in |\n|:--|:--|:-:|\n"
     assert page.partition(heading)[2].partition("\n\n")[0].splitlines() == lines
-    assert (len(table), len(same), len(table) - len(same)) == (11, 6, 5)
+    reversed_ = same[same["Higher in"] == "0 of 5"]
+    assert table.loc[reversed_.index, "Difference"].str.startswith("-").all()
+    assert (len(table), len(same), len(table) - len(same), len(reversed_)) == (11, 6, 5, 3)
+    assert reversed_["Remedy"].nunique() == 2
     words = " ".join(page.split())
+    assert "In three of them (0 of 5), it is the reverse" in words
+    assert "The two remedies that are higher in none of the runs train a classifier from scratch" in words
     assert "compare eleven pairs" in words
     assert "In six pairs" in words
     assert "In the other five pairs" in words
@@ -582,6 +588,15 @@ def test_a_kept_sweep_is_the_one_that_ships_and_from_committed_code(name):
     chosen = sweeps.points(shipped, profile, yaml.safe_load((config / "schema.yaml").read_text(encoding="utf-8")))
     assert points["point"].tolist() == [sweeps.label(point) for point in chosen]
     assert profile == yaml.safe_load((config / "quick.yaml").read_text(encoding="utf-8"))
+    if name == "remedies":
+        (rows,) = shipped["axes"]["remedies"]
+        assert {json.dumps(rows["remedies.rows"])} == set(results["remedies.rows"])
+        # The page says so of the classifiers.
+        assert (results["remedies.classifier_epochs"] == results["classifier.epochs"]).all()
+        assert results["classifier.augment"].all()
+        # If the sweep was made again, delete the sentence on the mCE from its page, and these lines.
+        assert "new runs give these remedies other values of mCE" in book.SWEEPS[name][0]
+        assert results["commit"].str.contains("225220d41d").all()
     # The page says that one point is `make book` with the profile quick.
     if name == "seeds":
         assert profile["seed"] in points["seed"].tolist()
