@@ -200,6 +200,14 @@ def _remedies_result(folder):
     return f"best of {len(done)}{failed}: {best['title']}, accuracy {accuracy:.1%} on noisy images"
 
 
+def remedy_failure(name, folder):
+    """Return why a remedy failed in the run in `folder`, or None. The job of a remedy that failed succeeds."""
+    try:
+        return _read(Path(folder) / "remedies" / name / "remedy.json")["failed"]
+    except (OSError, ValueError, KeyError):
+        return None
+
+
 def _is_number(value):
     return value is not None and math.isfinite(value)
 
@@ -399,8 +407,10 @@ class Board:
         took = self._clock() - job.since
         self._took.setdefault(job.rule, []).append(took)
         if not self._counts:
-            found = result(job.stage, job.folder)
-            self._screen.line(f"{job.name}: done in {duration(took)}{': ' if found else ''}{found}")
+            failure = remedy_failure(job.stage, job.folder) if job.rule == "remedy" else None
+            found = failure or result(job.stage, job.folder)
+            how = "failed after" if failure else "done in"
+            self._screen.line(f"{job.name}: {how} {duration(took)}{': ' if found else ''}{found}")
         elif self._done == self._total:
             self._finished.clear()
             self._screen.line(f"{self._done} of {self._total} steps done in {duration(self._clock() - self._begin)}")

@@ -40,6 +40,8 @@ _AT_ONCE = 64  # images per batch of a prediction
 
 _SUM = 1e-3  # largest distance of a sum of probabilities from 1
 
+_FAR = 10.0  # restored values beyond this are not of the range 0 to 1, but for example 8-bit
+
 _MOST_CHOSEN_ON = 500  # validation images on which a parameter is chosen
 
 
@@ -274,7 +276,14 @@ def probabilities(remedy, images, *, classifier):
 def restored(remedy, images):
     """Return the images that a fitted remedy restores, clipped to [0, 1], after a check of their shape and values."""
     # A copy: the remedy may work in place.
-    return np.clip(checked(remedy.restore(images.copy()), images.shape, "images"), 0, 1)
+    made = checked(remedy.restore(images.copy()), images.shape, "images")
+    low, high = made.min(initial=0), made.max(initial=0)
+    if max(-low, high) > _FAR:
+        raise ValueError(
+            f"the remedy returns images with values from {low:g} to {high:g}, but 0 to 1 is needed: divide 8-bit values"
+            " by 255"
+        )
+    return np.clip(made, 0, 1)
 
 
 def checked(made, shape, what):

@@ -60,6 +60,8 @@ class Returns(Remedy):
         (np.full((3, 32, 32, 3), np.nan), "NaN or infinite values for 3 of 3 images, but finite values are needed"),
         (np.full((3, 32, 32, 3), "a"), "of type <U1, but floats are needed"),
         (None, r"images of shape \(\), but"),
+        (np.full((3, 32, 32, 3), 200, np.uint8), "values from 0 to 200, but 0 to 1 is needed: divide 8-bit values by"),
+        (np.full((3, 32, 32, 3), -40.0), "values from -40 to 0, but 0 to 1 is needed"),
     ],
 )
 def test_wrong_images_are_refused(made, message):

@@ -136,6 +136,22 @@ def test_a_study_in_a_pipe_has_a_line_for_each_start_epoch_and_end(tmp_path, pip
     assert not set("\r\x1b") & set(pipe.getvalue())
 
 
+def test_a_remedy_that_failed_has_a_line_that_says_why(tmp_path, pipe, clock):
+    study = board(pipe, clock, remedy=2)
+    for number, (name, failed) in enumerate((("own", "ValueError: it has NaN"), ("median", None))):
+        (tmp_path / "remedies" / name).mkdir(parents=True)
+        (tmp_path / "remedies" / name / "remedy.json").write_text(json.dumps({"failed": failed}))
+        study.start(number, job(tmp_path, name, rule="remedy"))
+        clock.now += 7.0
+        study.finish(number)
+    assert lines_of(pipe) == [
+        "remedy own: trying the remedy",
+        "remedy own: failed after 7 s: ValueError: it has NaN",
+        "remedy median: trying the remedy",
+        "remedy median: done in 7 s",
+    ]
+
+
 def test_an_epoch_of_the_autoencoder_says_which_images_it_learns_from(tmp_path, pipe, clock):
     study = board(pipe, clock, autoencoder=1)
     training = job(tmp_path, "04_autoencoder")
