@@ -138,10 +138,10 @@ def _about_classes(recalls):
         return "The paper's autoencoder failed in this run."
     clean, noisy, denoised = (recalls.loc[name] for name in (CLEAN, "nothing", "autoencoder"))
     saved, lost = (denoised - noisy).idxmax(), (denoised - clean).idxmin()
-    text = (
-        f"Denoising raises the recall of {saved} most, from {noisy[saved]:.0%} on noisy images to"
-        f" {denoised[saved]:.0%} (clean images: {clean[saved]:.0%})."
-    )
+    text = "Denoising raises the recall of no class."
+    if denoised[saved] > noisy[saved]:
+        text = f"Denoising raises the recall of {saved} most, from {noisy[saved]:.0%} on noisy images to"
+        text += f" {denoised[saved]:.0%} (clean images: {clean[saved]:.0%})."
     if denoised[lost] < clean[lost]:
         text += f" After it, {lost} is furthest below its recall on clean images: {denoised[lost]:.0%} instead of"
         text += f" {clean[lost]:.0%}."
@@ -237,8 +237,8 @@ def _against_paper(value, right, titles):
     better = [titles[name] for name, how in zip(others, found, strict=True) if how == _BETTER]
     text = f": {', '.join(better)}" if better else ""
     return (
-        f"Of {len(others)} other remedies, {_how_many(len(better))} measurably better than the paper's autoencoder "
-        f"({value['autoencoder']:.2f}){text}; {_how_many(found.count('worse than'))} worse."
+        f"Of {len(others)} other {'remedy' if len(others) == 1 else 'remedies'}, {_how_many(len(better))} measurably "
+        f"better than the paper's autoencoder ({value['autoencoder']:.2f}){text}; {_how_many(found.count('worse than'))} worse."
     )
 
 
