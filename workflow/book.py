@@ -252,7 +252,8 @@ def gather(run, source):
     config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
     record = records["data"]
     options = config["sphinx"]["config"].setdefault("html_theme_options", {})
-    options["announcement"] = banner(record["data"]["kind"], record["profile"], sha256=record["data"].get("sha256"))
+    text = banner(record["data"]["kind"], record["profile"], sha256=record["data"].get("sha256"))
+    options["announcement"] = f"{text} Pages that show kept runs say so."
     (source / "_config.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
 
 
