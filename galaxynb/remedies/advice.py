@@ -236,9 +236,10 @@ def _against_paper(value, right, titles):
     found = [_compared(right[name], right["autoencoder"], tests=len(others)) for name in others]
     better = [titles[name] for name, how in zip(others, found, strict=True) if how == _BETTER]
     text = f": {', '.join(better)}" if better else ""
+    remedies = "remedy" if len(others) == 1 else "remedies"
     return (
-        f"Of {len(others)} other {'remedy' if len(others) == 1 else 'remedies'}, {_how_many(len(better))} measurably "
-        f"better than the paper's autoencoder ({value['autoencoder']:.2f}){text}; {_how_many(found.count('worse than'))} worse."
+        f"Of {len(others)} other {remedies}, {_how_many(len(better))} measurably better than the paper's autoencoder "
+        f"({value['autoencoder']:.2f}){text}; {_how_many(found.count('worse than'))} worse."
     )
 
 
