@@ -239,7 +239,7 @@ def _against_paper(value, right, titles):
     remedies = "remedy" if len(others) == 1 else "remedies"
     return (
         f"Of {len(others)} other {remedies}, {_how_many(len(better))} measurably better than the paper's autoencoder "
-        f"({value['autoencoder']:.2f}){text}; {_how_many(found.count('worse than'))} worse."
+        f"({value['autoencoder']:.2f}){text}; {_how_many(found.count(_WORSE))} worse."
     )
 
 
