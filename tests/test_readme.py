@@ -2,6 +2,7 @@
 
 import json
 import re
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -16,6 +17,7 @@ from galaxynb.results.sweeps import read_sweep
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 KEPT = REFERENCE / "run"
+REMEDIES = REFERENCE / "remedies"
 #: First words of the rows of the table, and the names of their numbers in the metrics of the kept run.
 QUANTITIES = {
     "accuracy on clean images": "clean",
@@ -31,6 +33,24 @@ QUANTITIES = {
 def estimates():
     metrics = json.loads((KEPT / "metrics.json").read_text(encoding="utf-8"))
     return {name: Estimate(**numbers) for name, numbers in metrics["estimates"].items()}
+
+
+@pytest.fixture(scope="module")
+def remedies():
+    """Return, by the remedy's title, accuracies (text), p-values on real images, and differences over small runs."""
+    accuracies = pd.read_csv(REMEDIES / "accuracies.csv", index_col="Remedy")
+    real = pd.read_csv(REMEDIES / "real.csv", index_col="Remedy")["p"]
+    return SimpleNamespace(
+        noisy=accuracies["Noisy images"].str[:4],
+        clean=accuracies["Clean images"].str[:4],
+        real=pd.to_numeric(real, errors="coerce"),
+        small=differences_over_runs(read_sweep(REFERENCE / "sweeps" / "remedies")[0]),
+    )
+
+
+def page(name):
+    """Return the text of a page of the book as one line."""
+    return " ".join((ROOT / "book" / f"{name}.md").read_text(encoding="utf-8").split())
 
 
 def rows(text):
@@ -54,7 +74,7 @@ def test_the_first_page_of_the_book_shows_the_same_numbers():
     numbers = [cells for title, *cells in rows(README) if title in QUANTITIES]
     answer = pd.read_csv(KEPT / "answer.csv", dtype=str)
     assert answer[["Kept run", "Paper"]].to_numpy().tolist() == numbers
-    assert "reference/run/answer.csv" in (ROOT / "book" / "intro.md").read_text(encoding="utf-8")
+    assert "reference/run/answer.csv" in page("intro")
 
 
 def test_readme_says_of_the_kept_run_what_its_records_and_metrics_say(estimates):
@@ -74,20 +94,20 @@ def test_readme_says_of_the_kept_run_what_its_records_and_metrics_say(estimates)
     real = pd.read_csv(KEPT.parent / "real_recovery.csv", index_col="Quantity")
     (title,) = real.columns
     clean, noisy, denoised = (real.loc[name, title] for name in ("clean", "noisy", "denoised"))
-    intro = " ".join((ROOT / "book" / "intro.md").read_text(encoding="utf-8").split())
+    intro = page("intro")
     for text in (said, intro):
         assert f"On {title.partition(' ')[0]} real galaxies, to which the stand-in was fitted" in text
-        assert f"an accuracy of {clean} on clean, {noisy} on noisy and {denoised} on denoised images: a" in text
+        assert (
+            f"an accuracy of {clean} on clean, {noisy} on noisy and {denoised} on denoised images: a recovery" in text
+        )
         assert f"a recovery of {real.loc['recovery', title]}." in text
     assert record["profile"] == "half"
     assert "Ours (profile `half`)" in said
 
 
-def test_readme_names_the_remedies_that_are_better_than_the_autoencoder():
-    kept = ROOT / "book" / "reference" / "remedies"
-    advice = json.loads((kept / "remedies.json").read_text(encoding="utf-8"))["advice"]
-    accuracies = pd.read_csv(kept / "accuracies.csv", index_col="Remedy")
-    noisy, clean = accuracies["Noisy images"].str[:4], accuracies["Clean images"].str[:4]
+def test_readme_names_the_remedies_that_are_better_than_the_autoencoder(remedies):
+    advice = json.loads((REMEDIES / "remedies.json").read_text(encoding="utf-8"))["advice"]
+    noisy, clean = remedies.noisy, remedies.clean
     said = " ".join(README.split())
     number = re.search(
         r"Of (\d+) \[other remedies\]\(book/reference_remedies.md\), six are measurably better than the autoencoder\.",
@@ -102,24 +122,21 @@ def test_readme_names_the_remedies_that_are_better_than_the_autoencoder():
     assert f"trained on noisy images: {noisy[best]}, but only {clean[best]} on clean images" in said
     assert f"in equal parts has {noisy[half]}, and {clean[half]} on clean images" in said
     assert f"clean images, reaches {noisy[control]} on denoised images" in said
-    small = differences_over_runs(read_sweep(REFERENCE / "sweeps" / "remedies")[0])[[best, half]]
+    small = remedies.small[[best, half]]
     assert "In five small runs, both are below the autoencoder." in said
     assert len(small.dropna()) == 5
     assert (small < 0).all(axis=None)
     assert noisy["The paper's autoencoder"] < noisy[control] < noisy["Fine-tuned on denoised"]
-    intro = " ".join((ROOT / "book" / "intro.md").read_text(encoding="utf-8").split())
+    intro = page("intro")
     assert "denoising alone is not the best remedy if the classifier can be trained again" in intro
     assert noisy[best] > noisy["U-Net, classifier's features"]
-    real = pd.read_csv(kept / "real.csv", index_col="Remedy")["p"]
-    assert real[better].astype(float).min() > 0.05
+    assert (remedies.real[better] > 0.05).all()
     assert "On real galaxies, none of the six is measurably better." in said
 
 
-def test_the_page_of_answers_begins_with_what_the_tables_say():
-    kept = ROOT / "book" / "reference" / "remedies"
-    accuracies = pd.read_csv(kept / "accuracies.csv", index_col="Remedy")
-    noisy, clean = accuracies["Noisy images"].str[:4], accuracies["Clean images"].str[:4]
-    said = " ".join((ROOT / "book" / "which_remedy.md").read_text(encoding="utf-8").split())
+def test_the_page_of_answers_begins_with_what_the_tables_say(remedies):
+    noisy, clean = remedies.noisy, remedies.clean
+    said = page("which_remedy")
     paper, unet, further, half = (
         "The paper's autoencoder",
         "U-Net, classifier's features",
@@ -130,12 +147,10 @@ def test_the_page_of_answers_begins_with_what_the_tables_say():
     assert f'and "{unet}" raises it to {noisy[unet]}' in said
     assert f"on denoised images ({noisy[further]} on noisy and {clean[further]} on clean images)" in said
     assert f"in equal parts ({noisy[half]} and {clean[half]})" in said
-    small = differences_over_runs(read_sweep(REFERENCE / "sweeps" / "remedies")[0])[[further, half]]
     assert "the first has a higher accuracy on noisy images than the autoencoder in all, and the second in none" in said
-    assert (small > 0).sum().tolist() == [5, 0]
-    real = pd.read_csv(kept / "real.csv", index_col="Remedy")["p"]
-    assert real[[unet, further, half]].astype(float).min() > 0.05
-    images = len(pd.read_parquet(kept / "rows" / "nothing" / "real.parquet").query("images == 'noisy'"))
+    assert (remedies.small[[further, half]] > 0).sum().tolist() == [5, 0]
+    assert (remedies.real[[unet, further, half]] > 0.05).all()
+    images = len(pd.read_parquet(REMEDIES / "rows" / "nothing" / "real.parquet").query("images == 'noisy'"))
     assert f"On {images} real galaxies, none of these is measurably better than the autoencoder" in said
 
 
