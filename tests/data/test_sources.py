@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import time
@@ -315,8 +316,18 @@ def test_a_damaged_image_is_refused_or_read(data, draw):
         told = f"is {decode_image(damaged).shape}"
     except BadImage as fault:
         told = str(fault)
-    assert told.startswith("is ")
+    # A damaged header can claim a huge image.
+    assert told.startswith("is ") or told == f"has too many pixels, more than {Image.MAX_IMAGE_PIXELS:,}"
     assert "\n" not in told
+
+
+@pytest.mark.parametrize("side", [10_000, 16_384])
+def test_a_header_that_claims_a_huge_image_is_refused(side):
+    sound, claimed = (struct.pack(">BHH", 8, size, size) for size in (64, side))
+    data = encoded(IMAGES[1], "JPEG")
+    assert data.count(sound) == 1
+    with pytest.raises(BadImage, match=f"^has too many pixels, more than {Image.MAX_IMAGE_PIXELS:,}$"):
+        decode_image(data.replace(sound, claimed))
 
 
 def test_an_image_that_changes_during_a_run(tmp_path):
