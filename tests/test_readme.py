@@ -145,6 +145,7 @@ def test_the_page_of_answers_begins_with_what_the_tables_say(remedies):
     )
     assert f"raises the accuracy from {noisy['Nothing']} to {noisy[paper]}" in said
     assert f'and "{unet}" raises it to {noisy[unet]}' in said
+    assert f"both lower it from {clean['Nothing']}, to {clean[paper]} and {clean[unet]}." in said
     assert f"on denoised images ({noisy[further]} on noisy and {clean[further]} on clean images)" in said
     assert f"in equal parts ({noisy[half]} and {clean[half]})" in said
     assert "the first has a higher accuracy on noisy images than the autoencoder in all, and the second in none" in said
